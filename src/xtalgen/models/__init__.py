@@ -1,0 +1,94 @@
+"""The contract of a model, and the way to load one by name.
+
+A model is one file `models/NAME.py` that defines a final class `Model(AbstractModel)`; networks live under
+`models/nn/`. Training and sampling import only torch, numpy, pyarrow, pyyaml, safetensors, tqdm and jaxtyping, so that they run on a
+bare GPU node.
+"""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xtalgen.crystals import Crystal
+
+TASKS = ("dng", "csp")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a training needs beside crystals and hyper-parameters.
+
+    work: folder that survives a killed job; out: folder of the results; device: "cpu" or "cuda"; max_seconds: stop (and
+    still write a usable checkpoint) when the training has run this long, over all its resumptions; None for no limit.
+    """
+
+    task: str
+    seed: int
+    work: Path
+    out: Path
+    device: str = "cpu"
+    max_seconds: float | None = None
+
+
+class AbstractModel(ABC):
+    """A generative model of crystals. Subclasses are final and hold no state: all of it is in the checkpoint.
+
+    Config: frozen dataclass, every hyper-parameter of training with its default.
+    Sampling: frozen dataclass, every setting of sampling with its default.
+    shared_checkpoint: one training serves both tasks (a literal in the class body; the workflow reads it unimported).
+    """
+
+    Config: ClassVar[type]
+    Sampling: ClassVar[type]
+    shared_checkpoint: ClassVar[bool] = False
+
+    @abstractmethod
+    def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: Any, job: Job) -> None:
+        """Trains until done and writes `checkpoint.safetensors`, `log.csv` and `training.json` into `job.out`.
+
+        Resumes from `job.work` when an earlier attempt with the same configuration and data was killed there, and
+        refuses when they differ. On CPU the result is bit-equal to an uninterrupted training.
+        """
+
+    @abstractmethod
+    def sample(
+        self, checkpoint: Path, wanted: int | Sequence[np.ndarray], sampling: Any, seed: int, device: str
+    ) -> Iterator[Crystal]:
+        """Yields exactly the crystals asked for, failures included (with a status); ids are given by the caller.
+
+        wanted: a number of crystals (dng), or one array of atomic numbers (n,) per crystal (csp): its crystal has
+        exactly these atoms, in this order. The same seed gives the same crystals.
+        """
+
+
+def load(name: str) -> AbstractModel:
+    """Returns the model `models/NAME.py`. Raises ValueError naming the models there are."""
+    known = names()
+    if name not in known:
+        raise ValueError(
+            f"no model {name!r}; there are {', '.join(known)}. A model is a file src/xtalgen/models/NAME.py."
+        )
+    return importlib.import_module(f"xtalgen.models.{name}").Model()
+
+
+def names() -> list[str]:
+    """Returns the names of all models."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+
+
+def build(kind: type, values: dict[str, Any], where: str) -> Any:
+    """Returns the dataclass `kind` made from configuration values.
+
+    Raises ValueError naming the unknown key, `where` it stands and the keys there are.
+    """
+    fields = kind.__dataclass_fields__
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(fields)}.")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

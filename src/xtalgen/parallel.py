@@ -1,0 +1,90 @@
+"""One way to do work crystal by crystal in worker processes: ordered, with a wall limit each, surviving crashes."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an item gave no result: kind is "timeout", "crash" (the process died) or "error" (it raised)."""
+
+    kind: str
+    message: str
+
+
+def map_items(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    *,
+    workers: int,
+    timeout: float | None,
+    label: str,
+    initializer: Callable[..., None] | None = None,
+    initargs: tuple[Any, ...] = (),
+) -> Iterator[Any]:
+    """Yields one result per item, in order; a Failure where the function raised, timed out or its process died.
+
+    function: a picklable module-level function. timeout: seconds per item, None for no limit. Each worker process runs
+    on one thread (small crystals are fastest so). Shows a progress bar named `label` when standard error is a terminal.
+    With one worker and no timeout the work is done in this process.
+    """
+    with tqdm(total=len(items), desc=label, disable=not sys.stderr.isatty(), unit="crystal") as bar:
+        if workers == 1 and timeout is None:
+            if initializer:
+                initializer(*initargs)
+            for item in items:
+                yield _attempt(function, item)
+                bar.update()
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPool(
+            max_workers=workers, context=context, initializer=_start, initargs=(initializer, initargs)
+        ) as pool:
+            futures = [pool.schedule(function, args=(item,), timeout=timeout) for item in items]
+            try:
+                for future in futures:
+                    yield _outcome(future, timeout)
+                    bar.update()
+            finally:
+                for future in futures:
+                    future.cancel()
+
+
+def available_cores() -> int:
+    """Returns the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
+    threadpool_limits(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    if initializer:
+        initializer(*initargs)
+
+
+def _attempt(function: Callable[[Any], Any], item: Any) -> Any:
+    try:
+        return function(item)
+    except Exception as error:  # noqa: BLE001 - a broken crystal is data, whatever it raises
+        return Failure("error", f"{type(error).__name__}: {error}")
+
+
+def _outcome(future: Any, timeout: float | None) -> Any:
+    try:
+        return future.result()
+    except (TimeoutError, CancelledError):
+        return Failure("timeout", f"no result within {timeout} s")
+    except ProcessExpired as error:
+        return Failure("crash", f"worker process died (exit code {error.exitcode})")
+    except Exception as error:  # noqa: BLE001 - as above
+        return Failure("error", f"{type(error).__name__}: {error}")
