@@ -1,8 +1,8 @@
 """The contract of a model, and the way to load one by name.
 
 A model is one file `models/NAME.py` that defines a final class `Model(AbstractModel)`; networks live under
-`models/nn/`. Training and sampling import only torch, numpy, pyarrow, pyyaml, safetensors, tqdm and jaxtyping, so that they run on a
-bare GPU node.
+`models/nn/`. Training and sampling import only torch, numpy, pyarrow, pyyaml, safetensors, tqdm and jaxtyping, so that
+they run on a bare GPU node.
 """
 
 import importlib
