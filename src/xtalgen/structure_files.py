@@ -1,0 +1,379 @@
+"""The formats a user's structures may have: split a file into entries, parse an entry into a crystal.
+
+Splitting is cheap and raises ValueError when the file as a whole is wrong; parsing is done entry by entry, maybe in
+worker processes, and returns a crystal with a status whatever the entry holds.
+"""
+
+import csv
+import gzip
+import io
+import json
+import math
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xtalgen.crystals import Crystal
+from xtalgen.lattice import lattice_from_parameters
+
+SUFFIXES = (".extxyz", ".xyz", ".cif", ".zip", ".csv", ".json", ".json.gz")
+NAME_KEYS = ("name", "id", "material_id", "label", "structure_id")
+# Guards against archives that unpack to far more than they weigh.
+MAX_BYTES = 2 * 1024**3
+MAX_MEMBER_BYTES = 16 * 1024**2
+MIN_VOLUME = 0.1  # Å³; CDVAE (Xie et al. 2022) builds no crystal below it
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One crystal of a file, not parsed yet.
+
+    name: what the file calls it; kind: "cif", "xyz" (one frame), "json" (a dictionary) or "broken" (content says why).
+    """
+
+    name: str
+    kind: str
+    content: Any
+    energy: Any = None
+
+
+class BrokenError(ValueError):
+    """An entry cannot be used; `status` is the status of its row."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """Returns the entries of a file in its order. Raises ValueError, naming the remedy, when the file is wrong."""
+    suffix = next((suffix for suffix in reversed(SUFFIXES) if path.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise ValueError(f"{path}: unknown suffix; allowed are {', '.join(SUFFIXES)}. Convert the file to one of them.")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: larger than {MAX_BYTES} bytes. Split it into several files.")
+    raw = _unzip(path) if suffix == ".json.gz" else path.read_bytes()
+    if not raw.strip():
+        raise ValueError(f"{path} is empty. Put crystals into it.")
+    entries = list(_READERS[suffix](raw, path))
+    if not entries:
+        raise ValueError(f"{path}: no crystal found. Check that it is a {suffix} file that holds some.")
+    return entries
+
+
+def parse_entry(entry: Entry) -> Crystal:
+    """Returns the crystal of an entry, with an empty id; a broken one has a status and `info["error"]`."""
+    info = {"source_name": entry.name, "error": None, "energy_given": _number(entry.energy)}
+    try:
+        lattice, frac_coords, numbers, found = _PARSERS[entry.kind](entry.content)
+        _check(lattice, frac_coords, numbers)
+    except BrokenError as error:
+        return Crystal(id="", status=error.status, info={**info, "error": str(error)})
+    except Exception as error:  # noqa: BLE001 - a broken crystal is data, whatever a parser raises
+        return Crystal(id="", status="unparsable", info={**info, "error": f"{type(error).__name__}: {error}"})
+    return Crystal(
+        id="",
+        lattice=lattice,
+        frac_coords=_wrap(frac_coords),
+        atomic_numbers=numbers.astype(np.uint8),
+        info={**info, **{key: value for key, value in found.items() if value is not None}},
+    )
+
+
+_Parsed = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+
+
+def _check(lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray) -> None:
+    if not np.isfinite(lattice).all():
+        raise BrokenError("bad_lattice", "the lattice has entries that are no finite numbers")
+    volume = abs(np.linalg.det(lattice))
+    if volume < MIN_VOLUME:
+        raise BrokenError("bad_lattice", f"the cell has a volume of {volume:.3g} Å³, less than {MIN_VOLUME} Å³")
+    if len(numbers) == 0:
+        raise BrokenError("unparsable", "there are no atoms")
+    if frac_coords.shape != (len(numbers), 3):
+        raise BrokenError("unparsable", f"{len(numbers)} atoms have coordinates of shape {frac_coords.shape}")
+    if not np.isfinite(frac_coords).all():
+        atom = int(np.flatnonzero(~np.isfinite(frac_coords).all(axis=1))[0])
+        raise BrokenError("unparsable", f"atom {atom + 1} has a coordinate that is no finite number")
+
+
+def _wrap(frac_coords: np.ndarray) -> np.ndarray:
+    from xtalgen.structures import wrap
+
+    return wrap(frac_coords)
+
+
+def _atomic_number(symbol: str) -> int:
+    from pymatgen.core import Element
+
+    # Deuterium and tritium are hydrogen to pymatgen.
+    if not Element.is_valid_symbol(symbol):
+        raise BrokenError("unknown_element", f"{symbol!r} is no element")
+    return Element(symbol).Z
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _named(values: Mapping[str, Any]) -> str | None:
+    return next((str(values[key]) for key in NAME_KEYS if values.get(key) not in (None, "")), None)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")  # old CIFs carry authors' names so
+
+
+# --- CIF ---------------------------------------------------------------------------------------------------------
+
+
+def _read_cif(raw: bytes, path: Path) -> Iterator[Entry]:
+    yield from _cif_entries(_text(raw), path.name)
+
+
+def _cif_entries(text: str, name: str) -> list[Entry]:
+    """Returns one entry per data block that describes a crystal; blocks of mere publication data are left out."""
+    blocks = _split_blocks(text)
+    crystals = [
+        (label, block) for label, block in blocks if re.search(r"^\s*_(cell_length|atom_site)", block, re.MULTILINE)
+    ]
+    blocks = crystals or blocks or [("", text)]
+    return [Entry(f"{name}:{label}" if len(blocks) > 1 else name, "cif", block) for label, block in blocks]
+
+
+def _split_blocks(text: str) -> list[tuple[str, str]]:
+    blocks: list[tuple[str, list[str]]] = []
+    in_text_field = False
+    for line in text.splitlines():
+        if line.startswith(";"):
+            in_text_field = not in_text_field
+        elif not in_text_field and line[:5].lower() == "data_":
+            blocks.append((line[5:].strip(), []))
+        if blocks:
+            blocks[-1][1].append(line)
+    return [(label, "\n".join(lines) + "\n") for label, lines in blocks]
+
+
+def _parse_cif(text: str) -> _Parsed:
+    import warnings
+
+    from pymatgen.io.cif import CifParser
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        parser = CifParser.from_str(text)
+        expected = _cif_elements(next(iter(parser.as_dict().values()), {}))
+        structure = parser.parse_structures(primitive=False)[0]
+    if not structure.is_ordered:
+        raise BrokenError("disordered", "sites are partly occupied; give an ordered structure")
+    numbers = np.array([site.specie.Z for site in structure])
+    # pymatgen drops or replaces symbols that it does not know ("OH", "Vac"), with no more than a warning.
+    if set(numbers.tolist()) != expected:
+        raise BrokenError("unparsable", "the elements of the CIF's sites and of the structure read from them differ")
+    return np.array(structure.lattice.matrix), np.array(structure.frac_coords), numbers, {}
+
+
+def _cif_elements(block: Mapping[str, Any]) -> set[int]:
+    """Returns the atomic numbers of a block's sites. Raises BrokenError on a symbol that is no element."""
+    symbols = block.get("_atom_site_type_symbol") or block.get("_atom_site_label")
+    if not symbols:
+        raise BrokenError("unparsable", "there are no _atom_site_ entries")
+    found = set()
+    for symbol in [symbols] if isinstance(symbols, str) else symbols:
+        letters = re.match(r"[A-Za-z]*", symbol).group()
+        if not letters or len(letters) > 2:
+            raise BrokenError("unknown_element", f"{symbol!r} is no element")
+        found.add(_atomic_number(letters.capitalize()))
+    return found
+
+
+def _read_zip(raw: bytes, path: Path) -> Iterator[Entry]:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(raw))
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"{path}: not a readable zip archive ({error}). Pack the CIFs again.") from error
+    total = 0
+    for member in archive.infolist():
+        hidden = member.filename.startswith("__MACOSX/") or Path(member.filename).name.startswith(".")
+        if member.is_dir() or hidden or not member.filename.lower().endswith(".cif"):
+            continue
+        try:
+            with archive.open(member) as file:
+                content = file.read(MAX_MEMBER_BYTES + 1)
+        except Exception as error:  # noqa: BLE001 - encrypted, truncated or of an unknown compression
+            yield Entry(member.filename, "broken", f"{type(error).__name__}: {error}")
+            continue
+        total += len(content)
+        if total > MAX_BYTES:
+            raise ValueError(f"{path}: unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
+        if len(content) > MAX_MEMBER_BYTES:
+            yield Entry(member.filename, "broken", f"unpacks to more than {MAX_MEMBER_BYTES} bytes")
+        else:
+            yield from _cif_entries(_text(content), member.filename)
+
+
+def _read_csv(raw: bytes, path: Path) -> Iterator[Entry]:
+    csv.field_size_limit(MAX_MEMBER_BYTES)
+    rows = csv.DictReader(io.StringIO(_text(raw), newline=""), strict=True)
+    columns = {(name or "").strip().lower(): name for name in rows.fieldnames or []}
+    if "cif" not in columns:
+        raise ValueError(f"{path}: no column `cif`; there are {', '.join(columns)}. Name the column of the CIFs `cif`.")
+    index = 0
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            # Where a quote is left open the rest of the file is one field: what follows cannot be told apart.
+            yield Entry(f"row {index}", "broken", f"line {rows.line_num}: {error}")
+            return
+        lowered = {(name or "").strip().lower(): value for name, value in row.items() if isinstance(name, str)}
+        name = _named(lowered) or f"row {index}"
+        if (lowered.get("cif") or "").strip():
+            yield Entry(name, "cif", lowered["cif"], lowered.get("energy"))
+        else:
+            yield Entry(name, "broken", "the cell `cif` is empty")
+        index += 1
+
+
+# --- xyz ---------------------------------------------------------------------------------------------------------
+
+
+def _read_xyz(raw: bytes, path: Path) -> Iterator[Entry]:
+    lines = _text(raw).splitlines()
+    place, frame = 0, 0
+    while place < len(lines):
+        if not lines[place].strip():
+            place += 1
+            continue
+        if lines[place].strip().isdigit():
+            size = int(lines[place])
+            block = lines[place : place + size + 2]
+            place += size + 2
+            yield Entry(f"frame {frame}", "xyz", "\n".join(block) + "\n")
+        elif frame == 0:
+            raise ValueError(f"{path}: line {place + 1} is no number of atoms. Give an (ext)xyz file.")
+        else:
+            stray = place
+            while place < len(lines) and not lines[place].strip().isdigit():
+                place += 1
+            yield Entry(f"frame {frame}", "broken", f"line {stray + 1} of the file is no number of atoms")
+        frame += 1
+
+
+def _parse_xyz(text: str) -> _Parsed:
+    from ase.io import read
+
+    lines = text.splitlines()
+    if len(lines) - 2 < int(lines[0]):
+        raise BrokenError("unparsable", f"cut off: {max(0, len(lines) - 2)} of {int(lines[0])} atoms are there")
+    if not re.search(r"\blattice\s*=", lines[1], re.IGNORECASE):
+        raise BrokenError("bad_lattice", 'no Lattice="…" in the frame\'s second line; a crystal needs a cell')
+    try:
+        atoms = read(io.StringIO(text), format="extxyz", index=0)
+    except KeyError as error:
+        raise BrokenError("unknown_element", f"{error.args[0]!r} is no element") from error
+    if (atoms.numbers < 1).any():
+        raise BrokenError("unknown_element", "'X' is no element")
+    lattice = np.array(atoms.cell)
+    _check(lattice, np.zeros((len(atoms), 3)), atoms.numbers)
+    energy = (atoms.calc.results if atoms.calc else {}).get("energy", atoms.info.get("energy"))
+    found = {"energy_given": _number(energy), "source_name": _named(atoms.info)}
+    return lattice, atoms.get_scaled_positions(wrap=False), atoms.numbers, found
+
+
+# --- pymatgen JSON -----------------------------------------------------------------------------------------------
+
+
+def _unzip(path: Path) -> bytes:
+    try:
+        with gzip.open(path) as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{path}: not a readable gzip file ({error}). Pack it again.") from error
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{path}: unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
+    return content
+
+
+def _read_json(raw: bytes, path: Path) -> Iterator[Entry]:
+    try:
+        content = json.loads(_text(raw))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable JSON ({error}). Write it again.") from error
+    if isinstance(content, list):
+        items = [(f"item {index}", item) for index, item in enumerate(content)]
+    elif isinstance(content, dict) and not _structure_of(content):
+        items = list(content.items())
+    elif isinstance(content, dict):
+        items = [(path.name, content)]
+    else:
+        raise ValueError(f"{path}: neither a pymatgen Structure nor a list or dictionary of them.")
+    for name, item in items:
+        structure = _structure_of(item)
+        named = (_named(item) if isinstance(item, dict) else None) or name
+        if structure:
+            yield Entry(named, "json", structure, item.get("energy"))
+        else:
+            yield Entry(named, "broken", "no pymatgen Structure: `lattice` and `sites` are missing")
+
+
+def _structure_of(item: Any) -> dict[str, Any] | None:
+    if not isinstance(item, dict):
+        return None
+    inner = item.get("structure", item)
+    return inner if isinstance(inner, dict) and {"lattice", "sites"} <= inner.keys() else None
+
+
+def _parse_json(structure: Mapping[str, Any]) -> _Parsed:
+    """Parses the dictionary of a pymatgen Structure by hand: pymatgen would import classes that the file names."""
+    cell = structure["lattice"]
+    if "matrix" in cell:
+        lattice = np.array(cell["matrix"], dtype=np.float64).reshape(3, 3)
+    else:
+        lengths, angles = ([float(cell[key]) for key in keys] for keys in (("a", "b", "c"), ("alpha", "beta", "gamma")))
+        lattice = lattice_from_parameters(np.array(lengths), np.array(angles))
+    _check(lattice, np.zeros((1, 3)), np.ones(1))
+    numbers, frac_coords = [], []
+    for site in structure["sites"]:
+        species = site["species"]
+        if len(species) != 1 or not math.isclose(species[0].get("occu", 1), 1):
+            raise BrokenError("disordered", "sites are partly occupied; give an ordered structure")
+        numbers.append(_atomic_number(species[0]["element"]))
+        frac_coords.append(site["abc"] if "abc" in site else np.linalg.solve(lattice.T, site["xyz"]))
+    return lattice, np.array(frac_coords, dtype=np.float64).reshape(-1, 3), np.array(numbers, dtype=int), {}
+
+
+def _parse_broken(message: str) -> _Parsed:
+    raise BrokenError("unparsable", message)
+
+
+_READERS: dict[str, Callable[[bytes, Path], Iterator[Entry]]] = {
+    ".extxyz": _read_xyz,
+    ".xyz": _read_xyz,
+    ".cif": _read_cif,
+    ".zip": _read_zip,
+    ".csv": _read_csv,
+    ".json": _read_json,
+    ".json.gz": _read_json,
+}
+_PARSERS: dict[str, Callable[[Any], _Parsed]] = {
+    "cif": _parse_cif,
+    "xyz": _parse_xyz,
+    "json": _parse_json,
+    "broken": _parse_broken,
+}

@@ -1,0 +1,27 @@
+"""Reads a user's own file of crystals into a crystal table, or into several that share its rows out.
+
+python workflow/scripts/import_structures.py --structures structures/mine.extxyz --out results/sample/mine.parquet
+"""
+
+import argparse
+from pathlib import Path
+
+from xtalgen.import_structures import import_structures
+from xtalgen.parallel import available_cores
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--structures", type=Path, required=True, help="extxyz, xyz, cif, zip of CIFs, csv, json[.gz]")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="processes for large files")
+    parser.add_argument("--out", type=Path, required=True, nargs="+", help="table to write; several: contiguous shards")
+    args = parser.parse_args(argv)
+    try:
+        import_structures(args.structures, out=args.out, workers=args.workers)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
