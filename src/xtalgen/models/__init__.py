@@ -66,6 +66,10 @@ class AbstractModel(ABC):
         exactly these atoms, in this order. The same seed gives the same crystals.
         """
 
+    @abstractmethod
+    def network_evaluations(self, sampling: Any) -> int:
+        """Returns how often the network is called per crystal with these settings of sampling."""
+
 
 def load(name: str) -> AbstractModel:
     """Returns the model `models/NAME.py`. Raises ValueError naming the models there are."""

@@ -1,0 +1,53 @@
+# `make` lists the targets.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+# uv looks for wheels on disk where pip does
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint format lock docs dag clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+setup: $(STAMP)  ## make the virtual environment from the lock
+
+$(STAMP): requirements.lock
+	@command -v $(PYTHON) > /dev/null || { echo "xtalgen needs Python 3.11: install it, or name yours: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock
+	@touch $@
+
+demo: $(STAMP)  ## run the whole pipeline on the embedded data set, offline, and print the table
+	@$(BIN)/snakemake --cores 2 --resources gpu=1 --snakefile Snakefile --directory demo --rerun-incomplete --quiet rules progress \
+	    --show-failed-logs
+	@$(BIN)/python -c "print(open('demo/results/tables.md').read())"
+
+test: $(STAMP)  ## run all tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP) lint test  ## lint, format check and all tests: what CI runs
+
+lint: $(STAMP)  ## check style, formatting and the workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint > /dev/null
+
+format: $(STAMP)  ## format everything
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+	$(BIN)/snakefmt Snakefile workflow
+
+lock: $(STAMP)  ## write requirements.lock and envs/ from requirements.in
+	$(BIN)/python workflow/lock.py
+
+docs: $(STAMP)  ## write the generated pages of docs/reference
+	PYTHONPATH=src $(BIN)/python docs/build.py
+
+clean:  ## remove results of the demo
+	rm -rf demo/results demo/logs demo/.snakemake

@@ -1,0 +1,26 @@
+"""xtalgen: train, sample, relax, score and show generative models of inorganic crystals."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/sample.smk"
+include: "workflow/rules/relax.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"
+
+
+rule all:
+    """Everything the experiment makes."""
+    default_target: True
+    input:
+        "results/tables.md",
+        expand("results/train/{training}/curve.svg", training=plan.trained()),
+        expand("results/candidates/{set}.zip", set=[name for name in plan.sets() if plan.task(name) != "csp"]),

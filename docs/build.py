@@ -1,0 +1,87 @@
+"""Writes the generated pages: docs/reference/config.md, docs/reference/metrics.md and the graph in README.md (`make docs`).
+
+With --check nothing is written and a stale page is an error.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xtalgen.metrics import describe_metrics
+
+ROOT = Path(__file__).parents[1]
+GRAPH = re.compile(r"(<!-- graph -->\n).*?(<!-- /graph -->)", re.DOTALL)
+
+
+def describe_config(schema: dict[str, Any]) -> str:
+    """Returns the page of all configuration keys, from the schema."""
+    lines = [
+        "# Configuration",
+        "",
+        "Written by `make docs` from `workflow/schemas/config.schema.yaml`. A key that is not listed here is refused.",
+        "",
+        "| key | kind | default | meaning |",
+        "|---|---|---|---|",
+        *_rows(schema, ""),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(schema: dict[str, Any], prefix: str) -> list[str]:
+    rows = []
+    for key, inner in schema.get("properties", {}).items():
+        rows += _row(inner, f"{prefix}{key}")
+    free = schema.get("additionalProperties")
+    if isinstance(free, dict):
+        rows += _row({"description": "One entry per name.", **free}, f"{prefix}NAME")
+    return rows
+
+
+def _row(schema: dict[str, Any], key: str) -> list[str]:
+    kind = schema.get("type", "one of " + ", ".join(f"`{value}`" for value in schema.get("enum", [])))
+    kind = " or ".join(kind) if isinstance(kind, list) else kind
+    default = schema.get("default")
+    shown = "" if "default" not in schema or default == {} else f"`{'null' if default is None else default}`"
+    return [f"| `{key}` | {kind} | {shown} | {schema['description']} |", *_rows(schema, f"{key}.")]
+
+
+def draw_graph() -> str:
+    """Returns the Mermaid graph of the rules of the full experiment, drawn by Snakemake."""
+    snakemake = Path(sys.executable).with_name("snakemake")
+    command = [str(snakemake), "--quiet", "all", "--rulegraph", "mermaid-js", "--", "all"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return f"```mermaid\n{done.stdout.strip()}\n```\n"
+
+
+def build() -> dict[Path, str]:
+    """Returns the generated pages: path → text."""
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    readme = (ROOT / "README.md").read_text()
+    graph = draw_graph()
+    return {
+        ROOT / "docs/reference/config.md": describe_config(schema),
+        ROOT / "docs/reference/metrics.md": describe_metrics(),
+        ROOT / "README.md": GRAPH.sub(lambda found: found[1] + graph + found[2], readme),
+    }
+
+
+def main() -> int:
+    """Writes the pages, or with --check names those that are stale."""
+    pages = build()
+    stale = [path for path, text in pages.items() if not path.is_file() or path.read_text() != text]
+    if "--check" in sys.argv:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is stale: run `make docs`", file=sys.stderr)
+        return bool(stale)
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(pages[path])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""What the configuration means: sets, tasks, data sets, settings, and checks that a schema cannot make.
+
+Read by the Snakefile on every start, so it imports nothing heavy.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xtalgen.provenance import model_file, shares_checkpoint
+
+TASKS = ("dng", "csp")
+SPLITS = ("train", "val", "test")
+SHARED = "shared"
+PUBLISHED_SETS = ("aflow_20", "mp_20", "mpts_52", "perov_5", "carbon_24")
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
+class ConfigError(ValueError):
+    """The configuration contradicts itself; the message names the key and the remedy."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The experiment that a validated configuration describes."""
+
+    config: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError when names do not fit each other."""
+        for name, run in self.runs.items():
+            where = f"runs.{name}"
+            if not re.fullmatch(NAME, name):
+                raise ConfigError(f"{where}: a run's name has letters, digits, '.', '_' and '-' only.")
+            if not model_file(run["model"]).is_file():
+                raise ConfigError(f"{where}.model: there is no file {model_file(run['model'])}.")
+            self._check_dataset(run["dataset"], f"{where}.dataset")
+        for name, dataset in self.config["datasets"].items():
+            if name not in PUBLISHED_SETS and "source" not in dataset:
+                known = ", ".join(PUBLISHED_SETS)
+                raise ConfigError(f"datasets.{name}: give its folder as `source`; only {known} come by themselves.")
+        self._check_dataset(self.reference, "evaluate.reference")
+        for name in self.config["tables"]["sets"]:
+            if name in self.runs:
+                raise ConfigError(f"tables.sets: {name!r} is a run already; rename structures/{name}.*.")
+
+    def _check_dataset(self, name: str, where: str) -> None:
+        if name not in self.config["datasets"]:
+            there_are = ", ".join(self.config["datasets"])
+            raise ConfigError(f"{where}: {name!r} is not under `datasets`; there are {there_are}.")
+
+    @property
+    def runs(self) -> Mapping[str, Any]:
+        """The rows of the tables that are trained here."""
+        return self.config["runs"]
+
+    @property
+    def reference(self) -> str:
+        """The data set that users' own structures are compared with."""
+        chosen = self.config["evaluate"].get("reference")
+        return chosen or next((run["dataset"] for run in self.runs.values()), next(iter(self.config["datasets"])))
+
+    def sets(self) -> list[str]:
+        """Returns every set of the tables in order: `run/task` of each run, then the user's own."""
+        of_runs = [f"{name}/{task}" for name, run in self.runs.items() for task in TASKS if task in run["tasks"]]
+        return of_runs + list(self.config["tables"]["sets"])
+
+    def trained(self) -> list[str]:
+        """Returns `run/task` (or `run/shared`) of every training the experiment needs."""
+        pairs = [name.split("/") for name in self.sets() if "/" in name]
+        return list(
+            dict.fromkeys(f"{run}/{self.training(run, task)}" for run, task in pairs if not self.given(run, task))
+        )
+
+    def task(self, name: str) -> str:
+        """Returns the task of a set: "dng", "csp", or "own" for a user's structures."""
+        return name.split("/")[1] if "/" in name else "own"
+
+    def dataset(self, name: str) -> str:
+        """Returns the data set that a set, or a run, is compared with."""
+        run = name.split("/", maxsplit=1)[0]
+        return self.runs[run]["dataset"] if "/" in name or run in self.runs else self.reference
+
+    def model(self, run: str) -> str:
+        """Returns the name of a run's model."""
+        return self.runs[run]["model"]
+
+    def training(self, run: str, task: str) -> str:
+        """Returns the folder below the run that holds the checkpoint for a task."""
+        return SHARED if shares_checkpoint(self.model(run)) else task
+
+    def given(self, run: str, task: str) -> str | None:
+        """Returns the path of a checkpoint the user brings for a task, if any."""
+        return self.runs[run].get("checkpoint", {}).get(task)
+
+    def checkpoint(self, run: str, task: str) -> str:
+        """Returns the path of the checkpoint that samples a task."""
+        return self.given(run, task) or f"results/train/{run}/{self.training(run, task)}/checkpoint.safetensors"
+
+    def settings(self, run: str, stage: str, task: str) -> str:
+        """Returns the settings of a run's stage as JSON; those under the task's name override the common ones."""
+        values = self.runs[run].get(stage, {})
+        common = {key: value for key, value in values.items() if key not in TASKS}
+        return json.dumps(common | values.get(task, {}), sort_keys=True)
+
+    def source(self, dataset: str) -> str | None:
+        """Returns the folder or file a data set is read from; None where it comes by itself."""
+        return self.config["datasets"][dataset].get("source")
+
+
+def own_sets(folder: Path) -> list[str]:
+    """Returns the names of the users' files in a folder, for the wildcards of the workflow."""
+    files = sorted(folder.glob("*.*")) if folder.is_dir() else []
+    return sorted({file.name.split(".")[0] for file in files if file.name != "README.md"})

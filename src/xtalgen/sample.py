@@ -1,0 +1,123 @@
+"""Stage `sample`: crystals from a checkpoint, exactly as many as asked for, in resumable chunks."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from tqdm import tqdm
+
+from xtalgen import models
+from xtalgen.crystals import Crystal, read_crystals, read_metadata, read_table, to_table, write_table
+
+COLUMNS = {"target_id": pa.string(), "text": pa.string(), "n_tries": pa.int64()}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to sample: `n` crystals of the model's own choice (dng), or one for each target's composition (csp).
+
+    chunk: crystals made in one call of the model; prefix: what their ids begin with.
+    """
+
+    model: str
+    checkpoint: Path
+    settings: dict[str, Any]
+    seed: int
+    device: str
+    n: int
+    targets: tuple[Crystal, ...]
+    chunk: int
+    prefix: str
+
+    def key(self) -> str:
+        """Returns a text that differs between orders that may give different crystals."""
+        file = self.checkpoint.stat()
+        parts = [
+            self.model,
+            str(self.checkpoint),
+            file.st_size,
+            file.st_mtime_ns,
+            self.settings,
+            self.seed,
+            self.device,
+        ]
+        return json.dumps([*parts, self.n, [target.id for target in self.targets], self.chunk], sort_keys=True)
+
+    def starts(self, shard: int, shards: int) -> list[int]:
+        """Returns the first crystal of each chunk that is a shard's share; shards count from 1."""
+        return list(range(0, self.n, self.chunk))[shard - 1 :: shards]
+
+    def make(self, start: int) -> pa.Table:
+        """Returns the crystals start … start + chunk - 1. Raises RuntimeError when the model gives another number."""
+        stop = min(start + self.chunk, self.n)
+        wanted: Any = stop - start
+        if self.targets:
+            wanted = [np.asarray(target.atomic_numbers) for target in self.targets[start:stop]]
+        generator = models.load(self.model)
+        sampling = models.build(generator.Sampling, self.settings, f"sample settings of {self.model}")
+        seed = int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0])
+        made = list(generator.sample(self.checkpoint, wanted, sampling, seed, self.device))
+        if len(made) != stop - start:
+            raise RuntimeError(f"model {self.model} was asked for {stop - start} crystals and gave {len(made)}")
+        return to_table((self._label(crystal, start + i) for i, crystal in enumerate(made)), COLUMNS)
+
+    def _label(self, crystal: Crystal, index: int) -> Crystal:
+        target = {"target_id": self.targets[index].id} if self.targets else {}
+        return replace(crystal, id=f"{self.prefix}-{index:06d}", info={**crystal.info, **target})
+
+
+def sample(order: Order, *, shard: int, shards: int, work: Path, out: Path) -> None:
+    """Writes the crystals of one shard to `out`.
+
+    Each chunk has a seed of its own and the shards share out the chunks, so the same seed gives the same crystals
+    however many shards there are. Finished chunks are kept in `work` and not made again after a kill. Raises ValueError
+    on unknown settings.
+    """
+    key, parts = order.key(), []
+    bar = tqdm(order.starts(shard, shards), f"sample {order.prefix}", unit="chunk", disable=not sys.stderr.isatty())
+    for start in bar:
+        part = work / f"chunk-{start:06d}.parquet"
+        if not (part.is_file() and read_metadata(read_table(part)).get("key") == key):
+            started = time.monotonic()
+            table = order.make(start)
+            write_table(table, part, key=key, seconds=f"{time.monotonic() - started:.3f}")
+        parts.append(read_table(part))
+    generator = models.load(order.model)
+    sampling = models.build(generator.Sampling, order.settings, f"sample settings of {order.model}")
+    write_table(
+        pa.concat_tables([part.replace_schema_metadata(None) for part in parts] or [to_table([], COLUMNS)]),
+        out,
+        model=order.model,
+        seconds=f"{sum(float(read_metadata(part)['seconds']) for part in parts):.3f}",
+        device=device_name(order.device),
+        network_evaluations=str(generator.network_evaluations(sampling)),
+    )
+    for part in work.glob("chunk-*.parquet"):
+        part.unlink()
+
+
+def read_targets(split: Path, per_target: int, limit: int | None) -> tuple[Crystal, ...]:
+    """Returns the usable crystals of a split, each `per_target` times; `limit` takes the first of the split.
+
+    Raises ValueError when none is usable.
+    """
+    usable = [crystal for crystal in read_crystals(split) if crystal.ok][:limit]
+    if not usable:
+        raise ValueError(f"{split}: no crystal is usable as a target. Check the data set's test split.")
+    return tuple(crystal for crystal in usable for _ in range(per_target))
+
+
+def pick_device(device: str) -> str:
+    """Returns "cuda" or "cpu" for "auto", else the device itself."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def device_name(device: str) -> str:
+    """Returns what tables call a device: the GPU's name, or the number of CPU threads."""
+    return torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,84 @@
+"""A copy of the workflow whose jobs are played by a stand-in for Python: it writes what a rule promises, in milliseconds.
+
+So these tests see which jobs Snakemake plans and runs, not what the stages compute (tests/e2e does that).
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STAND_IN = """#!{python}
+import pathlib, sys
+words = sys.argv[1:]
+outputs, flag = [], ""
+for word in words[1:]:
+    if word.startswith("--"):
+        flag = word
+    elif flag in ("--out", "--out-table", "--out-json", "--csv"):
+        outputs.append(pathlib.Path(word))
+if words[0].endswith("train.py"):
+    outputs = [outputs[0] / name for name in ("checkpoint.safetensors", "log.csv", "training.json")]
+for path in outputs:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(" ".join(words))
+"""
+COUNT = re.compile(r"^(\w+)\s+(\d+)$", re.MULTILINE)
+
+
+class Checkout:
+    """A copy of the repository's workflow in a folder of its own."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.folder = folder
+        for name in ("Snakefile", "config.yaml"):
+            shutil.copy(root / name, folder / name)
+        for name in ("src", "workflow", "profiles", "demo", "envs"):
+            shutil.copytree(
+                root / name,
+                folder / name,
+                ignore=shutil.ignore_patterns("__pycache__", "results", "logs", ".snakemake"),
+            )
+        (folder / "slurm").symlink_to("profiles/slurm")
+        (folder / "structures").mkdir()
+        stand_in = folder / "bin" / "python"
+        stand_in.parent.mkdir()
+        stand_in.write_text(STAND_IN.format(python=sys.executable))
+        stand_in.chmod(0o755)
+
+    def snakemake(self, *words: str, fails: bool = False) -> str:
+        """Returns what Snakemake prints; asserts that it succeeds, or fails."""
+        program = Path(sys.executable).with_name("snakemake")
+        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        done = subprocess.run(
+            [program, *words], cwd=self.folder, capture_output=True, text=True, check=False,
+            env={**os.environ, "PATH": path, "XDG_CACHE_HOME": str(self.folder / ".cache")},
+        )  # fmt: skip
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def run(self, *targets: str) -> None:
+        """Runs the workflow with the stand-in."""
+        self.snakemake("--cores", "2", "--quiet", "all", "--", *targets)
+
+    def planned(self, *targets: str) -> dict[str, int]:
+        """Returns how many jobs of each rule a dry run plans."""
+        text = self.snakemake("--dry-run", "--cores", "1", "--", *targets)
+        table = text.partition("Job stats:")[2].partition("total")[0]
+        return {name: int(count) for name, count in COUNT.findall(table)}
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replaces text that must be there in a file."""
+        path = self.folder / name
+        text = path.read_text()
+        assert old in text, f"{old!r} is not in {name}"
+        path.write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture
+def checkout(root, tmp_path):
+    return Checkout(root, tmp_path)

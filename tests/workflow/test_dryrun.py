@@ -1,0 +1,75 @@
+"""The plans that users rely on."""
+
+import os
+
+import pytest
+
+
+def test_the_slurm_profile_is_found_and_plans_the_real_experiment(checkout):
+    text = checkout.snakemake("--profile", "slurm", "--dry-run", "results/tables.md")
+    assert "rule train:" in text
+    assert "runtime=4320" in text
+
+
+def test_the_link_to_the_slurm_profile_is_a_link(root):
+    assert os.readlink(root / "slurm") == "profiles/slurm"
+    assert not (root / "profiles/default").exists(), "Snakemake would lay it over every other profile"
+
+
+def test_own_structures_plan_no_training(checkout):
+    (checkout.folder / "structures/mine.extxyz").write_text("")
+    planned = checkout.planned("results/evaluate/mine.json")
+    assert {"import_structures", "relax", "hull", "evaluate", "data"} <= set(planned)
+    assert not {"train", "sample"} & set(planned)
+
+
+def test_a_name_without_a_file_says_where_to_put_it(checkout):
+    text = checkout.snakemake("--dry-run", "results/evaluate/nope.json", fails=True)
+    assert "structures/nope.extxyz" in text
+
+
+def test_own_structures_become_a_row_of_the_tables(checkout):
+    (checkout.folder / "structures/mine.cif").write_text("")
+    checkout.edit("config.yaml", "sets: [] ", "sets: [mine] ")
+    assert "structures/mine.cif" in checkout.snakemake("--dry-run", "results/tables.md")
+
+
+def test_a_checkpoint_that_the_user_brings_is_not_trained(checkout):
+    (checkout.folder / "mine.safetensors").write_text("")
+    checkout.edit(
+        "config.yaml",
+        "    model: flowmm\n",
+        "    model: flowmm\n    checkpoint: {dng: mine.safetensors, csp: mine.safetensors}\n",
+    )
+    assert "train" not in checkout.planned("results/tables.md")
+
+
+def test_the_demo_runs_in_its_own_folder(checkout):
+    text = checkout.snakemake("--directory", "demo", "--cores", "1", "--dry-run")
+    assert "aflow_20" in text
+    assert "mp_20" not in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("  fmax: 0.05", "  fmx: 0.05", "'fmx' was unexpected"),
+        ("seed: 0", "seed: -1", "-1 is less than the minimum"),
+        (
+            "    dataset: mp_20\n",
+            "    dataset: mp_2\n",
+            "runs.flowmm.dataset: 'mp_2' is not under `datasets`; there are mp_20",
+        ),
+        ("    model: flowmm\n", "    model: flowmn\n", "runs.flowmm.model: there is no file"),
+        ("  mp_20: {} ", "  mp_20: {}\n  mine: {} ", "datasets.mine: give its folder as `source`"),
+        ("  sets: [] ", "  sets: [flowmm] ", "'flowmm' is a run already"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_named(checkout, old, new, said):
+    checkout.edit("config.yaml", old, new)
+    text = checkout.snakemake("--dry-run", "--cores", "1", fails=True)
+    assert said in " ".join(text.split())
+
+
+def test_lint_is_clean(checkout):
+    checkout.snakemake("--lint")

@@ -1,0 +1,44 @@
+"""What all rules share: the checked configuration, the plan, code fingerprints, wildcards. Makes no files."""
+
+import sys
+
+from snakemake.utils import validate
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "src"))
+
+from xtalgen.plan import SHARED, SPLITS, TASKS, Plan, own_sets
+from xtalgen.provenance import fingerprint, model_file
+
+validate(config, "../schemas/config.schema.yaml")
+plan = Plan(config)
+OWN = own_sets(Path("structures"))
+RUN = "|".join(map(re.escape, plan.runs)) or "no-run"
+
+# Every job runs this checkout, in any environment and any working directory.
+shell.prefix(f"set -euo pipefail; export PYTHONPATH='{ROOT}/src' SCRIPTS='{ROOT}/workflow/scripts'; ")
+
+
+scattergather:
+    shards=config["shards"],
+
+
+wildcard_constraints:
+    dataset=r"[^/]+",
+    split="|".join(SPLITS),
+    run=RUN,
+    task="|".join(TASKS),
+    training="|".join((*TASKS, SHARED)),
+    set=rf"(?:{RUN})/(?:{'|'.join(TASKS)})|[^/]+",
+    own=r"[^/]+",
+    stage="sample|relax|fingerprints",
+
+
+def code(stage, run=None):
+    """Returns the fingerprint of a stage's code, with the run's model where it takes part."""
+    return fingerprint(ROOT / f"workflow/scripts/{stage}.py", *([model_file(plan.model(run))] if run else []))
+
+
+def split_of(name):
+    """Returns an input function for a split of the data set that a set or run is compared with."""
+    return lambda wildcards: f"results/data/{plan.dataset(wildcards.get('set') or wildcards.run)}/{name}.parquet"

@@ -1,0 +1,27 @@
+"""Crystals of the data sets: reads the files named in the configuration, or downloads them, and parses them."""
+
+
+rule data:
+    """Parse one split of a data set into a crystal table."""
+    output:
+        "results/data/{dataset}/{split}.parquet",
+    params:
+        source=lambda wildcards: (f"--source '{found}'" if (found := plan.source(wildcards.dataset)) else ""),
+        limit=lambda wildcards: (
+            f"--limit {found}" if (found := config["datasets"][wildcards.dataset].get("limit", {}).get(wildcards.split)) else ""
+        ),
+        seed=config["seed"],
+        code=code("data"),
+    log:
+        "logs/data/{dataset}/{split}.log",
+    benchmark:
+        "logs/data/{dataset}/{split}.tsv"
+    conda:
+        "../../envs/crystals.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    shell:
+        "python $SCRIPTS/data.py --dataset {wildcards.dataset} --split {wildcards.split} {params.source} {params.limit} "
+        "--seed {params.seed} --workers {threads} --downloads results/data/{wildcards.dataset}/raw --out {output} 2> {log}"

@@ -1,0 +1,63 @@
+"""Relaxed crystals, and the hull of the data set by the same potential."""
+
+POTENTIAL = (
+    f"--potential '{config['relax']['potential']}' --fmax {config['relax']['fmax']} --timeout {config['relax']['timeout']} "
+    + (f"--sha256 {config['relax']['sha256']} " if config["relax"]["sha256"] else "")
+)
+
+
+rule relax:
+    """Relax one shard of a set's crystals and cells."""
+    input:
+        "results/sample/{set}/{scatteritem}.parquet",
+    output:
+        "results/relax/{set}/{scatteritem}.parquet",
+    params:
+        potential=POTENTIAL,
+        max_steps=config["relax"]["max_steps"],
+        device=config["device"],
+        code=code("relax"),
+    log:
+        "logs/relax/{set}/{scatteritem}.log",
+    benchmark:
+        "logs/relax/{set}/{scatteritem}.tsv"
+    conda:
+        "../../envs/crystals.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime="12h",
+    shell:
+        "python $SCRIPTS/relax.py --crystals {input:q} {params.potential} --max-steps {params.max_steps} "
+        "--workers {threads} --device {params.device} "
+        "--work results/relax/{wildcards.set}/work-{wildcards.scatteritem} --out {output:q} 2> {log}"
+
+
+rule hull:
+    """Evaluate the data set's crystals in a set's chemical systems with the potential that relaxed the set."""
+    input:
+        relaxed="results/relax/{set}.parquet",
+        references=[split_of(split) for split in SPLITS],
+    output:
+        "results/hull/{set}.parquet",
+    params:
+        potential=POTENTIAL,
+        steps=config["relax"]["reference_steps"],
+        device=config["device"],
+        code=code("hull"),
+    log:
+        "logs/hull/{set}.log",
+    benchmark:
+        "logs/hull/{set}.tsv"
+    conda:
+        "../../envs/crystals.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime="12h",
+    shell:
+        "python $SCRIPTS/hull.py --relaxed {input.relaxed:q} --references {input.references} {params.potential} "
+        "--relax-steps {params.steps} --workers {threads} --device {params.device} "
+        "--cache results/hull/cache --out {output:q} 2> {log}"

@@ -1,0 +1,59 @@
+"""What people read: the tables, the learning curves, the best candidates as files."""
+
+
+rule tables:
+    """Print the tables from the metrics of all sets."""
+    input:
+        expand("results/evaluate/{set}.json", set=plan.sets()),
+    output:
+        markdown="results/tables.md",
+        csv="results/tables.csv",
+    params:
+        published="--published" if config["tables"]["published"] else "",
+        code=code("tables"),
+    log:
+        "logs/tables.log",
+    benchmark:
+        "logs/tables.tsv"
+    conda:
+        "../../envs/crystals.yaml"
+    shell:
+        "python $SCRIPTS/tables.py --evaluations {input:q} {params.published} --out {output.markdown} --csv {output.csv} "
+        "2> {log}"
+
+
+rule curves:
+    """Draw the learning curve of a training."""
+    input:
+        "results/train/{run}/{training}/log.csv",
+    output:
+        "results/train/{run}/{training}/curve.svg",
+    params:
+        code=code("curves"),
+    log:
+        "logs/curves/{run}/{training}.log",
+    benchmark:
+        "logs/curves/{run}/{training}.tsv"
+    conda:
+        "../../envs/crystals.yaml"
+    shell:
+        "python $SCRIPTS/curves.py --log {input} --out {output} 2> {log}"
+
+
+rule candidates:
+    """Write the best crystals of a set as CIF files."""
+    input:
+        "results/evaluate/{set}.parquet",
+    output:
+        "results/candidates/{set}.zip",
+    params:
+        count=config["tables"]["candidates"],
+        code=code("exports"),
+    log:
+        "logs/candidates/{set}.log",
+    benchmark:
+        "logs/candidates/{set}.tsv"
+    conda:
+        "../../envs/crystals.yaml"
+    shell:
+        "python $SCRIPTS/exports.py --evaluated {input:q} --count {params.count} --out {output:q} 2> {log}"

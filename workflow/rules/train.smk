@@ -1,0 +1,34 @@
+"""Checkpoints: trains the model of each run for each of its tasks."""
+
+
+rule train:
+    """Train a run's model; a killed training resumes from its work folder."""
+    input:
+        train=split_of("train"),
+        val=split_of("val"),
+    output:
+        checkpoint="results/train/{run}/{training}/checkpoint.safetensors",
+        log="results/train/{run}/{training}/log.csv",
+        facts="results/train/{run}/{training}/training.json",
+    params:
+        model=lambda wildcards: plan.model(wildcards.run),
+        settings=lambda wildcards: plan.settings(wildcards.run, "train", wildcards.training),
+        seed=config["seed"],
+        device=config["device"],
+        budget=f"--max-seconds {config['train']['max_seconds']}" if config["train"]["max_seconds"] else "",
+        code=lambda wildcards: code("train", wildcards.run),
+    log:
+        "logs/train/{run}/{training}.log",
+    benchmark:
+        "logs/train/{run}/{training}.tsv"
+    conda:
+        "../../envs/models.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime="3d",
+    shell:
+        "python $SCRIPTS/train.py --model {params.model} --task {wildcards.training} --train {input.train} --val {input.val} "
+        "--settings {params.settings:q} --seed {params.seed} --device {params.device} {params.budget} "
+        "--work $(dirname {output.checkpoint})/work --out $(dirname {output.checkpoint}) 2> {log}"

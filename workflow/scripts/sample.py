@@ -1,0 +1,41 @@
+"""Samples crystals from a checkpoint.
+
+python workflow/scripts/sample.py --model flowmm --checkpoint results/train/flowmm/dng/checkpoint.safetensors --n 10 \
+    --work /tmp/work --out /tmp/ten.parquet
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from xtalgen.sample import Order, pick_device, read_targets, sample
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="name of a file under src/xtalgen/models/")
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--n", type=int, help="number of crystals to generate de novo")
+    wanted.add_argument("--targets", type=Path, help="split whose compositions to predict structures for")
+    parser.add_argument("--per-target", type=int, default=1, help="predictions per composition")
+    parser.add_argument("--limit", type=int, help="predict only the first so many compositions")
+    parser.add_argument("--settings", type=json.loads, default={}, help="the model's settings of sampling, as JSON")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--chunk", type=int, default=500, help="crystals per call of the model")
+    parser.add_argument("--shard", default="1-of-1", help="which share to make, such as 2-of-8")
+    parser.add_argument("--prefix", default="crystal", help="what the ids begin with")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--work", type=Path, required=True, help="folder for finished chunks, to resume from")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    targets = read_targets(args.targets, args.per_target, args.limit) if args.targets else ()
+    order = Order(args.model, args.checkpoint, args.settings, args.seed, pick_device(args.device),
+                  args.n or len(targets), targets, args.chunk, args.prefix)  # fmt: skip
+    shard, shards = map(int, args.shard.split("-of-"))
+    sample(order, shard=shard, shards=shards, work=args.work, out=args.out)
+
+
+if __name__ == "__main__":
+    main()
