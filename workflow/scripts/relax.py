@@ -1,0 +1,28 @@
+"""Relaxes the crystals of a table with a machine-learned potential."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from xtalgen.relax import relax
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the stage from its command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--crystals", type=Path, required=True, help="table to relax")
+    parser.add_argument("--potential", required=True, help="chgnet, a MACE foundation model, or a checkpoint's path")
+    parser.add_argument("--sha256", help="of the potential's weights; refused when they differ")
+    parser.add_argument("--fmax", type=float, required=True, help="largest force on atoms and cell, eV/Å")
+    parser.add_argument("--max-steps", type=int, required=True, help="FIRE steps; 0 evaluates the given geometry")
+    parser.add_argument("--workers", type=int, default=1, help="single-threaded processes (CPU only)")
+    parser.add_argument("--timeout", type=float, help="seconds per crystal")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--work", type=Path, required=True, help="folder that keeps finished crystals")
+    parser.add_argument("--out", type=Path, required=True)
+    given = vars(parser.parse_args(argv))
+    relax(given.pop("crystals"), **given)
+
+
+if __name__ == "__main__":
+    main()
