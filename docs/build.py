@@ -1,4 +1,4 @@
-"""Writes the generated pages: docs/reference/config.md, docs/reference/metrics.md and the graph in README.md (`make docs`).
+"""Writes the generated pages (`make docs`): the references of configuration and metrics, and the graph in README.md.
 
 With --check nothing is written and a stale page is an error.
 """

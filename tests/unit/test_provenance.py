@@ -27,9 +27,9 @@ def package(tmp_path, monkeypatch):
 def test_comments_docstrings_and_touching_do_not_count(package):
     folder, script = package
     before = provenance.fingerprint(script)
-    (folder / "relax.py").write_text(
-        '"""New words."""\n\nfrom xtalgen.crystals import LIMIT\n\n\ndef relax():\n    """Says more."""\n    return LIMIT  # why\n'
-    )
+    words = '"""New words."""\n\nfrom xtalgen.crystals import LIMIT\n\n\n'
+    words += 'def relax():\n    """Says more."""\n    return LIMIT  # why\n'
+    (folder / "relax.py").write_text(words)
     script.touch()
     assert provenance.fingerprint(script) == before
 

@@ -1,4 +1,4 @@
-"""A copy of the workflow whose jobs are played by a stand-in for Python: it writes what a rule promises, in milliseconds.
+"""A copy of the workflow whose jobs are played by a stand-in for Python, which writes what a rule promises at once.
 
 So these tests see which jobs Snakemake plans and runs, not what the stages compute (tests/e2e does that).
 """

@@ -1,7 +1,5 @@
 """The plans that users rely on."""
 
-import os
-
 import pytest
 
 
@@ -12,7 +10,7 @@ def test_the_slurm_profile_is_found_and_plans_the_real_experiment(checkout):
 
 
 def test_the_link_to_the_slurm_profile_is_a_link(root):
-    assert os.readlink(root / "slurm") == "profiles/slurm"
+    assert str((root / "slurm").readlink()) == "profiles/slurm"
     assert not (root / "profiles/default").exists(), "Snakemake would lay it over every other profile"
 
 
