@@ -1,0 +1,275 @@
+"""Stage `tables`: every number of the experiment on one page, a pure function of the metrics files.
+
+Markdown for people, CSV in long format for machines. Heads, units, directions and definitions come from the registry
+`xtalgen.metrics`; nothing about a metric is written here but its place.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xtalgen.evaluations import Evaluation, flatten, read_evaluations
+from xtalgen.metrics import METRICS
+from xtalgen.published import Published, read_published
+from xtalgen.score_tables import (
+    COST,
+    DE_NOVO,
+    NONE,
+    PREDICTION,
+    STABILITY,
+    Column,
+    align,
+    escape,
+    heads,
+    published_block,
+    score_block,
+    scores,
+)
+
+GENERATION = ("dng", "own")
+CSV_COLUMNS = (
+    "origin", "set", "task", "dataset", "kind", "name", "unit", "value", "n", "low", "high", "reason", "recipe",
+)  # fmt: skip
+
+INTRODUCTION = f"""\
+# Results
+
+Every value stands with its 95 % interval, as `value [low, high]`. A rate has the number of crystals asked for, `n`, as
+its denominator, failures included; where another number of crystals stands behind a value it follows as `(n = …)`.
+**Bold**: best of the rows run here in that table, where there are two or more. `†`: the interval overlaps the best
+row's, so the two are not told apart at 95 %. `{NONE}`: no value; the footnote says why. *Italic*: published by others,
+not run here. Columns are [defined below](#definitions); [the recipe](#recipe) of every number follows the tables.
+"""
+
+
+def tables(evaluations: list[Path], *, out_markdown: Path, out_csv: Path, published: bool) -> None:
+    """Writes the tables of the given metrics files, rows in the order given.
+
+    published: whether published values follow our rows, marked as such, for the data sets that occur. The same files
+    give the same bytes. Raises ContractError when a file is no metrics file or none is given.
+    """
+    rows = read_evaluations(evaluations)
+    known = {row.dataset for row in rows}
+    others = [row for row in read_published() if row.dataset in known] if published else []
+    _write(out_markdown, markdown(rows, others))
+    _write(out_csv, long_csv(rows, others))
+
+
+def markdown(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> str:
+    """Returns the page of tables."""
+    sections = [
+        *_sections("De Novo Generation", rows, GENERATION, DE_NOVO, others),
+        *_sections("Crystal Structure Prediction", rows, ("csp",), PREDICTION, others),
+        *_sections("Stability", rows, GENERATION, STABILITY, others),
+        _cost(rows, others),
+        _counts("Funnel", "Crystals left after each step, and their share of those asked for.", rows, _funnel),
+        _counts("Failures", "Crystals of each failure class; they stay in every denominator.", rows, _failures),
+        _recipe(rows),
+        _definitions(),
+    ]
+    return "\n".join([INTRODUCTION, *(section for section in sections if section)])
+
+
+def compact(rows: Sequence[Evaluation]) -> str:
+    """Returns the scores without intervals, for a terminal; `*` marks the best of two or more rows."""
+    parts = []
+    for title, tasks, columns in (
+        ("De novo generation", GENERATION, DE_NOVO),
+        ("Crystal structure prediction", ("csp",), PREDICTION),
+        ("Stability", GENERATION, STABILITY),
+    ):
+        for dataset, group in _groups(rows, tasks):
+            if not _has(group, columns):
+                continue
+            cells = scores(group, columns, plain=True)
+            head = ["", *(text.replace("Property Distribution: ", "") for text in heads(group, columns)), "n"]
+            body = [[row.run, *line, str(row.n)] for row, line in zip(group, cells, strict=True)]
+            # Many columns: one line per metric reads better than one line per set.
+            turned = [list(line) for line in zip(head, *body, strict=True)]
+            widths = [max(map(len, column)) for column in zip(*turned, strict=True)]
+            lines = [
+                "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in turned
+            ]
+            parts.append("\n".join([f"{title} on {dataset}", *lines]))
+    return "\n\n".join(parts) + "\n"
+
+
+def long_csv(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> str:
+    """Returns one line per number: metrics (rates as fractions), funnel, failures, cost; `recipe` is a hash."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        common = {"origin": "run here", "set": row.set, "task": row.task, "dataset": row.dataset}
+        common["recipe"] = recipe_hash(row.recipe)
+        for name, found in row.metrics.items():
+            unit = METRICS[name].unit if name in METRICS else ""
+            entry = {"value": found.value, "n": found.n, "low": found.low, "high": found.high, "reason": found.reason}
+            writer.writerow({**common, "kind": "metric", "name": name, "unit": unit, **entry})
+        facts = [("funnel", step, count) for step, count in row.funnel]
+        facts += [("failure", name, count) for name, count in row.failures.items()]
+        facts += [("cost", name, value) for name, value in row.cost.items()]
+        writer.writerows({**common, "kind": kind, "name": name, "value": value} for kind, name, value in facts)
+    for other in others:
+        common = {"origin": "published", "set": other.name, "task": other.task, "dataset": other.dataset}
+        common["reason"] = other.source
+        for name in other.metrics:
+            entry = {"kind": "metric", "name": name, "unit": METRICS[name].unit, "value": other.value(name)}
+            writer.writerow({**common, **entry})
+        writer.writerows({**common, "kind": "cost", "name": name, "value": value} for name, value in other.cost.items())
+    return text.getvalue()
+
+
+def recipe_hash(recipe: Mapping[str, Any]) -> str:
+    """Returns 12 digits that are equal for equal recipes."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8", newline="\n")
+    unfinished.replace(path)
+
+
+def _groups(rows: Sequence[Evaluation], tasks: Sequence[str]) -> Iterator[tuple[str, list[Evaluation]]]:
+    """Yields each data set with its rows of the tasks: values of different data sets share no table."""
+    for dataset in dict.fromkeys(row.dataset for row in rows if row.task in tasks):
+        yield dataset, [row for row in rows if row.task in tasks and row.dataset == dataset]
+
+
+def _has(group: Sequence[Evaluation], columns: Sequence[Column]) -> bool:
+    """Whether any row was scored for any of the columns, with or without success."""
+    return any(column.metric in row.metrics for row in group for column in columns)
+
+
+def _sections(
+    title: str,
+    rows: Sequence[Evaluation],
+    tasks: Sequence[str],
+    columns: Sequence[Column],
+    others: Sequence[Published],
+) -> list[str]:
+    sections = []
+    for dataset, group in _groups(rows, tasks):
+        if not _has(group, columns):
+            continue
+        lines = [f"## {title} on `{escape(dataset)}`", "", *_notes(group), *score_block(group, columns), ""]
+        wanted = [row for row in others if row.dataset == dataset and row.task in tasks]
+        sections.append("\n".join([*lines, *published_block(wanted, columns, heads(group, columns))]))
+    return sections
+
+
+def _notes(group: Sequence[Evaluation]) -> list[str]:
+    """Returns what a reader must know before comparing rows: caveats of the data, differences between recipes."""
+    notes: dict[str, list[str]] = {}
+    for row in group:
+        for caveat in row.data.get("caveats") or []:
+            notes.setdefault(f"**Data.** {escape(caveat)}", []).append(row.run)
+    lines = [
+        f"> {note}" + ("" if len(runs) == len(group) else f" (rows: {', '.join(map(escape, runs))})")
+        for note, runs in notes.items()
+    ]
+    flat = [flatten(row.recipe) for row in group]
+    differing = [
+        key
+        for key in dict.fromkeys(key for recipe in flat for key in recipe)
+        if "seed" not in key and len({recipe.get(key) for recipe in flat}) > 1
+    ]
+    if differing:
+        listed = ", ".join(f"`{key}`" for key in differing[:8]) + (" and more" if len(differing) > 8 else "")
+        lines.append(f"> **Recipes differ** between these rows in {listed}; see [the recipe](#recipe).")
+    # A bare ">" keeps two notes two paragraphs of one quotation.
+    return [*"\n>\n".join(lines).split("\n"), ""] if lines else []
+
+
+def _cost(rows: Sequence[Evaluation], others: Sequence[Published]) -> str:
+    body = [[f"`{escape(row.set)}`", *(escape(show(row.cost.get(name))) for name, _, show in COST)] for row in rows]
+    head = ["Set", *(label for _, label, _ in COST)]
+    note = "What each row took on the device named; times on different devices do not compare, so nothing is bold."
+    lines = ["## Cost", "", note, "", *align([head, *body]), ""]
+    quoted = [row for row in others if row.cost]
+    if quoted:
+        body = [
+            [f"*{escape(row.name)}*", *(_italic(show(row.cost.get(name))) for name, _, show in COST)] for row in quoted
+        ]
+        lines += ["Published, not run here:", "", *align([head, *body]), ""]
+        lines += [f"{source}." for source in dict.fromkeys(f"{row.source}; {row.differs}" for row in quoted)] + [""]
+    return "\n".join(lines)
+
+
+def _italic(text: str) -> str:
+    return text if text == NONE else f"*{escape(text)}*"
+
+
+def _funnel(row: Evaluation) -> dict[str, str]:
+    first = row.funnel[0][1] if row.funnel else 0
+    return {step: f"{count:,}" + (f" ({count / first:.1%})" if first else "") for step, count in row.funnel}
+
+
+def _failures(row: Evaluation) -> dict[str, str]:
+    return {name: f"{count:,}" for name, count in row.failures.items()}
+
+
+def _counts(title: str, about: str, rows: Sequence[Evaluation], read: Callable[[Evaluation], Mapping[str, str]]) -> str:
+    lines = [f"## {title}", "", about, ""]
+    any_counts = False
+    for tasks in (GENERATION, ("csp",)):
+        for dataset, group in _groups(rows, tasks):
+            counts = [read(row) for row in group]
+            names = list(dict.fromkeys(name for found in counts for name in found))
+            if not names:
+                continue
+            any_counts = True
+            # A class that a set does not list did not occur; a step that it does not list was not taken.
+            absent = "0" if title == "Failures" else NONE
+            head = [f"On `{escape(dataset)}`", *(f"`{escape(row.set)}`" for row in group)]
+            body = [[escape(name), *(found.get(name, absent) for found in counts)] for name in names]
+            lines += [*align([head, *body]), ""]
+    if not any_counts:
+        return "" if title == "Funnel" else "\n".join([f"## {title}", "", "None.", ""])
+    return "\n".join(lines)
+
+
+def _recipe(rows: Sequence[Evaluation]) -> str:
+    flat = [flatten(row.recipe) for row in rows]
+    keys = list(dict.fromkeys(key for recipe in flat for key in recipe))
+    shared = [key for key in keys if len({recipe.get(key) for recipe in flat}) == 1]
+    lines = ["## Recipe", "", "How every number was made. The hash stands in the CSV beside each value.", ""]
+    if shared:
+        head = "All sets" if len(rows) > 1 else f"`{escape(rows[0].set)}`"
+        lines += [*align([["Setting", head], *([f"`{key}`", escape(flat[0][key])] for key in shared)]), ""]
+    sets = [f"`{escape(row.set)}`" for row in rows]
+    body = [[f"`{key}`", *(escape(recipe.get(key, NONE)) for recipe in flat)] for key in keys if key not in shared]
+    body.append(["recipe hash", *(f"`{recipe_hash(row.recipe)}`" for row in rows)])
+    body += [
+        [label, *(escape(_count(row.data.get(key))) for row in rows)]
+        for key, label in (
+            ("dataset", "data set"),
+            ("n_train", "training crystals"),
+            ("n_test", "test crystals"),
+            ("n_reference", "reference crystals used"),
+        )
+    ]
+    return "\n".join([*lines, *align([["Differs by set", *sets], *body]), ""])
+
+
+def _count(value: Any) -> str:
+    return NONE if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _definitions() -> str:
+    head = ["Column", "Name in the CSV", "Unit", "Better", "Definition", "Reference"]
+    body = []
+    for column in (*DE_NOVO, *PREDICTION, *STABILITY):
+        metric = METRICS[column.metric]
+        unit = "%" if metric.percent else metric.unit or NONE
+        body.append([column.label, f"`{metric.name}`", unit, metric.better, metric.definition, metric.reference])
+    note = "Thresholds named here are the defaults; the heads and the recipe name those used."
+    cells = [[escape(cell) for cell in row] for row in (head, *body)]
+    return "\n".join(["## Definitions", "", note, "", *align(cells), ""])

@@ -1,0 +1,33 @@
+"""Writes the tables of the experiment from metrics files, one row per file, in the order given.
+
+python workflow/scripts/tables.py --evaluations results/evaluate/flowmm/*.json --out results/tables.md \
+    --csv results/tables.csv --published --print
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from xtalgen.evaluations import read_evaluations
+from xtalgen.tables import compact, tables
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--evaluations", type=Path, nargs="*", default=[], help="files of the evaluate stage")
+    parser.add_argument("--out", type=Path, required=True, help="Markdown page to write")
+    parser.add_argument("--csv", type=Path, required=True, help="long CSV to write")
+    parser.add_argument("--published", action="store_true", help="add published values, marked as such")
+    parser.add_argument("--print", action="store_true", help="print the scores to the terminal too")
+    args = parser.parse_args(argv)
+    try:
+        tables(args.evaluations, out_markdown=args.out, out_csv=args.csv, published=args.published)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    if args.print:
+        sys.stdout.write(compact(read_evaluations(args.evaluations)))
+
+
+if __name__ == "__main__":
+    main()
