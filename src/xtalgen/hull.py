@@ -1,0 +1,178 @@
+"""The competing phases of the convex hull, their energies computed with the potential that relaxed the samples.
+
+Energies of two potentials differ by more than the stabilities in question, so a hull is only valid with its own
+potential. References are relaxed with the same settings as the samples: unrelaxed references lie too high and would
+make every sample look stable.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from ase import Atoms
+from ase.build import bulk
+from ase.data import chemical_symbols, covalent_radii
+from pymatgen.core import Element
+
+from xtalgen import crystals, potentials
+from xtalgen.crystals import ContractError, Crystal
+from xtalgen.potentials import Identity
+from xtalgen.relax import Outcome, Settings, describe, moved, relax_all
+from xtalgen.structures import wrap
+
+PROTOTYPE = "prototype"
+PROTOTYPE_STEPS = 100
+DIATOMIC = (1, 7, 8, 9, 17, 35, 53)
+COLUMNS = {"source": pa.string(), "energy": pa.float64(), "converged": pa.bool_(), "relax_error": pa.string()}
+
+
+def hull(
+    relaxed: Path,
+    references: Sequence[Path],
+    *,
+    potential: str,
+    relax_steps: int,
+    fmax: float,
+    workers: int,
+    timeout: float | None,
+    cache: Path,
+    out: Path,
+    device: str = "auto",
+    sha256: str | None = None,
+) -> None:
+    """Writes the table of all reference crystals that can compete with the relaxed samples, with their `energy` (eV).
+
+    A reference competes when its elements are a subset of some sample's. relax_steps: FIRE steps for the references;
+    0 evaluates the given geometry. An element without an elemental reference gets the lowest of a few prototypes.
+    References that failed keep their row, a status and a null energy. `cache` keeps every energy, for all sets and
+    runs. Raises PotentialError, and ContractError when the samples were relaxed with another potential.
+    """
+    identity, device = potentials.identify(potential, sha256), potentials.pick_device(device)
+    samples = read_samples(relaxed, identity)
+    chosen, sources = choose_references(samples, references)
+    settings = Settings(fmax, relax_steps, timeout)
+    print(f"hull: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} references", file=sys.stderr)
+    run = {"identity": identity, "workers": workers, "device": device, "store": cache}
+    outcomes, n_computed = relax_all(chosen, settings=settings, label="hull", **run)
+    rows = [_row(*row) for row in zip(chosen, outcomes, sources, strict=True)]
+    missing = missing_elements(samples, rows)
+    built = [prototype for number in missing for prototype in build_prototypes(number)]
+    thorough = replace(settings, max_steps=max(relax_steps, PROTOTYPE_STEPS))
+    outcomes, n_more = relax_all(built, settings=thorough, label="hull: elements", **run)
+    terminals = lowest([_row(crystal, outcome, PROTOTYPE) for crystal, outcome in zip(built, outcomes, strict=True)])
+    bare = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in terminals})
+    metadata = describe(identity, settings, device) | {
+        "relax_steps": str(relax_steps),
+        "n_dataset": str(sum(row.ok for row in rows)),
+        "n_failed": str(sum(not row.ok for row in rows)),
+        "n_prototype": str(len(terminals)),
+        "n_computed": str(n_computed + n_more),
+        "missing_terminals": " ".join(chemical_symbols[number] for number in bare),
+    }
+    crystals.write_table(crystals.to_table(rows + terminals, COLUMNS), out, **metadata)
+
+
+def read_samples(relaxed: Path, identity: Identity) -> list[Crystal]:
+    """Returns the relaxed crystals that have an energy. Raises ContractError when another potential gave it."""
+    table = crystals.read_table(relaxed)
+    found = crystals.read_metadata(table).get("potential_sha256")
+    if found != identity.sha256:
+        raise ContractError(
+            f"{relaxed}: energies come from the potential with sha256 {found}, the hull would come from "
+            f"{identity.name} with sha256 {identity.sha256}. Relax again with the potential of the hull."
+        )
+    return [row for row in crystals.from_table(table) if row.ok and row.info.get("energy") is not None]
+
+
+def choose_references(samples: Sequence[Crystal], references: Sequence[Path]) -> tuple[list[Crystal], list[str]]:
+    """Returns the reference crystals whose elements are a subset of some sample's, and the stem of each one's file.
+
+    An id that stands in several files gets "#2", "#3", … from its second place on.
+    """
+    wanted = np.zeros((len(samples), 256), dtype=bool)
+    for place, sample in enumerate(samples):
+        wanted[place, sample.atomic_numbers] = True
+    wanted = np.unique(wanted, axis=0)
+    chosen, sources, competes, times = [], [], {}, Counter()
+    for file in references:
+        for row in crystals.read_crystals(file):
+            if not row.ok:
+                continue
+            kind = _kind(row)
+            if kind not in competes:
+                competes[kind] = bool(wanted[:, sorted(kind)].all(axis=1).any())
+            if competes[kind]:
+                times[row.id] += 1
+                name = row.id if times[row.id] == 1 else f"{row.id}#{times[row.id]}"
+                chosen.append(replace(row, id=name, info={}))
+                sources.append(file.stem)
+    return chosen, sources
+
+
+def missing_elements(samples: Sequence[Crystal], rows: Sequence[Crystal]) -> list[int]:
+    """Returns the atomic numbers of the samples' elements that no elemental reference with an energy covers."""
+    needed = set().union(*(_kind(sample) for sample in samples)) if samples else set()
+    covered = {number for row in rows if row.ok and len(_kind(row)) == 1 for number in _kind(row)}
+    return sorted(needed - covered)
+
+
+def build_prototypes(number: int) -> list[Crystal]:
+    """Returns simple crystals of an element at its molar volume, and one of diatomic molecules where it has them.
+
+    Relaxation corrects the volume. Energies of such prototypes are upper bounds of the element's ground state.
+    """
+    symbol = chemical_symbols[number]
+    volume = _volume_per_atom(symbol)
+    # Lattice constant in units of (volume per atom)^(1/3).
+    edges = {"fcc": 4 ** (1 / 3), "bcc": 2 ** (1 / 3), "hcp": 2 ** (1 / 6), "diamond": 2.0, "sc": 1.0}
+    ratio = {"hcp": {"covera": (8 / 3) ** 0.5}}
+    built = [
+        (name, bulk(symbol, name, a=edge * volume ** (1 / 3), **ratio.get(name, {}))) for name, edge in edges.items()
+    ]
+    if number in DIATOMIC:
+        bond, edge = 2 * float(covalent_radii[number]), (2 * volume) ** (1 / 3)
+        places = np.array([[0.0, 0.0, 0.0], [bond / edge / 3**0.5] * 3])
+        built.append(("diatomic", Atoms([number] * 2, cell=np.eye(3) * edge, scaled_positions=places, pbc=True)))
+    return [
+        Crystal(
+            id=f"{PROTOTYPE}-{symbol}-{name}",
+            lattice=np.array(atoms.cell.array),
+            frac_coords=wrap(atoms.get_scaled_positions()),
+            atomic_numbers=atoms.numbers.astype(np.uint8),
+        )
+        for name, atoms in built
+    ]
+
+
+def _volume_per_atom(symbol: str) -> float:
+    with potentials.quiet():
+        molar_volume = Element(symbol).molar_volume
+    # cm³/mol to Å³; 20 Å³ for elements that nobody has weighed (At, Fr, beyond Es).
+    return 20.0 if molar_volume is None else float(molar_volume) / 0.602214
+
+
+def lowest(rows: Sequence[Crystal]) -> list[Crystal]:
+    """Returns, for each element, the row of lowest energy per atom among those that have one."""
+    best: dict[int, Crystal] = {}
+    for row in rows:
+        number = int(row.atomic_numbers[0])
+        if row.ok and (number not in best or _per_atom(row) < _per_atom(best[number])):
+            best[number] = row
+    return list(best.values())
+
+
+def _row(crystal: Crystal, outcome: Outcome, source: str) -> Crystal:
+    info = {"source": source} | {name: getattr(outcome, name) for name in ("energy", "converged", "relax_error")}
+    return replace(moved(crystal, outcome), info=info)
+
+
+def _kind(crystal: Crystal) -> frozenset[int]:
+    return frozenset(int(number) for number in crystal.atomic_numbers)
+
+
+def _per_atom(row: Crystal) -> float:
+    return row.info["energy"] / row.n_atoms
