@@ -1,0 +1,22 @@
+"""The shipped example configuration, as shipped: MP-20 on two CPU cores to a table."""
+
+import json
+
+import pytest
+import yaml
+
+
+@pytest.mark.slow
+def test_the_example_runs_to_a_table(root, shared_data, make_experiment):
+    config = yaml.safe_load((root / "examples/mp_20_cpu/config.yaml").read_text())
+    source = root / "examples/mp_20_cpu" / config["datasets"]["mp_20"]["source"]
+    assert source.resolve() == shared_data / "mp_20", "the example names another folder than its comment says"
+    config["datasets"]["mp_20"]["source"] = str(source.resolve())
+    experiment = make_experiment(yaml.safe_dump(config))
+    experiment.snakemake("results/tables.md")
+    text = (experiment.folder / "results/tables.md").read_text()
+    assert "mp_20" in text
+    assert "differs from the published" in text, "the caveat about the training split is not printed"
+    facts = json.loads((experiment.folder / "results/evaluate/flowmm/dng.json").read_text())
+    assert facts["n"] == config["sample"]["n"]
+    assert facts["metrics"]["struct_valid"]["n"] == config["sample"]["n"]

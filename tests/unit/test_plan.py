@@ -1,0 +1,94 @@
+"""What a configuration means, and what is wrong with a contradictory one."""
+
+import json
+
+import pytest
+import yaml
+
+from xtalgen.plan import ConfigError, Plan, own_sets
+
+
+def config(**changes):
+    base = {
+        "datasets": {"mp_20": {}, "mine": {"source": "data/mine"}},
+        "runs": {
+            "big": {"model": "flowmm", "dataset": "mp_20", "tasks": ["dng", "csp"]},
+            "small": {
+                "model": "flowmm",
+                "dataset": "mine",
+                "tasks": ["csp"],
+                "checkpoint": {"csp": "given.safetensors"},
+            },
+        },
+        "evaluate": {},
+        "tables": {"sets": ["own"]},
+    }
+    return {**base, **changes}
+
+
+def test_sets_tasks_and_data_sets():
+    plan = Plan(config())
+    assert plan.sets() == ["big/dng", "big/csp", "small/csp", "own"]
+    assert [plan.task(name) for name in plan.sets()] == ["dng", "csp", "csp", "own"]
+    assert [plan.dataset(name) for name in plan.sets()] == ["mp_20", "mp_20", "mine", "mp_20"]
+    assert plan.dataset("small") == "mine"
+
+
+def test_a_given_checkpoint_leaves_training_out():
+    plan = Plan(config())
+    assert plan.trained() == ["big/dng", "big/csp"]
+    assert plan.checkpoint("small", "csp") == "given.safetensors"
+    assert plan.checkpoint("big", "csp") == "results/train/big/csp/checkpoint.safetensors"
+
+
+def test_settings_of_a_task_override_the_common_ones():
+    runs = {
+        "big": {"model": "flowmm", "dataset": "mp_20", "tasks": ["csp"], "sample": {"steps": 9, "csp": {"slope": 5}}}
+    }
+    plan = Plan(config(runs=runs))
+    assert json.loads(plan.settings("big", "sample", "csp")) == {"slope": 5, "steps": 9}
+    assert json.loads(plan.settings("big", "sample", "dng")) == {"steps": 9}
+    assert json.loads(plan.settings("big", "train", "dng")) == {}
+
+
+def test_own_structures_are_compared_with_the_named_reference():
+    assert Plan(config(evaluate={"reference": "mine"})).dataset("own") == "mine"
+    assert Plan(config(runs={})).dataset("own") == "mp_20"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"runs": {"a b": {"model": "flowmm", "dataset": "mp_20", "tasks": []}}}, "runs.a b: a run's name has letters"),
+        ({"runs": {"x": {"model": "nope", "dataset": "mp_20", "tasks": []}}}, "runs.x.model: there is no file"),
+        ({"runs": {"x": {"model": "flowmm", "dataset": "no", "tasks": []}}}, "runs.x.dataset: 'no' is not under"),
+        ({"evaluate": {"reference": "no"}}, "evaluate.reference: 'no' is not under `datasets`; there are mp_20, mine"),
+        ({"datasets": {"mp_20": {}, "mine": {}}}, "datasets.mine: give its folder as `source`"),
+        ({"tables": {"sets": ["big"]}}, "'big' is a run already"),
+    ],
+)
+def test_contradictions_are_named(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        Plan(config(**changes))
+
+
+def test_own_sets_are_the_files_of_the_folder(tmp_path):
+    for name in ("mine.extxyz", "more.json.gz", "README.md"):
+        (tmp_path / name).write_text("")
+    assert own_sets(tmp_path) == ["mine", "more"]
+    assert own_sets(tmp_path / "absent") == []
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "demo/config.yaml", "examples/mp_20_cpu/config.yaml"])
+def test_models_accept_the_settings_of_every_shipped_run(root, name):
+    from xtalgen import models
+
+    shipped = yaml.safe_load((root / name).read_text())
+    for run_name, run in shipped["runs"].items():
+        plan = Plan(
+            {"evaluate": {}, "tables": {"sets": []}, **{k: v for k, v in shipped.items() if k in ("runs", "datasets")}}
+        )
+        model = models.load(run["model"])
+        for task in ("dng", "csp"):
+            models.build(model.Config, json.loads(plan.settings(run_name, "train", task)), name)
+            models.build(model.Sampling, json.loads(plan.settings(run_name, "sample", task)), name)
