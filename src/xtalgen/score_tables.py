@@ -220,7 +220,8 @@ def _plain(value: Any) -> str:
 COST: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("parameters", "Parameters", _magnitude),
     ("train_seconds", "Training time", _duration),
+    ("train_device", "Trained on", _plain),
     ("sample_seconds_per_1000", "Sampling (s per 1,000)", _plain),
     ("network_evaluations", "Network evaluations per crystal", _plain),
-    ("device", "Device", _plain),
+    ("device", "Sampled on", _plain),
 )

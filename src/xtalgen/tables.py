@@ -191,7 +191,7 @@ def _notes(group: Sequence[Evaluation]) -> list[str]:
 def _cost(rows: Sequence[Evaluation], others: Sequence[Published]) -> str:
     body = [[f"`{escape(row.set)}`", *(escape(show(row.cost.get(name))) for name, _, show in COST)] for row in rows]
     head = ["Set", *(label for _, label, _ in COST)]
-    note = "What each row took on the device named; times on different devices do not compare, so nothing is bold."
+    note = "What each row took on the devices named; times on different devices do not compare, so nothing is bold."
     lines = ["## Cost", "", note, "", *align([head, *body]), ""]
     quoted = [row for row in others if row.cost]
     if quoted:

@@ -1,0 +1,97 @@
+"""Stage `exports`: the best new crystals of a set as CIF files, for whoever wants to compute or make them."""
+
+import csv
+import io
+import math
+import os
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xtalgen.crystals import ContractError, Crystal, from_table, read_table
+
+NEEDED = ("unique", "novel", "struct_valid", "comp_valid", "e_above_hull")
+COLUMNS = (
+    "rank", "id", "formula", "n_atoms", "spg_num", "e_above_hull", "stable", "metastable", "energy", "converged",
+    "match_id", "source_name", "file",
+)  # fmt: skip
+SYMPREC = 0.1  # Å; loose enough for crystals relaxed to a few 0.01 eV/Å
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
+
+
+def exports(evaluated: Path, *, count: int, out: Path) -> None:
+    """Writes the best candidates of an evaluated set to a zip archive: `candidates.csv` and one CIF each.
+
+    The CIFs hold the relaxed cells, without symmetry (P1), so that nothing is rounded onto a symmetry they lack.
+    `spg_num` is found by moyo with a tolerance of 0.1 Å; `e_above_hull` in eV/atom, `energy` in eV. Without any
+    candidate the archive holds the head of the CSV only. The same table gives the same bytes. Raises ContractError when
+    the table was not evaluated for novelty and stability (csp sets are not).
+    """
+    table = read_table(evaluated)
+    missing = [name for name in NEEDED if name not in table.column_names]
+    if missing:
+        raise ContractError(f"{evaluated}: column {missing[0]!r} is missing. Give an evaluated dng or own set.")
+    chosen = choose(from_table(table), count)
+    files: dict[str, str] = {}
+    rows = []
+    for rank, crystal in enumerate(chosen, start=1):
+        facts, cif = _describe(crystal)
+        file = f"{rank:04d}-{re.sub(r'[^A-Za-z0-9._-]', '_', crystal.id)}-{facts['formula']}.cif"
+        files[file] = cif
+        rows.append({**crystal.info, **facts, "rank": rank, "id": crystal.id, "file": file})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write_zip({"candidates.csv": text.getvalue(), **files}, out)
+
+
+def choose(crystals: Sequence[Crystal], count: int) -> list[Crystal]:
+    """Returns at most `count` crystals that are valid, unique, novel and on a hull, the lowest energy first.
+
+    Ties keep the order of their ids, so the choice does not depend on the order of the rows.
+    """
+    found = [
+        crystal
+        for crystal in crystals
+        if crystal.ok and all(crystal.info[name] for name in NEEDED[:-1]) and _finite(crystal.info["e_above_hull"])
+    ]
+    return sorted(found, key=lambda crystal: (crystal.info["e_above_hull"], crystal.id))[:count]
+
+
+def _finite(number: float | None) -> bool:
+    return number is not None and math.isfinite(number)
+
+
+def _describe(crystal: Crystal) -> tuple[dict[str, Any], str]:
+    from moyopy import Cell, MoyoDataset
+    from pymatgen.io.cif import CifWriter
+
+    from xtalgen.structures import to_structure
+
+    structure = to_structure(crystal)
+    cell = Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist())
+    try:
+        spg_num = MoyoDataset(cell, symprec=SYMPREC).number
+    except Exception:  # noqa: BLE001 - moyo raises its own kinds where atoms overlap; the number stays empty then
+        spg_num = None
+    facts = {"formula": structure.composition.reduced_formula, "n_atoms": crystal.n_atoms, "spg_num": spg_num}
+    return facts, str(CifWriter(structure))
+
+
+def _write_zip(files: dict[str, str], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in files.items():
+                member = zipfile.ZipInfo(name, EPOCH)
+                member.compress_type = zipfile.ZIP_DEFLATED
+                member.create_system = 3  # Unix, wherever this runs
+                member.external_attr = 0o644 << 16
+                archive.writestr(member, text)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,27 @@
+"""Writes the best new crystals of an evaluated set as CIF files in one zip archive, with a table of them.
+
+python workflow/scripts/exports.py --evaluated results/evaluate/flowmm/dng.parquet --count 50 \
+    --out results/candidates/flowmm/dng.zip
+"""
+
+import argparse
+from pathlib import Path
+
+from xtalgen.exports import exports
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--evaluated", type=Path, required=True, help="table of the evaluate stage")
+    parser.add_argument("--count", type=int, default=50, help="how many at most")
+    parser.add_argument("--out", type=Path, required=True, help="zip archive to write")
+    args = parser.parse_args(argv)
+    try:
+        exports(args.evaluated, count=args.count, out=args.out)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
