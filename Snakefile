@@ -23,4 +23,7 @@ rule all:
     input:
         "results/tables.md",
         expand("results/train/{training}/curve.svg", training=plan.trained()),
-        expand("results/candidates/{set}.zip", set=[name for name in plan.sets() if plan.task(name) != "csp"]),
+        expand(
+            "results/candidates/{set}.zip",
+            set=[name for name in plan.sets() if plan.task(name) != "csp"],
+        ),

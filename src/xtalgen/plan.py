@@ -106,12 +106,37 @@ class Plan:
         common = {key: value for key, value in values.items() if key not in TASKS}
         return json.dumps(common | values.get(task, {}), sort_keys=True)
 
+    def split(self, name: str, split: str) -> str:
+        """Returns the table of a split of the data set that a set or run is compared with."""
+        return f"results/data/{self.dataset(name)}/{split}.parquet"
+
+    def facts(self, name: str) -> list[str]:
+        """Returns the file of facts about a set's training; none where the user brought the checkpoint or the set."""
+        run, _, task = name.partition("/")
+        if not task or self.given(run, task):
+            return []
+        return [f"results/train/{run}/{self.training(run, task)}/training.json"]
+
+    def asked_for(self, run: str, task: str) -> str:
+        """Returns the arguments that tell the sample stage what to make."""
+        asked = self.config["sample"]
+        if task == "dng":
+            return f"--n {asked['n']}"
+        limit = f" --limit {asked['max_targets']}" if asked["max_targets"] else ""
+        return f"--targets {self.split(run, 'test')} --per-target {asked['per_target']}{limit}"
+
+    def reading(self, dataset: str, split: str) -> str:
+        """Returns the arguments that tell the data stage where a split comes from and how much of it to keep."""
+        source = self.source(dataset)
+        limit = self.config["datasets"][dataset].get("limit", {}).get(split)
+        return " ".join([f"--source '{source}'"] * bool(source) + [f"--limit {limit}"] * bool(limit))
+
     def source(self, dataset: str) -> str | None:
         """Returns the folder or file a data set is read from; None where it comes by itself."""
         return self.config["datasets"][dataset].get("source")
 
 
-def own_sets(folder: Path) -> list[str]:
-    """Returns the names of the users' files in a folder, for the wildcards of the workflow."""
-    files = sorted(folder.glob("*.*")) if folder.is_dir() else []
-    return sorted({file.name.split(".")[0] for file in files if file.name != "README.md"})
+def own_file(folder: Path, name: str) -> str:
+    """Returns the user's file of a set; where there is none, the first kind of file, so that the error names it."""
+    found = sorted(folder.glob(f"{name}.*")) if folder.is_dir() else []
+    return str(found[0]) if found else f"{folder}/{name}.extxyz"

@@ -7,12 +7,11 @@ from snakemake.utils import validate
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
-from xtalgen.plan import SHARED, SPLITS, TASKS, Plan, own_sets
+from xtalgen.plan import SHARED, SPLITS, TASKS, Plan, own_file
 from xtalgen.provenance import fingerprint, model_file
 
 validate(config, "../schemas/config.schema.yaml")
 plan = Plan(config)
-OWN = own_sets(Path("structures"))
 RUN = "|".join(map(re.escape, plan.runs)) or "no-run"
 
 # Every job runs this checkout, in any environment and any working directory.
@@ -36,9 +35,17 @@ wildcard_constraints:
 
 def code(stage, run=None):
     """Returns the fingerprint of a stage's code, with the run's model where it takes part."""
-    return fingerprint(ROOT / f"workflow/scripts/{stage}.py", *([model_file(plan.model(run))] if run else []))
+    return fingerprint(
+        ROOT / f"workflow/scripts/{stage}.py",
+        *([model_file(plan.model(run))] if run else []),
+    )
 
 
-def split_of(name):
-    """Returns an input function for a split of the data set that a set or run is compared with."""
-    return lambda wildcards: f"results/data/{plan.dataset(wildcards.get('set') or wildcards.run)}/{name}.parquet"
+def split_of(*splits):
+    """Returns an input function for splits of the data set that a set or run is compared with."""
+    return lambda wildcards: [plan.split(wildcards.get("set") or wildcards.run, split) for split in splits]
+
+
+def is_generated(wildcards):
+    """Whether a set is relaxed and compared with the test split as a whole, rather than target by target."""
+    return plan.task(wildcards.set) != "csp"

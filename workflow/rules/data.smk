@@ -5,13 +5,6 @@ rule data:
     """Parse one split of a data set into a crystal table."""
     output:
         "results/data/{dataset}/{split}.parquet",
-    params:
-        source=lambda wildcards: (f"--source '{found}'" if (found := plan.source(wildcards.dataset)) else ""),
-        limit=lambda wildcards: (
-            f"--limit {found}" if (found := config["datasets"][wildcards.dataset].get("limit", {}).get(wildcards.split)) else ""
-        ),
-        seed=config["seed"],
-        code=code("data"),
     log:
         "logs/data/{dataset}/{split}.log",
     benchmark:
@@ -22,6 +15,10 @@ rule data:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        reading=lambda wildcards: plan.reading(wildcards.dataset, wildcards.split),
+        seed=config["seed"],
+        code=code("data"),
     shell:
-        "python $SCRIPTS/data.py --dataset {wildcards.dataset} --split {wildcards.split} {params.source} {params.limit} "
+        "python $SCRIPTS/data.py --dataset {wildcards.dataset} --split {wildcards.split} {params.reading} "
         "--seed {params.seed} --workers {threads} --downloads results/data/{wildcards.dataset}/raw --out {output} 2> {log}"

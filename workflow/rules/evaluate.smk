@@ -9,9 +9,6 @@ rule fingerprints:
         "results/sample/{set}/{scatteritem}.parquet",
     output:
         "results/fingerprints/{set}/{scatteritem}.parquet",
-    params:
-        settings=FINGERPRINTS,
-        code=code("fingerprints"),
     log:
         "logs/fingerprints/{set}/{scatteritem}.log",
     benchmark:
@@ -22,6 +19,9 @@ rule fingerprints:
     resources:
         mem_mb=6000,
         runtime="6h",
+    params:
+        settings=FINGERPRINTS,
+        code=code("fingerprints"),
     shell:
         "python $SCRIPTS/fingerprints.py --crystals {input:q} {params.settings} --workers {threads} "
         "--work results/fingerprints/{wildcards.set}/work-{wildcards.scatteritem} --out {output:q} 2> {log}"
@@ -33,11 +33,6 @@ rule fingerprints_reference:
         "results/data/{dataset}/test.parquet",
     output:
         "results/reference/{dataset}.parquet",
-    params:
-        settings=FINGERPRINTS,
-        limit=f"--limit {config['evaluate']['max_reference']}" if config["evaluate"]["max_reference"] else "",
-        seed=config["seed"],
-        code=code("fingerprints"),
     log:
         "logs/reference/{dataset}.log",
     benchmark:
@@ -48,21 +43,14 @@ rule fingerprints_reference:
     resources:
         mem_mb=6000,
         runtime="12h",
+    params:
+        settings=FINGERPRINTS,
+        limit=(f"--limit {config['evaluate']['max_reference']}" if config["evaluate"]["max_reference"] else ""),
+        seed=config["seed"],
+        code=code("fingerprints"),
     shell:
         "python $SCRIPTS/fingerprints.py --crystals {input} {params.settings} {params.limit} --seed {params.seed} "
         "--workers {threads} --work results/reference/work-{wildcards.dataset} --out {output} 2> {log}"
-
-
-def only(*tasks):
-    """Returns a condition that holds for sets of these tasks."""
-    return lambda wildcards: plan.task(wildcards.set) in tasks
-
-
-def training_facts(wildcards):
-    """Returns the facts of the training behind a set; nothing for checkpoints and structures that users bring."""
-    run, _, task = wildcards.set.partition("/")
-    given = not task or plan.given(run, task)
-    return [] if given else f"results/train/{run}/{plan.training(run, task)}/training.json"
 
 
 rule evaluate:
@@ -71,28 +59,18 @@ rule evaluate:
         sample="results/sample/{set}.parquet",
         train=split_of("train"),
         test=split_of("test"),
-        fingerprints=branch(only("dng", "own"), then="results/fingerprints/{set}.parquet", otherwise=[]),
+        fingerprints=branch(is_generated, then="results/fingerprints/{set}.parquet", otherwise=[]),
         reference_fingerprints=branch(
-            only("dng", "own"),
+            is_generated,
             then=lambda wildcards: f"results/reference/{plan.dataset(wildcards.set)}.parquet",
             otherwise=[],
         ),
-        relaxed=branch(only("dng", "own"), then="results/relax/{set}.parquet", otherwise=[]),
-        hull=branch(only("dng", "own"), then="results/hull/{set}.parquet", otherwise=[]),
-        training=training_facts,
+        relaxed=branch(is_generated, then="results/relax/{set}.parquet", otherwise=[]),
+        hull=branch(is_generated, then="results/hull/{set}.parquet", otherwise=[]),
+        training=lambda wildcards: plan.facts(wildcards.set),
     output:
         table="results/evaluate/{set}.parquet",
         json="results/evaluate/{set}.json",
-    params:
-        task=lambda wildcards: plan.task(wildcards.set),
-        optional=lambda wildcards, input: " ".join(
-            f"--{name.replace('_', '-')} '{path}'" for name, path in input.items() if path and name not in ("sample", "train", "test")
-        ),
-        stable=config["evaluate"]["stable_below"],
-        metastable=config["evaluate"]["metastable_below"],
-        match_timeout=config["evaluate"]["match_timeout"],
-        seed=config["seed"],
-        code=code("evaluate"),
     log:
         "logs/evaluate/{set}.log",
     benchmark:
@@ -103,8 +81,20 @@ rule evaluate:
     resources:
         mem_mb=8000,
         runtime="12h",
+    params:
+        task=lambda wildcards: plan.task(wildcards.set),
+        optional=lambda wildcards, input: " ".join(
+            f"--{name.replace('_', '-')} '{path}'"
+            for name, path in input.items()
+            if path and name not in ("sample", "train", "test")
+        ),
+        stable=config["evaluate"]["stable_below"],
+        metastable=config["evaluate"]["metastable_below"],
+        match_timeout=config["evaluate"]["match_timeout"],
+        seed=config["seed"],
+        code=code("evaluate"),
     shell:
         "python $SCRIPTS/evaluate.py --task {params.task} --set {wildcards.set} --sample {input.sample:q} "
         "--train {input.train} --test {input.test} {params.optional} --stable-below {params.stable} "
         "--metastable-below {params.metastable} --match-timeout {params.match_timeout} --seed {params.seed} "
-        "--workers {threads} --out-table {output.table:q} --out-json {output.json:q} 2> {log}"
+        "--workers {threads} --work results/evaluate/{wildcards.set}-work --out-table {output.table:q} --out-json {output.json:q} 2> {log}"

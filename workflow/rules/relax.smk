@@ -12,11 +12,6 @@ rule relax:
         "results/sample/{set}/{scatteritem}.parquet",
     output:
         "results/relax/{set}/{scatteritem}.parquet",
-    params:
-        potential=POTENTIAL,
-        max_steps=config["relax"]["max_steps"],
-        device=config["device"],
-        code=code("relax"),
     log:
         "logs/relax/{set}/{scatteritem}.log",
     benchmark:
@@ -28,6 +23,11 @@ rule relax:
         gpu=1,
         mem_mb=16000,
         runtime="12h",
+    params:
+        potential=POTENTIAL,
+        max_steps=config["relax"]["max_steps"],
+        device=config["device"],
+        code=code("relax"),
     shell:
         "python $SCRIPTS/relax.py --crystals {input:q} {params.potential} --max-steps {params.max_steps} "
         "--workers {threads} --device {params.device} "
@@ -38,14 +38,9 @@ rule hull:
     """Evaluate the data set's crystals in a set's chemical systems with the potential that relaxed the set."""
     input:
         relaxed="results/relax/{set}.parquet",
-        references=[split_of(split) for split in SPLITS],
+        references=split_of(*SPLITS),
     output:
         "results/hull/{set}.parquet",
-    params:
-        potential=POTENTIAL,
-        steps=config["relax"]["reference_steps"],
-        device=config["device"],
-        code=code("hull"),
     log:
         "logs/hull/{set}.log",
     benchmark:
@@ -57,6 +52,11 @@ rule hull:
         gpu=1,
         mem_mb=16000,
         runtime="12h",
+    params:
+        potential=POTENTIAL,
+        steps=config["relax"]["reference_steps"],
+        device=config["device"],
+        code=code("hull"),
     shell:
         "python $SCRIPTS/hull.py --relaxed {input.relaxed:q} --references {input.references} {params.potential} "
         "--relax-steps {params.steps} --workers {threads} --device {params.device} "

@@ -8,15 +8,15 @@ rule tables:
     output:
         markdown="results/tables.md",
         csv="results/tables.csv",
-    params:
-        published="--published" if config["tables"]["published"] else "",
-        code=code("tables"),
     log:
         "logs/tables.log",
     benchmark:
         "logs/tables.tsv"
     conda:
         "../../envs/crystals.yaml"
+    params:
+        published="--published" if config["tables"]["published"] else "",
+        code=code("tables"),
     shell:
         "python $SCRIPTS/tables.py --evaluations {input:q} {params.published} --out {output.markdown} --csv {output.csv} "
         "2> {log}"
@@ -28,14 +28,14 @@ rule curves:
         "results/train/{run}/{training}/log.csv",
     output:
         "results/train/{run}/{training}/curve.svg",
-    params:
-        code=code("curves"),
     log:
         "logs/curves/{run}/{training}.log",
     benchmark:
         "logs/curves/{run}/{training}.tsv"
     conda:
         "../../envs/crystals.yaml"
+    params:
+        code=code("curves"),
     shell:
         "python $SCRIPTS/curves.py --log {input} --out {output} 2> {log}"
 
@@ -46,14 +46,14 @@ rule candidates:
         "results/evaluate/{set}.parquet",
     output:
         "results/candidates/{set}.zip",
-    params:
-        count=config["tables"]["candidates"],
-        code=code("exports"),
     log:
         "logs/candidates/{set}.log",
     benchmark:
         "logs/candidates/{set}.tsv"
     conda:
         "../../envs/crystals.yaml"
+    params:
+        most=config["tables"]["candidates"],
+        code=code("exports"),
     shell:
-        "python $SCRIPTS/exports.py --evaluated {input:q} --count {params.count} --out {output:q} 2> {log}"
+        "python $SCRIPTS/exports.py --evaluated {input:q} --count {params.most} --out {output:q} 2> {log}"

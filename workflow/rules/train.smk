@@ -10,13 +10,6 @@ rule train:
         checkpoint="results/train/{run}/{training}/checkpoint.safetensors",
         log="results/train/{run}/{training}/log.csv",
         facts="results/train/{run}/{training}/training.json",
-    params:
-        model=lambda wildcards: plan.model(wildcards.run),
-        settings=lambda wildcards: plan.settings(wildcards.run, "train", wildcards.training),
-        seed=config["seed"],
-        device=config["device"],
-        budget=f"--max-seconds {config['train']['max_seconds']}" if config["train"]["max_seconds"] else "",
-        code=lambda wildcards: code("train", wildcards.run),
     log:
         "logs/train/{run}/{training}.log",
     benchmark:
@@ -28,6 +21,13 @@ rule train:
         gpu=1,
         mem_mb=16000,
         runtime="3d",
+    params:
+        model=lambda wildcards: plan.model(wildcards.run),
+        settings=lambda wildcards: plan.settings(wildcards.run, "train", wildcards.training),
+        seed=config["seed"],
+        device=config["device"],
+        budget=(f"--max-seconds {config['train']['max_seconds']}" if config["train"]["max_seconds"] else ""),
+        code=lambda wildcards: code("train", wildcards.run),
     shell:
         "python $SCRIPTS/train.py --model {params.model} --task {wildcards.training} --train {input.train} --val {input.val} "
         "--settings {params.settings:q} --seed {params.seed} --device {params.device} {params.budget} "

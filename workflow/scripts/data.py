@@ -1,0 +1,37 @@
+"""Prepares one split of a data set: a table of standard cells, one row per crystal."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from xtalgen.data import prepare_split
+from xtalgen.download import DownloadError
+from xtalgen.parallel import available_cores
+from xtalgen.sources import SourceError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the stage with command-line arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--dataset", required=True, help="aflow_20, mp_20, mpts_52, perov_5, carbon_24 or your own name"
+    )
+    parser.add_argument("--split", required=True, help="train, val or test")
+    parser.add_argument("--source", type=Path, help="file, or folder with SPLIT.csv; default: embedded or downloaded")
+    parser.add_argument("--limit", type=int, help="take a random subset of this many crystals")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the subset")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="worker processes")
+    parser.add_argument("--downloads", type=Path, default=Path("results/downloads"), help="folder of downloaded files")
+    parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        prepare_split(**vars(arguments))
+    except (SourceError, DownloadError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

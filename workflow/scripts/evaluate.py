@@ -1,0 +1,37 @@
+"""Scores a set: metrics to a JSON file, verdicts crystal by crystal to a table.
+
+python workflow/scripts/evaluate.py --task dng --sample sample.parquet --train train.parquet --test test.parquet \
+    --out-table verdicts.parquet --out-json metrics.json
+"""
+
+import argparse
+from pathlib import Path
+
+from xtalgen.evaluate import Settings, Sources, evaluate
+
+FILES = ("sample", "train", "test", "relaxed", "hull", "fingerprints", "reference_fingerprints", "training")
+NUMBERS = ("stable_below", "metastable_below", "match_timeout", "n_wasserstein", "resamples", "workers", "seed")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=("dng", "csp", "own"), required=True)
+    parser.add_argument("--set", dest="name", help="name of the set; by default the stem of --out-json")
+    for name in FILES:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=name in FILES[:3])
+    for name in NUMBERS:
+        default = getattr(Settings, name)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    parser.add_argument("--work", type=Path, help="folder for finished comparisons; by default beside --out-json")
+    parser.add_argument("--out-table", type=Path, required=True)
+    parser.add_argument("--out-json", type=Path, required=True)
+    args = parser.parse_args(argv)
+    sources = Sources(**{name: getattr(args, name) for name in FILES})
+    settings = Settings(**{name: getattr(args, name) for name in NUMBERS})
+    evaluate(args.task, sources, settings, out_table=args.out_table, out_json=args.out_json,
+             name=args.name, work=args.work)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

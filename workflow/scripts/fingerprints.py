@@ -1,0 +1,30 @@
+"""Computes the structure and composition fingerprints that coverage compares.
+
+python workflow/scripts/fingerprints.py --crystals results/sample/flowmm/dng.parquet --work /tmp/work \
+    --out /tmp/fingerprints.parquet
+"""
+
+import argparse
+from pathlib import Path
+
+from xtalgen.fingerprints import fingerprint
+from xtalgen.parallel import available_cores
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--crystals", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="folder for finished parts, to resume from")
+    parser.add_argument("--workers", type=int, default=available_cores())
+    parser.add_argument("--timeout", type=float, default=20.0, help="seconds of wall time for one crystal")
+    parser.add_argument("--limit", type=int, help="only a seeded subset of so many usable crystals")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    fingerprint(args.crystals, out=args.out, work=args.work, workers=args.workers, timeout=args.timeout,
+                limit=args.limit, seed=args.seed)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
