@@ -1,0 +1,158 @@
+"""The data sets that xtalgen knows by name: where they are published and how to recognise the published files."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+ADDRESS = "https://raw.githubusercontent.com/{repository}/{commit}/{folder}/{split}.csv"
+CDVAE = "txie-93/cdvae"
+CDVAE_COMMIT = "f857f598d6f6cca5dc1ea0582d228f12dcc2c2ea"
+DIFFCSP = "jiaor17/DiffCSP"
+SEPARATOR = " | "
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is known of a published split.
+
+    n_crystals: rows of the published file. git_blob_id: of that file. rows_sha256: of its ids and CIF texts
+    (`sources.Source.rows_sha256`), which recognises a copy whose other columns were changed.
+    """
+
+    n_crystals: int
+    git_blob_id: str | None = None
+    rows_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set: its splits, where it is published (empty when it is embedded), and whom to thank."""
+
+    name: str
+    splits: Mapping[str, Split]
+    licence: str
+    reference: str
+    repository: str = ""
+    commit: str = ""
+    folder: str = ""
+    caveat: str = field(default="", compare=False)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the data set comes with an installed package and needs no file."""
+        return not self.repository
+
+    def address(self, split: str) -> str:
+        """Returns the address of a split's published file."""
+        return ADDRESS.format(repository=self.repository, commit=self.commit, folder=self.folder, split=split)
+
+
+DATA_SETS = {
+    data_set.name: data_set
+    for data_set in (
+        DataSet(
+            name="aflow_20",
+            splits={"train": Split(200), "val": Split(25), "test": Split(25)},
+            licence="MIT (as shipped with pymatgen)",
+            reference="Mehl et al., Comput. Mater. Sci. 136, S1 (2017); pymatgen",
+            caveat="aflow_20 holds 250 prototypes, for demonstration: compare its numbers with no published ones",
+        ),
+        DataSet(
+            name="mp_20",
+            repository=CDVAE,
+            commit=CDVAE_COMMIT,
+            folder="data/mp_20",
+            splits={
+                "train": Split(27_136, "b1c9d498565ac2fd8d075a51ff2ef5e51ba6c21f"),
+                "val": Split(
+                    9_047,
+                    "7efe4d7ebeb4f460ceaad35e5326c42111d9c9a1",
+                    "8cd021dd0e7cca79130bd39885236a537ff329aac603efac533f100c677e9632",
+                ),
+                "test": Split(
+                    9_046,
+                    "5dc643041df53f5ce4970a79930ad262b4f07acd",
+                    "1737cd2c6d2068e4b73eee5d6ae0dc93ba3d180ef00667ece09227eb61aedc99",
+                ),
+            },
+            licence="CC-BY 4.0 (Materials Project)",
+            reference="Jain et al., APL Mater. 1, 011002 (2013); splits: Xie et al., ICLR 2022 (CDVAE)",
+        ),
+        DataSet(
+            name="mpts_52",
+            repository=DIFFCSP,
+            commit="main",  # no commit is known; the blob ids protect the content
+            folder="data/mpts_52",
+            splits={
+                "train": Split(27_380, "28c53b0a0fd3f32fb8078aca8e5b484e372790c6"),
+                "val": Split(5_000, "a377ba0ca7bee37ee69d9f50f8362eaa35d9f690"),
+                "test": Split(8_096, "2e8af159618f63be346b6527f155514323964423"),
+            },
+            licence="CC-BY 4.0 (Materials Project)",
+            reference="Jain et al., APL Mater. 1, 011002 (2013); splits by year: Jiao et al., NeurIPS 2023 (DiffCSP)",
+        ),
+        DataSet(
+            name="perov_5",
+            repository=CDVAE,
+            commit=CDVAE_COMMIT,
+            folder="data/perov_5",
+            splits={
+                "train": Split(11_356, "0769074b5d51d293b765c4371b8f55c468c9c9f2"),
+                "val": Split(3_787),
+                "test": Split(3_785),
+            },
+            licence="none stated",
+            reference="Castelli et al., Energy Environ. Sci. 5, 9034 (2012); splits: Xie et al., ICLR 2022 (CDVAE)",
+        ),
+        DataSet(
+            name="carbon_24",
+            repository=CDVAE,
+            commit=CDVAE_COMMIT,
+            folder="data/carbon_24",
+            splits={
+                "train": Split(6_091, "5e7ae970fbad8ddc46b6963e8cd6e425f11783a6"),
+                "val": Split(2_032),
+                "test": Split(2_030),
+            },
+            licence="open access (Materials Cloud 2020.0026/v1)",
+            reference="Pickard, Materials Cloud 2020.0026/v1; splits: Xie et al., ICLR 2022 (CDVAE)",
+        ),
+    )
+}
+
+
+def compare_with_published(
+    dataset: str, split: str, *, n_crystals: int, kind: str, git_blob_id: str, rows_sha256: str
+) -> tuple[str, str]:
+    """Returns whether a source is the published split ("yes", "no" or "unknown") and what to say beside its results.
+
+    "yes": the file, or all its ids and CIF texts, are the published ones. "unknown": nothing is known to compare with.
+    """
+    known = DATA_SETS.get(dataset)
+    if known is None or split not in known.splits:
+        return "unknown", ""
+    published = known.splits[split]
+    if git_blob_id == published.git_blob_id or rows_sha256 == published.rows_sha256:
+        return "yes", known.caveat
+    if known.embedded or (kind == ".csv" and published.git_blob_id is None):
+        return "unknown", known.caveat
+    what = f"{dataset} {split}: {n_crystals:,} crystals, the published file has {published.n_crystals:,}"
+    if kind == ".json":
+        return "no", f"{what}; this source holds structures only, no properties"
+    return "no", f"{what}; the files differ, so numbers are close to but not exactly comparable with published ones"
+
+
+def join_caveats(*caveats: str) -> str:
+    """Returns the caveats as one text that `read_caveats` takes apart again."""
+    return SEPARATOR.join(filter(None, caveats))
+
+
+def read_caveats(paths: Iterable[Path]) -> list[str]:
+    """Returns what must be said beside results of these prepared splits, each thing once, in order."""
+    caveats: dict[str, None] = {}
+    for path in paths:
+        metadata = pq.read_schema(path).metadata or {}
+        caveats.update(dict.fromkeys(filter(None, metadata.get(b"caveat", b"").decode().split(SEPARATOR))))
+    return list(caveats)
