@@ -8,10 +8,11 @@ they run on a bare GPU node.
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from types import UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -25,7 +26,8 @@ class Job:
     """What a training needs beside crystals and hyper-parameters.
 
     work: folder that survives a killed job; out: folder of the results; device: "cpu" or "cuda"; max_seconds: stop (and
-    still write a usable checkpoint) when the training has run this long, over all its resumptions; None for no limit.
+    still write a usable checkpoint) when the training has run this long, over all its resumptions; None for no limit;
+    data: metadata of the training table (data set, whether published, caveat), passed on to training.json.
     """
 
     task: str
@@ -34,6 +36,7 @@ class Job:
     out: Path
     device: str = "cpu"
     max_seconds: float | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 class AbstractModel(ABC):
@@ -89,10 +92,35 @@ def names() -> list[str]:
 def build(kind: type, values: dict[str, Any], where: str) -> Any:
     """Returns the dataclass `kind` made from configuration values.
 
-    Raises ValueError naming the unknown key, `where` it stands and the keys there are.
+    Raises ValueError naming `where` it stands and the key when that is unknown or its value has the wrong type.
     """
     fields = kind.__dataclass_fields__
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(fields)}.")
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    hints = get_type_hints(kind)
+    fitted = {key: _fit(value, hints[key], f"{where}: {key}") for key, value in values.items()}
+    try:
+        return kind(**fitted)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _fit(value: Any, hint: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
+        # YAML reads 3e-4 as text.
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    value = tuple(value) if isinstance(value, list) else value
+    if get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return value
+        raise ValueError(f"{where} is {value!r}; choose one of {', '.join(map(repr, get_args(hint)))}.")
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kinds = tuple(get_origin(option) or option for option in options if option is not Any)
+    if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"{where} is {value!r}, a {type(value).__name__}; it must be {names}.")
+    return value

@@ -1,0 +1,1 @@
+"""Networks, data on the device and the training loop that the models share."""

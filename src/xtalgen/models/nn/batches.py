@@ -1,0 +1,198 @@
+"""Crystals as dense padded tensors that live on the device, in buckets of similar atom count.
+
+All crystals of a batch come from one bucket, so that little is padded: with the atom counts of MP-20, pair work is
+161 pairs per crystal instead of 400 when all are padded to 20.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from xtalgen.crystals import Crystal
+from xtalgen.lattice import lattice_to_parameters
+
+MAX_ELEMENT = 100
+MAX_ATOMS = 100
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crystals padded to the same number of atoms; padding has mask False, atomic number 0 and coordinates 0.
+
+    lattice: row vectors in Å; lengths in Å; angles in degrees.
+    """
+
+    frac_coords: Float[Tensor, "batch atoms 3"]
+    atomic_numbers: Int[Tensor, "batch atoms"]
+    mask: Bool[Tensor, "batch atoms"]
+    lattice: Float[Tensor, "batch 3 3"]
+    lengths: Float[Tensor, "batch 3"]
+    angles: Float[Tensor, "batch 3"]
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def take(self, indices: Int[Tensor, "taken"]) -> "Batch":
+        """Returns the batch of the crystals at these places."""
+        return Batch(**{field.name: getattr(self, field.name).index_select(0, indices) for field in fields(self)})
+
+
+class DeviceData:
+    """A data set resident on one device as one Batch per bucket.
+
+    The padding of a bucket is the largest atom count in it, so that a data set of one size is never padded.
+    """
+
+    def __init__(self, crystals: Sequence[Crystal], device: str) -> None:
+        self.crystals = list(crystals)
+        self.n_atoms = np.array([crystal.n_atoms for crystal in crystals], dtype=np.int64)
+        self.device = torch.device(device)
+        ceilings = np.array([bucket_ceiling(int(n)) for n in self.n_atoms], dtype=np.int64)
+        self.buckets = [
+            _pad([crystals[i] for i in np.flatnonzero(ceilings == ceiling)], self.device)
+            for ceiling in np.unique(ceilings)
+        ]
+        self.digest = _digest(crystals)
+
+    def __len__(self) -> int:
+        return len(self.n_atoms)
+
+    def plan(self, batch_size: int) -> list[tuple[int, int, int]]:
+        """Returns the batches of an epoch as (bucket, first place, end place).
+
+        Each bucket is cut into equal parts of at most batch_size crystals, so that no step rests on a small rest.
+        """
+        cuts = []
+        for bucket, crystals in enumerate(self.buckets):
+            edges = np.linspace(0, len(crystals), -(-len(crystals) // batch_size) + 1).astype(int).tolist()
+            cuts += [(bucket, first, end) for first, end in pairwise(edges)]
+        return cuts
+
+    def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Batch]:
+        """Yields every crystal once, in an order that only depends on the seed; leaves out the first `skip` batches."""
+        generator = torch.Generator().manual_seed(mix_seed(*seed))
+        places = [
+            torch.randperm(len(bucket), generator=generator).to(self.device, non_blocking=True)
+            for bucket in self.buckets
+        ]
+        cuts = self.plan(batch_size)
+        for step in torch.randperm(len(cuts), generator=generator).tolist()[skip:]:
+            bucket, first, end = cuts[step]
+            yield self.buckets[bucket].take(places[bucket][first:end])
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yields every crystal once, in a fixed order."""
+        for bucket, first, end in self.plan(batch_size):
+            yield self.buckets[bucket].take(torch.arange(first, end, device=self.device))
+
+    def padded_sizes(self) -> np.ndarray:
+        """Returns the number of atoms each crystal is padded to, in no particular order."""
+        return np.concatenate([np.full(len(bucket), bucket.mask.shape[1]) for bucket in self.buckets])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and validation data on the device; left_out counts rows by split and reason."""
+
+    train: DeviceData
+    val: DeviceData
+    left_out: dict[str, dict[str, int]]
+
+
+def load_split(
+    train: Sequence[Crystal],
+    val: Sequence[Crystal],
+    device: str,
+    refuse: Callable[[Crystal], str | None] = lambda _: None,
+) -> Split:
+    """Returns the usable crystals of both sets on the device. Raises ValueError when one has none, saying why."""
+    data, left_out = {}, {}
+    for name, crystals in (("train", train), ("val", val)):
+        kept, left_out[name] = select(crystals, refuse)
+        if not kept:
+            reasons = "; ".join(f"{count} {reason}" for reason, count in left_out[name].items()) or "it is empty"
+            raise ValueError(f"{name}: none of its {len(crystals)} crystals can be trained on ({reasons}).")
+        data[name] = DeviceData(kept, device)
+    return Split(data["train"], data["val"], left_out)
+
+
+def bucket_ceiling(n_atoms: int) -> int:
+    """Returns the largest atom count of the bucket of n_atoms: multiples of 4 up to 20, then steps of 8."""
+    if n_atoms <= 20:
+        return -(-n_atoms // 4) * 4
+    return 20 + -(-(n_atoms - 20) // 8) * 8
+
+
+def mix_seed(*parts: int) -> int:
+    """Returns one seed made of several, so that neighbouring seeds give unrelated numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def select(
+    crystals: Sequence[Crystal], refuse: Callable[[Crystal], str | None] = lambda _: None
+) -> tuple[list[Crystal], dict[str, int]]:
+    """Returns the crystals that a network can learn from, and how many were left out for each reason.
+
+    refuse: a model's own test; it returns the reason for leaving a crystal out, or None.
+    """
+    kept, left_out = [], Counter()
+    for crystal in crystals:
+        reason = _unusable(crystal) or refuse(crystal)
+        if reason:
+            left_out[reason] += 1
+        else:
+            kept.append(crystal)
+    return kept, dict(sorted(left_out.items()))
+
+
+def mask_of(n_atoms: Int[Tensor, "batch"], width: int) -> Bool[Tensor, "batch {width}"]:
+    """Returns which places of rows padded to `width` hold an atom."""
+    return torch.arange(width, device=n_atoms.device) < n_atoms.unsqueeze(-1)
+
+
+def _unusable(crystal: Crystal) -> str | None:
+    if not crystal.ok:
+        return f"status {crystal.status}"
+    if np.any(crystal.atomic_numbers < 1) or np.any(crystal.atomic_numbers > MAX_ELEMENT):
+        return f"atomic number outside 1 to {MAX_ELEMENT}"
+    if crystal.n_atoms > MAX_ATOMS:
+        return f"more than {MAX_ATOMS} atoms"
+    if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
+        return "geometry not finite"
+    if not abs(np.linalg.det(crystal.lattice)) > 1e-6:
+        return "cell without volume"
+    return None
+
+
+def _digest(crystals: Sequence[Crystal]) -> str:
+    digest = hashlib.sha256()
+    for crystal in crystals:
+        for array in (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _pad(crystals: Sequence[Crystal], device: torch.device) -> Batch:
+    width = max(crystal.n_atoms for crystal in crystals)
+    frac_coords = np.zeros((len(crystals), width, 3), dtype=np.float32)
+    numbers = np.zeros((len(crystals), width), dtype=np.int64)
+    for row, crystal in enumerate(crystals):
+        frac_coords[row, : crystal.n_atoms] = crystal.frac_coords
+        numbers[row, : crystal.n_atoms] = crystal.atomic_numbers
+    lattice = np.stack([crystal.lattice for crystal in crystals])
+    lengths, angles = lattice_to_parameters(lattice)
+    return Batch(
+        frac_coords=torch.from_numpy(frac_coords).to(device),
+        atomic_numbers=torch.from_numpy(numbers).to(device),
+        mask=torch.from_numpy(numbers > 0).to(device),
+        lattice=torch.from_numpy(lattice.astype(np.float32)).to(device),
+        lengths=torch.from_numpy(lengths.astype(np.float32)).to(device),
+        angles=torch.from_numpy(angles.astype(np.float32)).to(device),
+    )

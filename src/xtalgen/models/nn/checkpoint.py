@@ -1,0 +1,97 @@
+"""Files of a training, written whole or not at all: checkpoints (safetensors), resumable states, JSON and CSV."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+CONTRACT = "checkpoint/1"
+# One metadata entry only: safetensors writes several in random order, and equal trainings must give equal bytes.
+KEY = "xtalgen"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint or a stored state cannot be used; the message names the file and the remedy."""
+
+
+def save_checkpoint(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Writes weights and JSON facts (configuration, constants, task, …) as one safetensors file."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    text = json.dumps({"contract": CONTRACT, **facts}, sort_keys=True)
+    write_whole(path, lambda part: part.write_bytes(save(tensors, {KEY: text})))
+
+
+def load_checkpoint(path: Path, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Returns weights and facts. Raises CheckpointError when the file is not a checkpoint of this contract."""
+    try:
+        with safe_open(str(path), framework="pt", device=device) as file:
+            facts = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({error}). Delete it and train again.") from error
+    if facts.get("contract") != CONTRACT:
+        raise CheckpointError(f"{path}: contract is {facts.get('contract')!r}, expected {CONTRACT!r}. Train again.")
+    return weights, facts
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes the state of an unfinished training."""
+    write_whole(path, lambda part: torch.save(dict(state), part))
+
+
+def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """Returns the state of an unfinished training, or None when there is none. Never runs code from the file."""
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path}: not a readable training state ({error}). Delete it to start afresh.") from error
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes values as indented JSON."""
+    write_whole(path, lambda part: part.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n"))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows as CSV with a header, an empty file without rows; None becomes an empty cell."""
+    write_whole(path, lambda part: part.write_text(csv_text(rows, header=True)))
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Appends one row to a CSV file, with a header when the file is still empty."""
+    header = path.stat().st_size == 0
+    with path.open("a", newline="") as file:
+        file.write(csv_text([row], header=header))
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], *, header: bool) -> str:
+    """Returns rows as CSV text; the columns are those of the first row."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    if header and rows:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Calls `write` with a temporary path beside `path` and then renames it, so that `path` is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

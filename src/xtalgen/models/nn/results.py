@@ -1,0 +1,97 @@
+"""What a training leaves behind: `checkpoint.safetensors`, `training.json` and `log.csv` in `job.out`."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import xtalgen
+from xtalgen.models import Job
+from xtalgen.models.nn import checkpoint
+from xtalgen.models.nn.batches import Split
+from xtalgen.models.nn.fit import FitConfig, Outcome, Trainable, forget
+
+CHECKPOINT = "checkpoint.safetensors"
+TRAINING = "training.json"
+CONTRACT = "training/1"
+
+
+def write_results(
+    model: str,
+    module: Trainable,
+    outcome: Outcome,
+    *,
+    split: Split,
+    config: FitConfig,
+    job: Job,
+    facts: Mapping[str, Any],
+) -> None:
+    """Writes checkpoint and training.json, then removes the resumable state.
+
+    facts: what sampling needs beside weights and configuration (constants, histogram of atom counts). The checkpoint
+    holds nothing that differs between two runs of the same training.
+    """
+    common = {"model": model, "task": job.task, "seed": job.seed, "config": asdict(config)}
+    checkpoint.save_checkpoint(job.out / CHECKPOINT, module.state_dict(), {**common, **facts})
+    checkpoint.write_json(job.out / TRAINING, {"contract": CONTRACT, **common, **_account(module, outcome, split, job)})
+    forget(outcome)
+
+
+def cost(module: Trainable, split: Split, crystals_seen: int, validations: int) -> dict[str, float]:
+    """Returns FLOP and bytes of a training, from the formulas of the network (`flop`, `traffic`).
+
+    flop_per_crystal, bytes_per_crystal: one training step divided by its crystals, padding included, averaged over the
+    training set; useful_flop_per_crystal: the same without padding; flop: of the whole training with validation.
+    """
+    padded = split.train.padded_sizes()
+    training = _mean(padded, lambda n: module.flop(n)[1])
+    forward = _mean(split.val.padded_sizes(), lambda n: module.flop(n)[0])
+    return {
+        "flop_per_crystal": training,
+        "useful_flop_per_crystal": _mean(split.train.n_atoms, lambda n: module.flop(n)[1]),
+        "bytes_per_crystal": _mean(padded, module.traffic),
+        "flop": training * crystals_seen + forward * validations * len(split.val),
+    }
+
+
+def _account(module: Trainable, outcome: Outcome, split: Split, job: Job) -> dict[str, Any]:
+    progress = outcome.progress
+    validations = sum(row["val_loss"] is not None for row in progress.rows)
+    return {
+        "dataset": dict(job.data),
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "epochs": progress.epoch,
+        "steps": progress.steps,
+        "seconds": round(progress.seconds, 3),
+        "out_of_time": outcome.out_of_time,
+        "best_epoch": progress.best_epoch,
+        "best_val_loss": progress.best_val_loss,
+        "skipped_steps": sum(row["skipped"] for row in progress.rows),
+        "n_train": len(split.train),
+        "n_val": len(split.val),
+        "n_skipped": sum(sum(reasons.values()) for reasons in split.left_out.values()),
+        "left_out": split.left_out,
+        **cost(module, split, progress.crystals, validations),
+        "device": _device_name(split.train.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "xtalgen": xtalgen.__version__,
+    }
+
+
+def _mean(sizes: np.ndarray, value: Any) -> float:
+    found, counts = np.unique(sizes, return_counts=True)
+    return float(np.average([value(int(size)) for size in found], weights=counts))
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

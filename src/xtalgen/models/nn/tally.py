@@ -1,0 +1,66 @@
+"""Sums of losses over the steps of an epoch, kept on the device so that the host waits for them only when it reads."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+class Tally:
+    """Adds up the losses of finite steps, counts the others and the longest run of them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.names: list[str] = []
+        self.sums = torch.zeros(0, dtype=torch.float64, device=device)
+        # Crystals in the sums, steps skipped, steps skipped in a row until now, the most so far.
+        self.counts = torch.zeros(4, dtype=torch.float64, device=device)
+
+    def add(self, total: Tensor, parts: dict[str, Tensor], crystals: int, finite: Bool[Tensor, ""]) -> None:
+        """Adds the losses of a step over so many crystals; only counts the step when it was not finite."""
+        values = torch.stack([total.detach(), *(part.detach() for part in parts.values())]).double() * crystals
+        if not self.names:
+            self.names, self.sums = ["loss", *parts], torch.zeros_like(values)
+        self.sums += torch.where(finite, values, torch.zeros_like(values))
+        bad = (~finite).double()
+        streak = (self.counts[2] + 1) * bad
+        self.counts = torch.stack(
+            [
+                self.counts[0] + (1 - bad) * crystals,
+                self.counts[1] + bad,
+                streak,
+                torch.maximum(self.counts[3], streak),
+            ]
+        )
+
+    def longest_streak(self) -> int:
+        """Returns the most consecutive steps that were not finite. Waits for the device."""
+        return int(self.counts[3])
+
+    def read(self) -> tuple[dict[str, float | None], int, int]:
+        """Returns mean losses by name (None without finite steps), crystals in them, steps skipped. Waits too."""
+        crystals, skipped = self.counts[:2].tolist()
+        sums = dict(zip(self.names, self.sums.tolist(), strict=True))
+        return (
+            {name: value / crystals if crystals else None for name, value in sums.items()},
+            int(crystals),
+            int(skipped),
+        )
+
+    def clear(self) -> None:
+        """Starts the next epoch; a streak of skipped steps goes on over its end."""
+        self.sums = torch.zeros_like(self.sums)
+        self.counts = self.counts * torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64, device=self.counts.device)
+
+    def state(self) -> dict[str, Any]:
+        """Returns the tally as tensors and plain values."""
+        return {"names": self.names, "sums": self.sums, "counts": self.counts}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Sets the tally to a stored state."""
+        self.names, self.sums, self.counts = list(state["names"]), state["sums"], state["counts"]
+
+
+def finite_or_none(value: Float[Tensor, ""]) -> float | None:
+    """Returns the number, or None when it is not finite. Waits for the device."""
+    return float(value) if bool(torch.isfinite(value)) else None

@@ -1,0 +1,60 @@
+"""The train stage: from crystal tables to a checkpoint, a learning curve and the facts of the training."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xtalgen import models
+from xtalgen.crystals import from_table, read_metadata, read_table
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    model: str,
+    task: str,
+    *,
+    train: Path,
+    val: Path,
+    settings: dict[str, Any],
+    seed: int,
+    work: Path,
+    out: Path,
+    device: str = "auto",
+    max_seconds: float | None = None,
+) -> None:
+    """Trains a model and writes `checkpoint.safetensors`, `log.csv` and `training.json` into `out`.
+
+    train, val: crystal tables; rows that are not usable are counted, not fatal. settings: values of the model's Config.
+    work: folder of resumable states, kept between attempts. device: "cpu", "cuda" or "auto" (cuda when there is one).
+    max_seconds: budget over all attempts. Raises ValueError for an unknown model, task or setting, a wrong device, or a
+    table without usable crystals; ContractError for a wrong table; TrainingError when training does not get anywhere.
+    """
+    if task not in models.TASKS:
+        raise ValueError(f"no task {task!r}; there are {', '.join(models.TASKS)}.")
+    loaded = models.load(model)
+    config = models.build(loaded.Config, settings, f"settings of {model}")
+    tables = {path: read_table(path) for path in (train, val)}
+    for path, table in tables.items():
+        if table.num_rows == 0:
+            raise ValueError(f"{path}: holds no crystals. Give a table with at least one usable row.")
+    data = {key: value for key, value in read_metadata(tables[train]).items() if key != "contract"}
+    job = models.Job(task, seed, work, out, resolve_device(device), max_seconds, data)
+    logger.info("training %s for %s on %s, learning curve in %s", model, task, job.device, out / "log.csv")
+    try:
+        loaded.train(from_table(tables[train]), from_table(tables[val]), config, job)
+    except ValueError as error:
+        raise ValueError(f"{model} on {train} and {val}: {error}") from error
+
+
+def resolve_device(device: str) -> str:
+    """Returns "cpu" or "cuda". Raises ValueError when cuda is asked for and there is none, or the name is unknown."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"no device {device!r}; there are auto, cpu, cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda: PyTorch sees no GPU here. Use auto or cpu, or ask the cluster for a GPU.")
+    return device
