@@ -6,8 +6,8 @@ All crystals of a batch come from one bucket, so that little is padded: with the
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 
 import numpy as np
@@ -20,13 +20,20 @@ from xtalgen.lattice import lattice_to_parameters
 
 MAX_ELEMENT = 100
 MAX_ATOMS = 100
+# Makes what else a model needs of crystals, padded to so many atoms: arrays by name, one row per crystal.
+Extra = Callable[[Sequence[Crystal], int], Mapping[str, np.ndarray]]
+
+
+def no_extra(crystals: Sequence[Crystal], width: int) -> Mapping[str, np.ndarray]:  # noqa: ARG001 - an Extra
+    """Returns nothing: most models need no more than the geometry."""
+    return {}
 
 
 @dataclass(frozen=True)
 class Batch:
     """Crystals padded to the same number of atoms; padding has mask False, atomic number 0 and coordinates 0.
 
-    lattice: row vectors in Å; lengths in Å; angles in degrees.
+    lattice: row vectors in Å; lengths in Å; angles in degrees. extra: what a model asked for beside these.
     """
 
     frac_coords: Float[Tensor, "batch atoms 3"]
@@ -35,13 +42,16 @@ class Batch:
     lattice: Float[Tensor, "batch 3 3"]
     lengths: Float[Tensor, "batch 3"]
     angles: Float[Tensor, "batch 3"]
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.mask)
 
     def take(self, indices: Int[Tensor, "taken"]) -> "Batch":
         """Returns the batch of the crystals at these places."""
-        return Batch(**{field.name: getattr(self, field.name).index_select(0, indices) for field in fields(self)})
+        extra = {name: values.index_select(0, indices) for name, values in self.extra.items()}
+        names = [known.name for known in fields(self) if known.name != "extra"]
+        return Batch(**{name: getattr(self, name).index_select(0, indices) for name in names}, extra=extra)
 
 
 class DeviceData:
@@ -50,16 +60,16 @@ class DeviceData:
     The padding of a bucket is the largest atom count in it, so that a data set of one size is never padded.
     """
 
-    def __init__(self, crystals: Sequence[Crystal], device: str) -> None:
+    def __init__(self, crystals: Sequence[Crystal], device: str, extra: Extra = no_extra) -> None:
         self.crystals = list(crystals)
         self.n_atoms = np.array([crystal.n_atoms for crystal in crystals], dtype=np.int64)
         self.device = torch.device(device)
         ceilings = np.array([bucket_ceiling(int(n)) for n in self.n_atoms], dtype=np.int64)
         self.buckets = [
-            _pad([crystals[i] for i in np.flatnonzero(ceilings == ceiling)], self.device)
+            _pad([crystals[i] for i in np.flatnonzero(ceilings == ceiling)], self.device, extra)
             for ceiling in np.unique(ceilings)
         ]
-        self.digest = _digest(crystals)
+        self.digest = _digest(crystals, self.buckets)
 
     def __len__(self) -> int:
         return len(self.n_atoms)
@@ -111,6 +121,7 @@ def load_split(
     val: Sequence[Crystal],
     device: str,
     refuse: Callable[[Crystal], str | None] = lambda _: None,
+    extra: Extra = no_extra,
 ) -> Split:
     """Returns the usable crystals of both sets on the device. Raises ValueError when one has none, saying why."""
     data, left_out = {}, {}
@@ -119,7 +130,7 @@ def load_split(
         if not kept:
             reasons = "; ".join(f"{count} {reason}" for reason, count in left_out[name].items()) or "it is empty"
             raise ValueError(f"{name}: none of its {len(crystals)} crystals can be trained on ({reasons}).")
-        data[name] = DeviceData(kept, device)
+        data[name] = DeviceData(kept, device, extra)
     return Split(data["train"], data["val"], left_out)
 
 
@@ -171,15 +182,18 @@ def _unusable(crystal: Crystal) -> str | None:
     return None
 
 
-def _digest(crystals: Sequence[Crystal]) -> str:
+def _digest(crystals: Sequence[Crystal], buckets: Sequence[Batch]) -> str:
     digest = hashlib.sha256()
     for crystal in crystals:
         for array in (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers):
             digest.update(np.ascontiguousarray(array).tobytes())
+    for bucket in buckets:
+        for name, values in sorted(bucket.extra.items()):
+            digest.update(name.encode() + values.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _pad(crystals: Sequence[Crystal], device: torch.device) -> Batch:
+def _pad(crystals: Sequence[Crystal], device: torch.device, extra: Extra) -> Batch:
     width = max(crystal.n_atoms for crystal in crystals)
     frac_coords = np.zeros((len(crystals), width, 3), dtype=np.float32)
     numbers = np.zeros((len(crystals), width), dtype=np.int64)
@@ -195,4 +209,5 @@ def _pad(crystals: Sequence[Crystal], device: torch.device) -> Batch:
         lattice=torch.from_numpy(lattice.astype(np.float32)).to(device),
         lengths=torch.from_numpy(lengths.astype(np.float32)).to(device),
         angles=torch.from_numpy(angles.astype(np.float32)).to(device),
+        extra={name: torch.from_numpy(values).to(device) for name, values in extra(crystals, width).items()},
     )

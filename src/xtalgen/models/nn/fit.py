@@ -74,9 +74,14 @@ class FitConfig:
 
 
 class Trainable(nn.Module, ABC):
-    """What the loop needs of a module. `network` is the part worth compiling."""
+    """What the loop needs of a module.
+
+    network: the part worth compiling; epoch: set by the loop, for a loss that changes with it. The loss is the
+    validation loss when the module is in evaluation mode.
+    """
 
     network: nn.Module
+    epoch: int = 0
 
     @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -173,6 +178,7 @@ class _Fit:
     def _epoch(self) -> None:
         progress, config = self.progress, self.config
         self.module.train()
+        self.module.epoch = progress.epoch
         for batch in self.train.epoch(config.batch_size, (self.job.seed, 0, progress.epoch), skip=progress.batches):
             with self._autocast():
                 total, parts = self.module.loss(batch, self.generator)
