@@ -117,5 +117,5 @@ def _value(entry: Mapping[str, Any]) -> Value:
     return Value(value, entry.get("n"), low, high, reason)
 
 
-def _finite(number: float | None) -> float | None:
+def _finite(number: Any) -> float | None:
     return None if number is None or not math.isfinite(number) else float(number)

@@ -34,7 +34,8 @@ class Published:
         """Returns a metric as our files hold it, rates as fractions; None where it was not published."""
         if metric not in self.metrics:
             return None
-        return float(self.metrics[metric]) / (100 if METRICS[metric].percent else 1)
+        number = float(self.metrics[metric])
+        return round(number / 100, 10) if METRICS[metric].percent else number
 
 
 def read_published(path: Path = FILE) -> list[Published]:

@@ -92,7 +92,7 @@ def scores(
     by_column = []
     for column in columns:
         values = [row.value(column.metric) for row in group]
-        digits, scale = _digits(column.metric, values), 100 if METRICS[column.metric].percent else 1
+        digits, scale = _digits(column.metric, values), 100.0 if METRICS[column.metric].percent else 1.0
         best = best_rows(column.metric, values, digits)
         cells = []
         for index, (row, value) in enumerate(zip(group, values, strict=True)):
@@ -112,7 +112,7 @@ def scores(
 
 def best_rows(metric: str, values: Sequence[Value], digits: int) -> set[int]:
     """Returns the rows whose value is best as written, ties included; none where fewer than two rows have a value."""
-    scale = 100 if METRICS[metric].percent else 1
+    scale = 100.0 if METRICS[metric].percent else 1.0
     written = {i: round(value.value * scale, digits) for i, value in enumerate(values) if value.value is not None}
     if len(written) < 2:
         return set()
@@ -168,7 +168,7 @@ def _thresholds(group: Sequence[Evaluation], key: str) -> str:
 
 def _digits(metric: str, values: Sequence[Value]) -> int:
     """Returns the decimals of a column: the narrowest interval's half width gets a digit of at least 4."""
-    scale, least, most = (100, 1, 2) if METRICS[metric].percent else (1, 3, 4)
+    scale, least, most = (100.0, 1, 2) if METRICS[metric].percent else (1.0, 3, 4)
     halves = [
         (value.high - value.low) / 2 * scale for value in values if value.low is not None and value.high is not None
     ]

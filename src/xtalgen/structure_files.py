@@ -172,11 +172,18 @@ def _parse_cif(text: str) -> _Parsed:
 
     from pymatgen.io.cif import CifParser
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         parser = CifParser.from_str(text)
-        expected = _cif_elements(next(iter(parser.as_dict().values()), {}))
-        structure = parser.parse_structures(primitive=False)[0]
+        block = next(iter(parser.as_dict().values()), {})
+        expected = _cif_elements(block)
+        _check_cif_cell(block)
+        try:
+            structure = parser.parse_structures(primitive=False)[0]
+        except ValueError as error:
+            # pymatgen says what is wrong in a warning, and only that something is in the error.
+            reasons = [line for one in caught for line in str(one.message).splitlines()[1:]]
+            raise BrokenError("unparsable", "; ".join(dict.fromkeys(reasons)) or str(error)) from error
     if not structure.is_ordered:
         raise BrokenError("disordered", "sites are partly occupied; give an ordered structure")
     numbers = np.array([site.specie.Z for site in structure])
@@ -184,6 +191,19 @@ def _parse_cif(text: str) -> _Parsed:
     if set(numbers.tolist()) != expected:
         raise BrokenError("unparsable", "the elements of the CIF's sites and of the structure read from them differ")
     return np.array(structure.lattice.matrix), np.array(structure.frac_coords), numbers, {}
+
+
+def _check_cif_cell(block: Mapping[str, Any]) -> None:
+    """Raises BrokenError when a block's six cell parameters make no cell; pymatgen judges blocks that give fewer."""
+    from pymatgen.io.cif import str2float
+
+    keys = [f"_cell_length_{name}" for name in "abc"] + [f"_cell_angle_{name}" for name in ("alpha", "beta", "gamma")]
+    if all(key in block for key in keys):
+        try:
+            values = np.array([str2float(block[key]) for key in keys])
+        except ValueError as error:
+            raise BrokenError("bad_lattice", f"a cell parameter is no number: {error}") from error
+        _check(lattice_from_parameters(values[:3], values[3:]), np.zeros((1, 3)), np.ones(1))
 
 
 def _cif_elements(block: Mapping[str, Any]) -> set[int]:
@@ -194,9 +214,7 @@ def _cif_elements(block: Mapping[str, Any]) -> set[int]:
     found = set()
     for symbol in [symbols] if isinstance(symbols, str) else symbols:
         letters = re.match(r"[A-Za-z]*", symbol).group()
-        if not letters or len(letters) > 2:
-            raise BrokenError("unknown_element", f"{symbol!r} is no element")
-        found.add(_atomic_number(letters.capitalize()))
+        found.add(_atomic_number(letters.capitalize() or symbol))
     return found
 
 
