@@ -1,0 +1,293 @@
+"""Stage `evaluate`: every metric of one set with its interval and recipe, and the verdicts crystal by crystal."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from xtalgen.crystals import ContractError, Crystal, from_table, read_metadata, read_table, replace_columns, write_table
+from xtalgen.fingerprints import Fingerprints, read_fingerprints
+from xtalgen.metrics import for_task, validity
+from xtalgen.metrics.coverage import cutoffs
+from xtalgen.metrics.distributions import density, num_elems
+from xtalgen.metrics.generation import Inputs, Scores, Settings, relaxed_well, score_generation
+from xtalgen.metrics.matching import CSP, SAME
+from xtalgen.metrics.prediction import Predictions, assign_targets, score_prediction
+from xtalgen.resume import clear, content_key
+
+CONTRACT = "metrics/1"
+POTENTIAL = ("potential", "potential_version", "potential_sha256")
+CARRIED = ("energy", "e_initial", "max_force", "n_steps", "seconds", "rmsd", "volume_ratio", "relax_error")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files that a set is scored with; None where there is none. Tables are Parquet, training is JSON."""
+
+    sample: Path
+    train: Path
+    test: Path
+    relaxed: Path | None = None
+    hull: Path | None = None
+    fingerprints: Path | None = None
+    reference_fingerprints: Path | None = None
+    training: Path | None = None
+
+
+def evaluate(
+    task: str,
+    sources: Sources,
+    settings: Settings,
+    *,
+    out_table: Path,
+    out_json: Path,
+    name: str | None = None,
+    work: Path | None = None,
+) -> None:
+    """Writes the metrics of a set to `out_json` and its verdicts row by row to `out_table`.
+
+    task: "dng", "csp" or "own" (a user's structures, scored as dng). name: of the set, by default the stem of
+    `out_json`. work: folder for finished structure comparisons, by default beside `out_json`. Crystals that failed keep
+    their row and stay in every denominator; a metric that cannot be computed is null with its reason. Raises
+    ContractError, naming file and remedy, when files do not fit each other.
+    """
+    wanted = [metric.name for metric in for_task(task)]
+    name = name or out_json.stem
+    work = work or out_json.parent / f"work-{out_json.stem}"
+    table = read_table(sources.sample)
+    sample = from_table(table)
+    train, test = read_table(sources.train), read_table(sources.test)
+    relaxed = None if sources.relaxed is None else _aligned(sources.relaxed, sources.sample, sample)
+    if task == "csp":
+        scores = _score_csp(sources, settings, sample, from_table(test), work)
+    else:
+        scores = _score_dng(sources, settings, sample, relaxed, (train, test))
+    _write_verdicts(table, sample, relaxed, scores, out_table)
+    content = {
+        "contract": CONTRACT,
+        "set": name,
+        "task": task,
+        "n": len(sample),
+        "recipe": _recipe(task, sources, settings, read_metadata(test)) | scores.recipe,
+        "data": _data(train, test, scores),
+        "funnel": [{"step": step, "count": count} for step, count in scores.funnel],
+        "failures": dict(sorted(scores.failures.items())),
+        "metrics": {metric: scores.metrics[metric].as_json() for metric in wanted},
+        "cost": _cost(sources.training, read_metadata(table), len(sample)),
+    }
+    _write_json(content, out_json)
+    clear(work)
+
+
+def _score_dng(
+    sources: Sources,
+    settings: Settings,
+    sample: list[Crystal],
+    relaxed: list[Crystal] | None,
+    data: tuple[pa.Table, pa.Table],
+) -> Scores:
+    if sources.relaxed is not None and sources.hull is not None:
+        check_potentials(sources.relaxed, sources.hull)
+    dataset = read_metadata(data[1]).get("dataset", "")
+    train, test = (from_table(split) for split in data)
+    ids, test_ids = [crystal.id for crystal in sample], [crystal.id for crystal in test]
+    return score_generation(
+        Inputs(
+            sample=sample,
+            relaxed=relaxed,
+            hull=None if sources.hull is None else from_table(read_table(sources.hull)),
+            train=train,
+            test=test,
+            fingerprints=_fingerprints(sources.fingerprints, ids, sources.sample),
+            references=_fingerprints(sources.reference_fingerprints, test_ids, sources.test),
+            limits=cutoffs(dataset),
+        ),
+        settings,
+    )
+
+
+def _score_csp(sources: Sources, settings: Settings, sample: list[Crystal], test: list[Crystal], work: Path) -> Scores:
+    try:
+        rows, own = assign_targets(sample, test, str(sources.sample))
+    except ValueError as error:
+        raise ContractError(str(error)) from error
+    references = _fingerprints(sources.reference_fingerprints, [crystal.id for crystal in test], sources.test)
+    return score_prediction(
+        Predictions(
+            sample=sample,
+            targets=[test[row] for row in rows],
+            own=own,
+            fingerprints=_fingerprints(sources.fingerprints, [crystal.id for crystal in sample], sources.sample),
+            references=None if references is None else references.take(rows),
+        ),
+        settings,
+        work=work,
+        key=content_key(sources.sample, sources.test, tolerances=str(CSP), timeout=settings.match_timeout),
+    )
+
+
+def check_potentials(relaxed: Path, hull: Path) -> None:
+    """Raises ContractError when samples and hull were evaluated with different potentials: such a hull is wrong."""
+    found = [read_metadata(read_table(path)) for path in (relaxed, hull)]
+    for key in ("potential_sha256", "potential"):
+        first, second = (metadata.get(key) for metadata in found)
+        if first != second:
+            raise ContractError(
+                f"{relaxed} has {key} {first!r}, {hull} has {second!r}. Energies of different potentials do not "
+                "compare: make both with the same potential."
+            )
+
+
+def _aligned(path: Path, sample_path: Path, sample: Sequence[Crystal]) -> list[Crystal]:
+    rows = {crystal.id: crystal for crystal in from_table(read_table(path))}
+    _check_ids(path, list(rows), sample_path, [crystal.id for crystal in sample])
+    return [rows[crystal.id] for crystal in sample]
+
+
+def _fingerprints(path: Path | None, ids: list[str], crystals: Path) -> Fingerprints | None:
+    if path is None:
+        return None
+    found, fingerprints = read_fingerprints(path)
+    _check_ids(path, found, crystals, ids)
+    places = {identifier: row for row, identifier in enumerate(found)}
+    return fingerprints.take([places[identifier] for identifier in ids])
+
+
+def _check_ids(path: Path, found: list[str], other: Path, ids: list[str]) -> None:
+    if set(found) != set(ids):
+        odd = min(set(found) ^ set(ids))
+        raise ContractError(
+            f"{path} ({len(found)} rows) and {other} ({len(ids)} rows) do not hold the same crystals: {odd!r} stands "
+            f"in one only. Make {path} again from {other}."
+        )
+
+
+def _write_verdicts(
+    table: pa.Table, sample: list[Crystal], relaxed: list[Crystal] | None, scores: Scores, out: Path
+) -> None:
+    """Writes the sample's rows with the relaxed geometry where there is one, and every verdict."""
+    final = [after if after is not None and relaxed_well(after) else before
+             for before, after in zip(sample, relaxed or [None] * len(sample), strict=True)]  # fmt: skip
+    usable = [validity.usable(crystal) for crystal in final]
+    lists = pa.list_(pa.float64())
+    columns: dict[str, Any] = {
+        "lattice": (lists, [None if row.lattice is None else row.lattice.ravel() for row in final]),
+        "frac_coords": (lists, [None if row.frac_coords is None else row.frac_coords.ravel() for row in final]),
+        "formula": (pa.string(), [_formula(row) if fine else None for row, fine in zip(final, usable, strict=True)]),
+        "density": (pa.float64(), [density(row) if fine else None for row, fine in zip(final, usable, strict=True)]),
+        "num_elems": (pa.int64(), [num_elems(row) if fine else None for row, fine in zip(final, usable, strict=True)]),
+    }
+    if relaxed is not None:
+        for name in CARRIED:
+            kind = {"n_steps": pa.int64(), "relax_error": pa.string()}.get(name, pa.float64())
+            columns[name] = (kind, [row.info.get(name) for row in relaxed])
+    metadata = {key: value for key, value in read_metadata(table).items() if key != "contract"}
+    write_table(replace_columns(table, columns | scores.columns), out, **metadata)
+
+
+def _formula(crystal: Crystal) -> str:
+    from pymatgen.core import Composition, Element
+
+    counts = validity.reduced_counts(crystal.atomic_numbers)
+    return Composition({Element.from_Z(number): count for number, count in counts}).reduced_formula
+
+
+def _recipe(task: str, sources: Sources, settings: Settings, data: dict[str, str]) -> dict[str, Any]:
+    """Returns every choice behind the numbers, with the versions of the libraries that made them."""
+    common = {
+        "struct_valid": {"min_distance": validity.MIN_DISTANCE, "min_volume": validity.MIN_VOLUME},
+        "comp_valid": {
+            "rule": "smact_validity, alloys included",
+            "oxidation_states": validity.OXIDATION_STATES,
+            "max_combinations": validity.MAX_COMBINATIONS,
+        },
+        "intervals": f"95 %; rates: Wilson; others: percentile bootstrap, {settings.resamples} resamples",
+        "seed": settings.seed,
+        "match_timeout": settings.match_timeout,
+        "versions": {package: version(package) for package in ("smact", "pymatgen", "matminer", "scipy")},
+    }
+    if task == "csp":
+        return common | {"matching": _tolerances(CSP) | {"several_samples": "best of them"}}
+    limits = cutoffs(data.get("dataset", ""))
+    return common | {
+        "coverage": {
+            "structure_cutoff": limits.structure,
+            "composition_cutoff": limits.composition,
+            "standardised_by": "mean and standard deviation of the training split",
+            "precision_denominator": "all asked for",
+        },
+        "wasserstein": {"crystals": "valid, as sampled", "n_wasserstein": settings.n_wasserstein},
+        "uniqueness": _tolerances(SAME)
+        | {"order": "sample", "novel_against": "train", "geometry": "relaxed where relaxation succeeded"},
+        "stable_below": settings.stable_below,
+        "metastable_below": settings.metastable_below,
+        "sun_requires_validity": False,
+        "relaxation": _described(
+            sources.relaxed, ("potential", "potential_version", "potential_sha256", "fmax", "max_steps")
+        ),
+        "hull": _described(sources.hull, ("potential", "potential_sha256", "relax_steps", "missing_terminals")),
+    }
+
+
+def _tolerances(tolerances: Any) -> dict[str, float]:
+    return {"ltol": tolerances.ltol, "stol": tolerances.stol, "angle_tol": tolerances.angle_tol}
+
+
+def _described(path: Path | None, keys: Sequence[str]) -> dict[str, str | None] | None:
+    if path is None:
+        return None
+    found = read_metadata(read_table(path))
+    return {key: found.get(key) for key in keys}
+
+
+def _data(train: pa.Table, test: pa.Table, scores: Scores) -> dict[str, Any]:
+    described = [read_metadata(table) for table in (train, test)]
+    caveats = [metadata["caveat"] for metadata in described if metadata.get("caveat")]
+    return {
+        "dataset": described[1].get("dataset", "unknown"),
+        "published": all(metadata.get("published", "").lower() in ("true", "yes") for metadata in described),
+        "caveats": list(dict.fromkeys(caveats)),
+        "n_train": train.num_rows,
+        "n_test": test.num_rows,
+        "n_reference": scores.n_reference,
+    }
+
+
+def _cost(training: Path | None, sampled: dict[str, str], n: int) -> dict[str, Any]:
+    """Returns what training and sampling took; None where the files do not say."""
+    facts: dict[str, Any] = {}
+    if training is not None:
+        try:
+            facts = json.loads(training.read_text())
+        except ValueError as error:
+            raise ContractError(f"{training}: not readable JSON ({error}). Rerun the train stage.") from error
+    seconds, evaluations = _number(sampled.get("seconds")), _number(sampled.get("network_evaluations"))
+    return {
+        "parameters": facts.get("parameters"),
+        "train_seconds": facts.get("seconds", facts.get("train_seconds")),
+        "train_device": facts.get("device"),
+        "sample_seconds_per_1000": None if seconds is None or n == 0 else seconds / n * 1000,
+        "network_evaluations": None if evaluations is None else int(evaluations),
+        "device": sampled.get("device"),
+    }
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text) if text is not None else None
+    except ValueError:
+        return None
+    return value if value is not None and np.isfinite(value) else None
+
+
+def _write_json(content: dict[str, Any], out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    unfinished.replace(out)

@@ -1,0 +1,236 @@
+"""The registry: what every metric is called, measures and rests on. Table heads, tooltips and docs print from here.
+
+Imports nothing heavy, so that tables and the explorer can read it anywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+CDVAE = "Xie et al. 2022, CDVAE, arXiv:2110.06197"
+DIFFCSP = "Jiao et al. 2023, DiffCSP, arXiv:2309.04475"
+FLOWMM = "Miller et al. 2024, FlowMM, arXiv:2406.04713"
+SMACT = "Davies et al. 2019, SMACT, doi:10.21105/joss.01361"
+MATTERGEN = "Zeni et al. 2025, MatterGen, doi:10.1038/s41586-025-08628-5"
+METRE = "Martirossyan et al. 2025, All that structure matches does not glitter, arXiv:2509.12178"
+GENERATION = ("dng", "own")
+EVERY_TASK = ("dng", "own", "csp")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What one number of the tables means.
+
+    label: table head; unit: "" for rates and counts; better: "higher" or "lower"; definition: one sentence, thresholds
+    included (the defaults; the recipe of each result names the ones used); tasks: where it is computed; percent: the
+    value is a fraction that is shown as a percentage.
+    """
+
+    name: str
+    label: str
+    unit: str
+    better: str
+    definition: str
+    reference: str
+    tasks: tuple[str, ...]
+    percent: bool
+
+
+def _rate(name: str, label: str, definition: str, reference: str, tasks: tuple[str, ...] = GENERATION) -> Metric:
+    return Metric(name, label, "", "higher", definition, reference, tasks, percent=True)
+
+
+def _lower(
+    name: str, label: str, definition: str, reference: str, *, unit: str, tasks: tuple[str, ...] = GENERATION
+) -> Metric:
+    return Metric(name, label, unit, "lower", definition, reference, tasks, percent=False)
+
+
+_ALL = (
+    _rate(
+        "struct_valid",
+        "Structural validity",
+        "Share of all crystals asked for whose closest two different sites are at least 0.5 Å apart, periodic images "
+        "included but a site's own images not, and whose cell has a volume of at least 0.1 Å³.",
+        CDVAE,
+        EVERY_TASK,
+    ),
+    _rate(
+        "comp_valid",
+        "Composition validity",
+        "Share of all crystals asked for whose composition is an element, an alloy of metals, or charge neutral with "
+        "anions more electronegative than cations for some oxidation states of the SMACT 2014 set.",
+        f"{SMACT}; {CDVAE}",
+        EVERY_TASK,
+    ),
+    _rate(
+        "valid",
+        "Valid",
+        "Share of all crystals asked for that are valid in structure and composition and, where fingerprints were "
+        "computed, whose CrystalNN fingerprint did not fail.",
+        CDVAE,
+        EVERY_TASK,
+    ),
+    _rate(
+        "cov_recall",
+        "Coverage recall",
+        "Share of test crystals with a generated one within the structure cutoff (0.4; Perov-5 and Carbon-24 0.2) in "
+        "CrystalNN fingerprint and one, possibly another, within the composition cutoff (10; Perov-5 and Carbon-24 4) "
+        "in standardised Magpie features.",
+        CDVAE,
+    ),
+    _rate(
+        "cov_precision",
+        "Coverage precision",
+        "Share of all crystals asked for that are covered by test crystals, with the cutoffs of coverage recall; a "
+        "crystal without fingerprint is not covered.",
+        CDVAE,
+    ),
+    _lower(
+        "wdist_density",
+        "Density",
+        "Wasserstein distance between the densities of at most 1,000 random valid crystals, as sampled, and of the "
+        "test split.",
+        CDVAE,
+        unit="g/cm³",
+    ),
+    _lower(
+        "wdist_num_elems",
+        "# Elements",
+        "Wasserstein distance between the numbers of distinct elements of at most 1,000 random valid crystals and of "
+        "the test split.",
+        CDVAE,
+        unit="elements",
+    ),
+    _rate(
+        "converged",
+        "Converged",
+        "Share of all crystals asked for whose relaxation reached its force threshold within its number of steps.",
+        MATTERGEN,
+    ),
+    _lower(
+        "rmsd",
+        "RMSD",
+        "Mean over relaxed crystals of the root mean square displacement of atoms between the crystal as sampled and "
+        "as relaxed.",
+        MATTERGEN,
+        unit="Å",
+    ),
+    _rate(
+        "unique",
+        "Unique",
+        "Share of all crystals asked for that are the first of their kind in sample order: no earlier unique one "
+        "matches by StructureMatcher (ltol 0.2, stol 0.3, angle 5°), relaxed where relaxation gave a structure.",
+        f"{MATTERGEN}; {FLOWMM}",
+    ),
+    _rate(
+        "novel",
+        "Novel",
+        "Share of all crystals asked for that match no crystal of the training split by the same StructureMatcher.",
+        FLOWMM,
+    ),
+    _rate(
+        "unique_novel", "Unique and novel", "Share of all crystals asked for that are both unique and novel.", MATTERGEN
+    ),
+    _rate(
+        "stable",
+        "Stable",
+        "Share of all crystals asked for whose relaxed energy is at most 0 eV/atom above the hull of the reference, "
+        "which is evaluated with the same potential and does not contain the crystals judged.",
+        FLOWMM,
+    ),
+    _rate(
+        "metastable",
+        "Metastable",
+        "Share of all crystals asked for whose relaxed energy is at most 0.1 eV/atom above that hull; includes the "
+        "stable ones.",
+        MATTERGEN,
+    ),
+    _rate("sun", "S.U.N.", "Share of all crystals asked for that are stable, unique and novel.", FLOWMM),
+    _rate("msun", "M.S.U.N.", "Share of all crystals asked for that are metastable, unique and novel.", MATTERGEN),
+    _lower(
+        "e_above_hull_median",
+        "Median energy above hull",
+        "Median energy above the hull of the crystals for which the hull could be evaluated; negative below it.",
+        MATTERGEN,
+        unit="eV/atom",
+    ),
+    _rate(
+        "match_rate",
+        "Match rate",
+        "Share of targets with a prediction that StructureMatcher (ltol 0.3, stol 0.5, angle 10°) matches, prediction "
+        "and target both being valid.",
+        f"{DIFFCSP}; {FLOWMM}",
+        ("csp",),
+    ),
+    _rate(
+        "match_rate_all",
+        "Match rate, unfiltered",
+        "Share of targets with a prediction that the same StructureMatcher matches, whether valid or not.",
+        METRE,
+        ("csp",),
+    ),
+    _lower(
+        "rms_dist",
+        "RMSE",
+        "Mean over the targets matched with both sides valid of the smallest root mean square displacement, divided "
+        "by the cube root of the volume per atom.",
+        f"{DIFFCSP}; {FLOWMM}",
+        unit="",
+        tasks=("csp",),
+    ),
+    _lower(
+        "rms_dist_all",
+        "RMSE, unfiltered",
+        "Mean over the targets matched, whether valid or not, of the same displacement.",
+        METRE,
+        unit="",
+        tasks=("csp",),
+    ),
+    _rate(
+        "metre",
+        "METRe",
+        "Share of targets that any prediction of the same reduced composition matches, made for that target or not.",
+        METRE,
+        ("csp",),
+    ),
+    _lower(
+        "crmse",
+        "cRMSE",
+        "Mean over all targets of the smallest displacement to any prediction of the same reduced composition, a "
+        "target without match counting as 0.5 (stol).",
+        METRE,
+        unit="",
+        tasks=("csp",),
+    ),
+)
+
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})
+
+
+def for_task(task: str) -> list[Metric]:
+    """Returns the metrics of a task ("dng", "csp" or "own") in table order. Raises ValueError on another task."""
+    if task not in EVERY_TASK:
+        raise ValueError(f"no task {task!r}; there are {', '.join(EVERY_TASK)}")
+    return [metric for metric in METRICS.values() if task in metric.tasks]
+
+
+def describe_metrics() -> str:
+    """Returns the reference page of all metrics in Markdown, as `docs/reference/metrics.md` holds it."""
+    lines = [
+        "# Metrics",
+        "",
+        "Written by `make docs` from `src/xtalgen/metrics/__init__.py`; edit there.",
+        "",
+        "Every rate has the number of crystals (csp: targets) asked for as its denominator. Thresholds named here are",
+        "the defaults; the `recipe` of each result names those used.",
+        "[How each number is made](../concepts/evaluation.md).",
+        "",
+        "| name | table head | unit | better | tasks | definition | reference |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for metric in METRICS.values():
+        unit = "%" if metric.percent else metric.unit or "1"
+        cells = [f"`{metric.name}`", metric.label, unit, metric.better, ", ".join(metric.tasks)]
+        lines.append("| " + " | ".join([*cells, metric.definition, metric.reference]) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,66 @@
+"""Values with their 95 % intervals: Wilson's for rates, seeded bootstrap for everything else."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+Z_95 = 1.959963984540054
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value from n observations with its 95 % interval; None with a reason where there is none."""
+
+    value: float | None
+    n: int
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns value, n, low, high, and reason where there is one."""
+        entries = asdict(self)
+        return entries if self.reason else {key: entries[key] for key in ("value", "n", "low", "high")}
+
+
+def missing(reason: str, n: int = 0) -> Estimate:
+    """Returns the estimate that has no value, for a reason that tables show."""
+    return Estimate(None, n, reason=reason)
+
+
+def rate(count: int, n: int) -> Estimate:
+    """Returns count/n with Wilson's score interval (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
+    if n == 0:
+        return missing("nothing was asked for")
+    share, spread = count / n, Z_95**2 / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = Z_95 / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    # At 0 and 1 the bound is the share itself; rounding must not put it on the wrong side.
+    return Estimate(share, n, max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
+
+
+def bootstrap(
+    values: Float[np.ndarray, " n"],
+    statistic: Callable[[np.ndarray], float],
+    *,
+    seed: int,
+    reason: str,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Returns a statistic of the values with its percentile bootstrap interval.
+
+    `reason` says why there are no values, if so. Resampling adds noise to a statistic that cannot be negative, such as
+    a Wasserstein distance near 0, so the interval is widened to contain the value itself.
+    """
+    if len(values) == 0:
+        return missing(reason)
+    generator = np.random.default_rng(seed)
+    value = float(statistic(values))
+    drawn = [statistic(values[generator.integers(len(values), size=len(values))]) for _ in range(resamples)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Estimate(value, len(values), min(float(low), value), max(float(high), value))

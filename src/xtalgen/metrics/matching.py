@@ -1,0 +1,179 @@
+"""Matching structures: one border to pymatgen's StructureMatcher, and the scores of crystal structure prediction."""
+
+import math
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from xtalgen.crystals import Crystal
+from xtalgen.metrics.validity import reduced_counts, usable
+from xtalgen.parallel import Failure
+from xtalgen.resume import map_resumably
+
+MAX_LATTICE_POINTS = 2_000_000
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Tolerances of StructureMatcher: fractional length, site (of the cube root of the volume per atom), degrees."""
+
+    ltol: float
+    stol: float
+    angle_tol: float
+
+
+CSP = Tolerances(ltol=0.3, stol=0.5, angle_tol=10.0)
+SAME = Tolerances(ltol=0.2, stol=0.3, angle_tol=5.0)
+
+
+class NotComparableError(ValueError):
+    """A cell is so small and long that listing its lattice vectors would fill the memory."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What predictions match.
+
+    own: displacement of each prediction to its own target, NaN without match; nearest: smallest displacement of each
+    target to any prediction of the same reduced composition, NaN without match; failures: what went wrong, by row.
+    """
+
+    own: Float[np.ndarray, " predictions"]
+    nearest: Float[np.ndarray, " targets"]
+    failures: dict[int, str]
+
+
+def match_targets(
+    predictions: Sequence[Crystal],
+    targets: Sequence[Crystal],
+    own: Sequence[int],
+    *,
+    work: Path,
+    key: str,
+    workers: int,
+    timeout: float,
+) -> Matches:
+    """Returns the root mean square displacements between predictions and targets, normalised by (V/n)^(1/3).
+
+    own: index of the target each prediction was made for. Beside its own, every target is compared with the other
+    predictions of its reduced composition, for METRe (arXiv:2509.12178). Pairs of different composition cannot match
+    and are not compared; neither are rows without usable geometry.
+    """
+    by_counts: dict[Any, list[int]] = {}
+    for index, target in enumerate(targets):
+        if usable(target):
+            by_counts.setdefault(reduced_counts(target.atomic_numbers), []).append(index)
+    pairs = [
+        (row, index)
+        for row, prediction in enumerate(predictions)
+        if usable(prediction)
+        for index in by_counts.get(reduced_counts(prediction.atomic_numbers), ())
+    ]
+    items = [(arrays(predictions[row]), arrays(targets[index])) for row, index in pairs]
+    results = map_resumably(
+        rms_distance,
+        items,
+        work=work,
+        key=key,
+        workers=workers,
+        timeout=timeout,
+        label="match",
+        initializer=warm_up,
+    )
+    matched = Matches(np.full(len(predictions), np.nan), np.full(len(targets), np.nan), {})
+    for (row, index), result in zip(pairs, results, strict=True):
+        if isinstance(result, Failure):
+            matched.failures[row] = failure_class(result)
+        elif result is not None:
+            matched.nearest[index] = np.fmin(matched.nearest[index], result)
+            if own[row] == index:
+                matched.own[row] = result
+    return matched
+
+
+def rms_distance(pair: tuple[Arrays, Arrays], tolerances: Tolerances = CSP) -> float | None:
+    """Returns the normalised root mean square displacement of (prediction, target); None without match."""
+    prediction, target = (structure(item) for item in pair)
+    for item in (prediction, target):
+        if lattice_points(item) > MAX_LATTICE_POINTS:
+            check_comparable(item.get_reduced_structure())
+    found = matcher(tolerances).get_rms_dist(prediction, target)
+    return None if found is None else float(found[0])
+
+
+def warm_up() -> None:
+    """Loads in a new worker process what would else count into its first comparison's time."""
+    cube = (np.eye(3) * 3.0, np.zeros((1, 3)), np.array([29], dtype=np.uint8))
+    rms_distance((cube, cube))
+
+
+def matcher(tolerances: Tolerances) -> Any:
+    """Returns pymatgen's StructureMatcher with the tolerances, everything else as it comes."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    return StructureMatcher(ltol=tolerances.ltol, stol=tolerances.stol, angle_tol=tolerances.angle_tol)
+
+
+def arrays(crystal: Crystal) -> Arrays:
+    """Returns the geometry of a crystal as plain arrays, cheap to send to a worker process."""
+    return crystal.lattice, crystal.frac_coords, crystal.atomic_numbers
+
+
+def structure(item: Arrays) -> Any:
+    """Returns the pymatgen structure of plain arrays."""
+    from xtalgen.structures import to_structure
+
+    return to_structure(Crystal("", "ok", *item))
+
+
+def reduce(item: Arrays) -> Any:
+    """Returns the structure that StructureMatcher compares: Niggli-reduced, then primitive.
+
+    Raises NotComparableError when comparing it would fill the memory.
+    """
+    reduced = structure(item).get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+    check_comparable(reduced)
+    return reduced
+
+
+def lattice_points(candidate: Any) -> float:
+    """Returns about how many lattice points StructureMatcher lists: those within 1.5 times the longest vector."""
+    return 4 / 3 * math.pi * (1.5 * max(candidate.lattice.abc)) ** 3 / candidate.volume
+
+
+def check_comparable(reduced: Any) -> None:
+    """Raises NotComparableError when StructureMatcher would have to list too many lattice points."""
+    if (points := lattice_points(reduced)) > MAX_LATTICE_POINTS:
+        raise NotComparableError(f"lattice with {points:.1e} points within 1.5 times its longest vector")
+
+
+def failure_class(failure: Failure) -> str:
+    """Returns the class that a failed comparison is counted in."""
+    return "degenerate" if NotComparableError.__name__ in failure.message else failure.kind
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError in the block after so many seconds; without effect outside a process's main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(_signal: int, _frame: Any) -> None:
+        raise TimeoutError(f"no result within {seconds} s")
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
