@@ -70,12 +70,12 @@ def score_block(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[
 
 
 def heads(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[str]:
-    """Returns the heads of the columns: label, threshold used by these rows, unit and better direction."""
+    """Returns the heads of the columns: label, threshold used by these rows (if any), unit and better direction."""
     texts = []
     for column in columns:
         metric = METRICS[column.metric]
         unit = "%" if metric.percent else metric.unit if metric.unit not in column.label.lower() else ""
-        bound = f", E ≤ {_thresholds(group, column.threshold)} eV/atom" if column.threshold else ""
+        bound = f", E ≤ {_thresholds(group, column.threshold)} eV/atom" if column.threshold and group else ""
         texts.append(f"{column.label}{bound}{f' ({unit})' if unit else ''} {ARROWS[metric.better]}")
     return texts
 
@@ -120,7 +120,7 @@ def best_rows(metric: str, values: Sequence[Value], digits: int) -> set[int]:
     return {index for index, number in written.items() if number == best}
 
 
-def published_block(rows: Sequence[Published], columns: Sequence[Column], head: Sequence[str]) -> list[str]:
+def published_block(rows: Sequence[Published], columns: Sequence[Column]) -> list[str]:
     """Returns the lines of a table of published rows that have a value in some column, with their sources."""
     rows = [row for row in rows if any(column.metric in row.metrics for column in columns)]
     if not rows:
@@ -137,7 +137,7 @@ def published_block(rows: Sequence[Published], columns: Sequence[Column], head: 
     return [
         "Reference only: other evaluators, samples and potentials than ours.",
         "",
-        *align([["*Published, not run here*", *head, "Source"], *body]),
+        *align([["*Published, not run here*", *heads((), columns), "Source"], *body]),
         "",
         *(f"[{number}] {escape(source)}.  " for source, number in sources.items()),
         "",

@@ -159,18 +159,22 @@ def _sections(
     for dataset, group in _groups(rows, tasks):
         if not _has(group, columns):
             continue
-        lines = [f"## {title} on `{escape(dataset)}`", "", *_notes(group), *score_block(group, columns), ""]
         wanted = [row for row in others if row.dataset == dataset and row.task in tasks]
-        sections.append("\n".join([*lines, *published_block(wanted, columns, heads(group, columns))]))
+        notes = _notes(group, beside_published=bool(wanted))
+        lines = [f"## {title} on `{escape(dataset)}`", "", *notes, *score_block(group, columns), ""]
+        sections.append("\n".join([*lines, *published_block(wanted, columns)]))
     return sections
 
 
-def _notes(group: Sequence[Evaluation]) -> list[str]:
+def _notes(group: Sequence[Evaluation], *, beside_published: bool) -> list[str]:
     """Returns what a reader must know before comparing rows: caveats of the data, differences between recipes."""
     notes: dict[str, list[str]] = {}
     for row in group:
         for caveat in row.data.get("caveats") or []:
             notes.setdefault(f"**Data.** {escape(caveat)}", []).append(row.run)
+        if beside_published and row.data.get("published") is False:
+            note = "**Data.** The splits are not exactly the published ones; published values are not on the same data."
+            notes.setdefault(note, []).append(row.run)
     lines = [
         f"> {note}" + ("" if len(runs) == len(group) else f" (rows: {', '.join(map(escape, runs))})")
         for note, runs in notes.items()

@@ -207,6 +207,18 @@ def test_published_rows_of_other_data_sets_stay_out(tmp_path):
     assert "99.27" not in page
 
 
+def test_published_values_beside_other_splits_are_noted(tmp_path):
+    one = content("a/dng", DNG, recipe={**RECIPE, "stable_below": 0.05})
+    one["data"]["published"] = False
+    page, _ = made(write(tmp_path, one), published=True)
+    assert "> **Data.** The splits are not exactly the published ones" in page
+    # Our threshold is not theirs.
+    ours, theirs = section(page, "Stability").split("*Published, not run here*")
+    assert "Stable, E ≤ 0.05 eV/atom" in ours
+    assert "E ≤" not in theirs
+    assert "splits" not in made(write(tmp_path, one))[0]
+
+
 def test_published_values_are_within_their_range():
     rows = read_published()
     assert {"LLaMA-2", "CDVAE", "FlowMM"} <= {row.name for row in rows}
