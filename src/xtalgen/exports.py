@@ -32,7 +32,9 @@ def exports(evaluated: Path, *, count: int, out: Path) -> None:
     table = read_table(evaluated)
     missing = [name for name in NEEDED if name not in table.column_names]
     if missing:
-        raise ContractError(f"{evaluated}: column {missing[0]!r} is missing. Give a dng or own set that was relaxed and evaluated.")
+        raise ContractError(
+            f"{evaluated}: column {missing[0]!r} is missing. Give a dng or own set that was relaxed and evaluated."
+        )
     chosen = choose(from_table(table), count)
     files: dict[str, str] = {}
     rows = []
