@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 # uv looks for wheels on disk where pip does
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# waiting threads sleep: spinning ones slow small networks tenfold where cores are shared
+export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check lint format lock docs dag clean

@@ -166,10 +166,11 @@ class DenseCSPNet(nn.Module):
         hidden, forward, backward = self.hidden, 0, 0
         for layer in self.layers:
             odd, _, _, even, crystal = layer.columns
-            leaves = pairs * (odd + even) * hidden + (MAX_ATOMS * hidden if layer.count is not None else 0)
+            leaves = pairs * (odd + even) * hidden + (MAX_ATOMS if layer.count is not None else crystal) * hidden
             # Products with the 0/1 matrices have one operand that needs no gradient, like the leaves.
             moves = 3 * n_atoms * 2 * pairs * hidden
-            inner = 2 * pairs * hidden**2 + 5 * n_atoms * hidden**2 + crystal * hidden
+            inner = 2 * pairs * hidden**2 + 5 * n_atoms * hidden**2
+            inner += crystal * hidden if layer.count is not None else 0
             forward += leaves + moves + inner
             backward += leaves + moves + 2 * inner
         embed = n_atoms * self.embed_node.in_features * hidden
