@@ -17,7 +17,7 @@ ATTEMPTS = 5  # failures in a row without a single new byte
 FIRST_PAUSE = 1.0  # seconds; doubles with each failure
 LONGEST_PAUSE = 30.0
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two packets
-PIECE = 1 << 16  # bytes
+PIECE = 1 << 13  # bytes; what is left of a piece when the connection breaks is lost
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 

@@ -12,6 +12,8 @@ from pebble import ProcessExpired, ProcessPool
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -46,17 +48,16 @@ def map_items(
                 bar.update()
             return
         context = multiprocessing.get_context("spawn")
-        with ProcessPool(
-            max_workers=workers, context=context, initializer=_start, initargs=(initializer, initargs)
-        ) as pool:
+        pool = ProcessPool(max_workers=workers, context=context, initializer=_start, initargs=(initializer, initargs))
+        try:
             futures = [pool.schedule(function, args=(item,), timeout=timeout) for item in items]
-            try:
-                for future in futures:
-                    yield _outcome(future, timeout)
-                    bar.update()
-            finally:
-                for future in futures:
-                    future.cancel()
+            for future in futures:
+                yield _outcome(future, timeout)
+                bar.update()
+        finally:
+            # Leaving the pool's `with` block would start a process for each item that is still waiting.
+            pool.stop()
+            pool.join()
 
 
 def available_cores() -> int:
@@ -65,7 +66,8 @@ def available_cores() -> int:
 
 
 def _start(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
-    threadpool_limits(1)
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # for libraries that are imported later
+    threadpool_limits(1)  # for those that are there already
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     if initializer:
