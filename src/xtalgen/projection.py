@@ -1,0 +1,129 @@
+"""From descriptors to a map: standardise, PCA, UMAP (McInnes et al. 2018, arXiv:1802.03426); kept by content."""
+
+import hashlib
+import json
+import os
+import warnings
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+METHOD = "standardise-pca-umap/1"
+FEWEST = 16  # crystals; UMAP has nothing to learn from fewer, PCA is drawn then
+MOST_EXACT = 60_000  # crystals whose neighbours are searched exhaustively
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to project: principal components kept, neighbours and least distance of UMAP, seed."""
+
+    components: int = 32
+    neighbours: int = 15
+    min_dist: float = 0.1
+    seed: int = 0
+
+
+def project(
+    descriptors: Float[np.ndarray, "n features"], settings: Settings, cache: Path | None = None
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n components"]]:
+    """Returns the positions on the map and the principal components they come from.
+
+    Seeded and on one thread, so that the same descriptors give the same map. `cache`: folder that keeps the result
+    under a hash of descriptors, settings and versions. Fewer than 16 crystals are drawn by their first two components.
+    """
+    kept = None if cache is None else cache / f"{_key(descriptors, settings)}.npz"
+    if kept is not None and kept.is_file():
+        with np.load(kept) as found:
+            return found["points"], found["components"]
+    components = principal_components(descriptors, settings)
+    points = _umap(components, settings) if len(descriptors) >= FEWEST else _plane(components)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_name(f".{kept.name}.{os.getpid()}.npz")
+        np.savez(unfinished, points=points, components=components)
+        unfinished.replace(kept)
+    return points, components
+
+
+def principal_components(
+    descriptors: Float[np.ndarray, "n features"], settings: Settings
+) -> Float[np.ndarray, "n components"]:
+    """Returns standardised descriptors by their first principal components; features that never vary are left out."""
+    deviation = descriptors.std(axis=0)
+    varies = deviation > 1e-9 * np.maximum(1.0, np.abs(descriptors).max(axis=0, initial=0.0))
+    if len(descriptors) < 2 or not varies.any():
+        return np.zeros((len(descriptors), 1))
+    from sklearn.decomposition import PCA
+
+    scaled = (descriptors[:, varies] - descriptors[:, varies].mean(axis=0)) / deviation[varies]
+    count = min(settings.components, *scaled.shape)
+    return PCA(count, svd_solver="full" if len(scaled) < 500 else "covariance_eigh").fit_transform(scaled)
+
+
+def nearest(
+    components: Float[np.ndarray, "n components"], references: Float[np.ndarray, "m components"]
+) -> Int[np.ndarray, " n"]:
+    """Returns the index of the nearest reference of each row."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=1, algorithm="auto", n_jobs=1).fit(references)
+    return search.kneighbors(components, return_distance=False)[:, 0].astype(np.int64)
+
+
+def neighbours(
+    components: Float[np.ndarray, "n components"], count: int
+) -> tuple[Int[np.ndarray, "n count"], Float[np.ndarray, "n count"], None]:
+    """Returns indices and distances of the nearest rows of each row, itself first, as UMAP takes them.
+
+    Exact, by blocks of matrix products: faster than UMAP's own approximate search until far beyond 20,000 rows, which
+    also spends half a minute compiling itself.
+    """
+    rows = components.astype(np.float32)
+    squares = np.einsum("nk,nk->n", rows, rows)
+    indices = np.empty((len(rows), count), dtype=np.int64)
+    distances = np.empty((len(rows), count), dtype=np.float32)
+    for start in range(0, len(rows), BLOCK):
+        block = slice(start, min(start + BLOCK, len(rows)))
+        squared = squares[block, None] - 2 * rows[block] @ rows.T + squares
+        squared[np.arange(squared.shape[0]), np.arange(block.start, block.stop)] = -1.0
+        nearest_first = np.argpartition(squared, count - 1, axis=1)[:, :count]
+        found = np.take_along_axis(squared, nearest_first, axis=1)
+        order = np.lexsort((nearest_first, found), axis=1)
+        indices[block] = np.take_along_axis(nearest_first, order, axis=1)
+        distances[block] = np.sqrt(np.maximum(np.take_along_axis(found, order, axis=1), 0))
+    return indices, distances, None
+
+
+def _plane(components: np.ndarray) -> np.ndarray:
+    points = np.zeros((len(components), 2))
+    points[:, : min(2, components.shape[1])] = components[:, :2]
+    return points
+
+
+def _umap(components: np.ndarray, settings: Settings) -> np.ndarray:
+    count = min(settings.neighbours, len(components) - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that a seed means one thread
+        import umap
+
+        mapper = umap.UMAP(
+            n_neighbors=count,
+            min_dist=settings.min_dist,
+            init="pca" if components.shape[1] >= 2 else "random",
+            random_state=settings.seed,
+            n_jobs=1,
+            precomputed_knn=neighbours(components, count) if len(components) <= MOST_EXACT else (None, None, None),
+        )
+        return np.asarray(mapper.fit_transform(components.astype(np.float32)), dtype=np.float64)
+
+
+def _key(descriptors: np.ndarray, settings: Settings) -> str:
+    facts = {**asdict(settings), "method": METHOD, "shape": descriptors.shape}
+    facts |= {package: version(package) for package in ("umap-learn", "scikit-learn", "pynndescent", "numpy")}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(descriptors, dtype=np.float64).tobytes())
+    return digest.hexdigest()[:24]

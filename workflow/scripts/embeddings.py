@@ -1,0 +1,35 @@
+"""Computes the descriptors that the explorer's map is made of, and the space groups.
+
+python workflow/scripts/embeddings.py --crystals results/evaluate/flowmm/dng.parquet --potential chgnet \
+    --work /tmp/work --out /tmp/embeddings.parquet
+"""
+
+import argparse
+from pathlib import Path
+
+from xtalgen.embeddings import embed
+from xtalgen.parallel import available_cores
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--crystals", type=Path, required=True, help="crystal table, or table of fingerprints")
+    parser.add_argument(
+        "--potential", required=True, help="name or checkpoint; `fingerprints` to use those of the table"
+    )
+    parser.add_argument("--sha256", help="of the potential's weights; refused when they differ")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="single-threaded processes (CPU only)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds of wall time for one crystal")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--work", type=Path, required=True, help="folder for finished parts, to resume from")
+    parser.add_argument("--out", type=Path, required=True)
+    given = vars(parser.parse_args(argv))
+    try:
+        embed(given.pop("crystals"), **given)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

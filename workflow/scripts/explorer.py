@@ -1,0 +1,44 @@
+"""Writes the page that shows all crystals: one HTML file, no network needed. A dash stands for a file there is not.
+
+python workflow/scripts/explorer.py --set flowmm/dng results/evaluate/flowmm/dng.parquet \
+    results/sample/flowmm/dng.parquet - results/evaluate/flowmm/dng.json --out results/explorer.html
+"""
+
+import argparse
+from pathlib import Path
+
+from xtalgen.explorer import Options, explorer
+from xtalgen.layers import Files
+from xtalgen.projection import Settings
+
+SET = ("NAME", "EVALUATED", "SAMPLE", "EMBEDDING", "METRICS")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", nargs=5, action="append", default=[], metavar=SET, dest="sets")
+    parser.add_argument("--reference", nargs=3, action="append", default=[], metavar=("NAME", "CRYSTALS", "EMBEDDING"))
+    parser.add_argument("--curve", nargs=2, action="append", default=[], metavar=("NAME", "LOG"), help="learning curve")
+    parser.add_argument("--title", default="xtalgen explorer")
+    parser.add_argument("--max-crystals", type=int, help="most generated crystals shown; a seeded subset beyond")
+    parser.add_argument("--max-reference", type=int, help="most reference crystals shown")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, help="folder that keeps positions by content")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    path = lambda text: None if text == "-" else Path(text)  # noqa: E731
+    sets = [Files(name, *map(path, files)) for name, *files in args.sets]
+    sets += [
+        Files(name, Path(table), None, path(embedding), reference=True) for name, table, embedding in args.reference
+    ]
+    options = Options(args.title, args.max_crystals, args.max_reference, args.seed)
+    curves = [(name, Path(log)) for name, log in args.curve]
+    try:
+        explorer(sets, curves, options=options, projection=Settings(seed=args.seed), cache=args.cache, out=args.out)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
