@@ -14,10 +14,11 @@ validate(config, "../schemas/config.schema.yaml")
 plan = Plan(config)
 RUN = "|".join(map(re.escape, plan.runs)) or "no-run"
 
-# Every job runs this checkout, in any environment and any working directory. Waiting threads sleep: where cores are
-# shared, spinning ones slow the training of a small network tenfold.
+# Every job runs this checkout with the Python that runs Snakemake, unless the user asked for conda environments. Waiting
+# threads sleep: where cores are shared, spinning ones slow the training of a small network tenfold.
+HERE = "" if workflow.deployment_settings.deployment_method else f"export PATH='{Path(sys.executable).parent}':$PATH; "
 shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH='{ROOT}/src' SCRIPTS='{ROOT}/workflow/scripts' OMP_WAIT_POLICY=passive; "
+    f"set -euo pipefail; {HERE}export OMP_WAIT_POLICY=passive PYTHONPATH='{ROOT}/src' SCRIPTS='{ROOT}/workflow/scripts'; "
 )
 
 
