@@ -1,0 +1,296 @@
+"""CDVAE: crystal diffusion variational autoencoder (Xie et al. 2022, arXiv 2110.06197), for both tasks.
+
+Written from the equations; docs/models/cdvae.md lists the defaults and every deviation. The paper has no structure
+prediction: that variant is our reading of the baseline in later papers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xtalgen.crystals import Crystal
+from xtalgen.models import AbstractModel, Job
+from xtalgen.models.nn.batches import MAX_ATOMS, MAX_ELEMENT, DeviceData, Extra, load_split, mix_seed, select
+from xtalgen.models.nn.bonded_graph import pad_bonds
+from xtalgen.models.nn.checkpoint import load_checkpoint
+from xtalgen.models.nn.crystal_vae import Constants, CrystalVAE, Noise, Weights, fit_constants
+from xtalgen.models.nn.fit import FitConfig, fit
+from xtalgen.models.nn.langevin import CDVAESampling, decode
+from xtalgen.models.nn.results import write_results
+
+
+@dataclass(frozen=True)
+class CDVAEConfig(FitConfig):
+    """Hyper-parameters of CDVAE on MP-20.
+
+    bonds: the encoder's graph, "crystal_nn" (the column of the stage `bonds`) or "radius" (like the decoder's);
+    property: the column that a head learns to predict from the latent vector, None for no head; teacher_forcing: last
+    epoch in which the decoder sees true cells; hidden: width of encoder and decoder; triplet: of the decoder's
+    triplets; slots: of the decoder's graph, 0 for as many as needed; levels: of noise, geometric from *_begin to *_end
+    (coordinates in Å); *_weight: of the parts of the loss.
+    """
+
+    epochs: int = 1000
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-4
+    schedule: Literal["cosine", "plateau", "constant"] = "plateau"
+    ema_decay: float = 0.0
+    bonds: Literal["crystal_nn", "radius"] = "crystal_nn"
+    property: str | None = None
+    teacher_forcing: int = 500
+    latent: int = 256
+    hidden: int = 128
+    triplet: int = 64
+    encoder_blocks: int = 4
+    decoder_blocks: int = 3
+    cutoff: float = 7.0
+    neighbours: int = 20
+    slots: int = 0
+    levels: int = 50
+    coords_begin: float = 10.0
+    coords_end: float = 0.01
+    types_begin: float = 5.0
+    types_end: float = 0.01
+    count_weight: float = 1.0
+    lattice_weight: float = 10.0
+    coords_weight: float = 10.0
+    types_weight: float = 1.0
+    kl_weight: float = 0.01
+    composition_weight: float = 1.0
+    property_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bonds not in ("crystal_nn", "radius"):
+            raise ValueError(f"bonds must be 'crystal_nn' or 'radius', not {self.bonds!r}.")
+
+
+@final
+class Model(AbstractModel):
+    """CDVAE."""
+
+    Config = CDVAEConfig
+    Sampling = CDVAESampling
+    shared_checkpoint = False
+    # Read by the workflow, unimported: the splits of a run with this model pass through the stage `bonds`.
+    needs_bonds: ClassVar[bool] = True
+
+    def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: CDVAEConfig, job: Job) -> None:
+        """Trains CDVAE for the task of the job; see `AbstractModel.train`.
+
+        Raises ValueError when crystals lack the bonds or the property that the configuration asks for.
+        """
+
+        def refuse(crystal: Crystal) -> str | None:
+            return _without_property(crystal, config.property)
+
+        usable, _ = select(train, refuse)
+        constants = fit_constants(usable, config.property) if usable else None
+        split = load_split(train, val, job.device, refuse, extra_of(config.bonds, config.property, constants))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix_seed(job.seed, 0))
+            module = build(job.task, constants, asdict(config)).to(job.device)
+        generator = torch.Generator(job.device).manual_seed(mix_seed(job.seed, 3))
+        module.fit_scales(next(split.train.batches(config.batch_size)), generator)
+        outcome = fit(module, split.train, split.val, config, job)
+        write_results(
+            "cdvae", module, outcome, split=split, config=config, job=job, facts={"constants": asdict(constants)}
+        )
+
+    def sample(
+        self, checkpoint: Path, wanted: int | Sequence[np.ndarray], sampling: CDVAESampling, seed: int, device: str
+    ) -> Iterator[Crystal]:
+        """Yields the crystals asked for; see `AbstractModel.sample`.
+
+        Statuses are those of `langevin.decode`, and "too_large" or "unknown_element" for a composition of more than 100
+        atoms or with an element beyond 100. Raises ValueError when the checkpoint was trained for the other task.
+        """
+        module = load_module(checkpoint, device)
+        asked = "dng" if isinstance(wanted, int) else "csp"
+        if module.task != asked:
+            raise ValueError(f"{checkpoint}: trained for {module.task!r}, cannot sample {asked!r}. Train that task.")
+        number = wanted if isinstance(wanted, int) else len(wanted)
+        latents = [
+            torch.randn(module.latent, generator=torch.Generator().manual_seed(mix_seed(seed, 0, place)))
+            for place in range(number)
+        ]
+        if not latents:
+            return
+        latents = torch.stack(latents).to(device)
+        if isinstance(wanted, int):
+            yield from decode(_ready(module, sampling), latents, sampling, seed)
+            return
+        refused = {i: crystal for i, numbers in enumerate(wanted) if (crystal := _impossible(numbers))}
+        empty = np.zeros(0, dtype=np.int64)
+        numbers = [empty if i in refused else np.asarray(numbers) for i, numbers in enumerate(wanted)]
+        for i, crystal in enumerate(decode(_ready(module, sampling), latents, sampling, seed, numbers=numbers)):
+            yield refused.get(i, crystal)
+
+    def network_evaluations(self, sampling: CDVAESampling) -> int:
+        """Returns how often the decoder is evaluated for one crystal: once per Langevin step."""
+        return sampling.levels * sampling.steps
+
+
+def reconstruct(
+    checkpoint: Path,
+    crystals: Sequence[Crystal],
+    sampling: CDVAESampling,
+    seed: int,
+    device: str,
+    *,
+    true_counts: bool = False,
+    true_numbers: bool = False,
+) -> list[Crystal]:
+    """Returns each crystal encoded and decoded again; those that are not ok come back as they are.
+
+    true_counts, true_numbers: the number of atoms, or the elements, are given instead of predicted (always, with a
+    checkpoint of the task csp). Raises ValueError when crystals lack the bonds that the encoder was trained with.
+    """
+    module = load_module(checkpoint, device)
+    usable = [crystal for crystal in crystals if crystal.ok]
+    if not usable:
+        return list(crystals)
+    latents = encode(module, usable, seed, device)
+    given = true_numbers or module.task == "csp"
+    found = decode(
+        _ready(module, sampling),
+        latents,
+        sampling,
+        seed,
+        counts=[crystal.n_atoms for crystal in usable] if true_counts else None,
+        numbers=[crystal.atomic_numbers.astype(np.int64) for crystal in usable] if given else None,
+    )
+    rest = iter(found)
+    return [replace(next(rest), id=crystal.id) if crystal.ok else crystal for crystal in crystals]
+
+
+def optimise_property(
+    checkpoint: Path,
+    crystals: Sequence[Crystal],
+    sampling: CDVAESampling,
+    seed: int,
+    device: str,
+    *,
+    starts: int = 100,
+    steps: int = 5000,
+    snapshots: int = 10,
+    learning_rate: float = 1e-3,
+) -> list[Crystal]:
+    """Returns crystals decoded along a descent of the predicted property in latent space (Xie et al. 2022).
+
+    Starts from the first `starts` crystals, from random latent vectors when there are none. Adam takes `steps` steps;
+    `snapshots` times on the way all latent vectors are decoded. Ids are START-STEP; `info` holds `step` and
+    `predicted`, in the property's unit. Raises ValueError when the model was trained without a property.
+    """
+    module = load_module(checkpoint, device)
+    if module.head_property is None:
+        raise ValueError(f"{checkpoint}: trained without a property. Set `property` in the run's train settings.")
+    given = [crystal for crystal in crystals if crystal.ok][:starts]
+    if given:
+        latents = encode(module, given, seed, device)
+    else:
+        latents = torch.randn(starts, module.latent, generator=torch.Generator().manual_seed(seed)).to(device)
+    numbers = [crystal.atomic_numbers.astype(np.int64) for crystal in given] if module.task == "csp" else None
+    every = max(steps // max(snapshots - 1, 1), 1)
+    latents = latents.clone().requires_grad_()
+    adam = torch.optim.Adam([latents], lr=learning_rate)
+    found = []
+    for step in range(steps):
+        adam.zero_grad()
+        module.property_of(latents).mean().backward(inputs=[latents])
+        adam.step()
+        if step % every == 0 or step == steps - 1:
+            made = decode(_ready(module, sampling), latents.detach(), sampling, mix_seed(seed, step), numbers=numbers)
+            predicted = _unscaled(module, latents)
+            found += [
+                replace(crystal, id=f"{i:04d}-{step:06d}", info={"step": step, "predicted": predicted[i]})
+                for i, crystal in enumerate(made)
+            ]
+    return found
+
+
+@torch.inference_mode()
+def encode(module: CrystalVAE, crystals: Sequence[Crystal], seed: int, device: str) -> Tensor:
+    """Returns a latent vector (crystals, latent) drawn for each crystal, in order."""
+    latents = []
+    for place, crystal in enumerate(crystals):
+        data = DeviceData([crystal], device, extra_of(module.bonds, None, module.constants))
+        mean, log_variance = module.encode(next(data.batches(1)))
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(mix_seed(seed, 0, place)))
+        latents.append(mean + torch.exp(0.5 * log_variance) * noise.to(device))
+    return torch.cat(latents)
+
+
+def extra_of(bonds: str, column: str | None, constants: Constants | None) -> Extra:
+    """Returns what makes the tensors that CDVAE needs beside the geometry: bonds, and the standardised property."""
+
+    def make(crystals: Sequence[Crystal], width: int) -> Mapping[str, np.ndarray]:
+        extra = pad_bonds(crystals, width) if bonds == "crystal_nn" else {}
+        if column is not None:
+            values = np.array([crystal.info[column] for crystal in crystals], dtype=np.float32)
+            extra["property"] = (values - np.float32(constants.property_mean)) / np.float32(constants.property_std)
+        return extra
+
+    return make
+
+
+def build(task: str, constants: Constants, config: Mapping[str, Any]) -> CrystalVAE:
+    """Returns the module of a configuration, with random weights."""
+    parts = ("count", "lattice", "coords", "types", "kl", "composition", "property")
+    return CrystalVAE(
+        task,
+        constants,
+        latent=config["latent"],
+        encoder={"hidden": config["hidden"], "blocks": config["encoder_blocks"], "cutoff": config["cutoff"]},
+        decoder={
+            "hidden": config["hidden"],
+            "blocks": config["decoder_blocks"],
+            "trip": config["triplet"],
+            "cutoff": config["cutoff"],
+            "neighbours": config["neighbours"],
+            "slots": config["slots"],
+        },
+        bonds=config["bonds"],
+        weights=Weights(**{name: config[f"{name}_weight"] for name in parts}),
+        noise=Noise(**{name: config[name] for name in Noise.__dataclass_fields__}),
+        teacher_forcing=config["teacher_forcing"],
+        has_property=config["property"] is not None,
+        precision=config["precision"],
+    )
+
+
+def load_module(checkpoint: Path, device: str) -> CrystalVAE:
+    """Returns the module of a checkpoint, ready to use. Raises CheckpointError when it is none."""
+    weights, facts = load_checkpoint(checkpoint, device)
+    constants = {name: tuple(x) if isinstance(x, list) else x for name, x in facts["constants"].items()}
+    module = build(facts["task"], Constants(**constants), facts["config"])
+    module.load_state_dict(weights)
+    return module.to(device).eval()
+
+
+def _ready(module: CrystalVAE, sampling: CDVAESampling) -> CrystalVAE:
+    if sampling.compile:
+        module.network.compile()
+    return module
+
+
+def _unscaled(module: CrystalVAE, latents: Tensor) -> list[float]:
+    constants = module.constants
+    return (module.property_of(latents.detach()) * constants.property_std + constants.property_mean).tolist()
+
+
+def _without_property(crystal: Crystal, column: str | None) -> str | None:
+    if column is None or (crystal.info.get(column) is not None and np.isfinite(crystal.info[column])):
+        return None
+    return f"no {column}"
+
+
+def _impossible(numbers: np.ndarray) -> Crystal | None:
+    """Returns the failed crystal of a composition that the network does not know, or None."""
+    status = "too_large" if len(numbers) > MAX_ATOMS else "unknown_element" if np.any(numbers > MAX_ELEMENT) else None
+    return status and Crystal("", status, atomic_numbers=np.asarray(numbers, dtype=np.uint8))

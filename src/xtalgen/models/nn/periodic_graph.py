@@ -1,0 +1,188 @@
+"""Neighbours of atoms in periodic cells as dense tables: each atom has slots, a slot holds an incoming edge.
+
+Every edge stands twice, once from either end, and knows the slot of its reverse. Passing something along edges is then
+a permutation, its gradient the same permutation, and sums over neighbours are sums over slots: no scatter anywhere.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+# The 27 cells around and including the home cell, in lexicographic order: the opposite of number r is 26 - r.
+IMAGES = tuple(itertools.product((-1.0, 0.0, 1.0), repeat=3))
+HOME = 13
+SAME_PLACE = 1e-4  # Å²: atoms that are closer are taken for the same atom (CDVAE)
+SLOT_STEP = 4
+
+
+@dataclass(frozen=True)
+class PeriodicGraph:
+    """Edges into each atom.
+
+    source: the atom an edge comes from, in the cell shifted by `image`; slots without an edge have mask False, their
+    own atom as source and image 0. reverse: the number atom · slots + slot of the same edge seen from its source, of
+    itself without an edge. dropped: edges of each crystal that found no slot.
+    """
+
+    source: Int[Tensor, "batch atoms slots"]
+    image: Float[Tensor, "batch atoms slots 3"]
+    mask: Bool[Tensor, "batch atoms slots"]
+    reverse: Int[Tensor, "batch edges"]
+    dropped: Int[Tensor, "batch"]
+
+    @property
+    def slots(self) -> int:
+        """Slots per atom."""
+        return self.mask.shape[2]
+
+
+@torch.no_grad()
+def nearest_graph(
+    frac_coords: Float[Tensor, "batch atoms 3"],
+    lattice: Float[Tensor, "batch 3 3"],
+    mask: Bool[Tensor, "batch atoms"],
+    *,
+    cutoff: float = 7.0,
+    neighbours: int = 20,
+    slots: int = 0,
+) -> PeriodicGraph:
+    """Returns CDVAE's graph of the decoder: nearest atoms within a cut-off, made symmetric by a one-sided rule.
+
+    Every atom t chooses its nearest `neighbours` atoms s within `cutoff` Å among 27 images. Of these edges s → t only
+    those with s < t, or s = t and an image that is lexicographically negative, are kept, and their reverses added. So
+    an atom may have more or fewer neighbours than it chose. Coordinates must lie in [0, 1). Cells so skewed that a
+    neighbour lies beyond the 27 images lose it; a crystal whose geometry is not finite has no edges.
+
+    slots: per atom; edges that find none are dropped together with their reverse, the longest first. 0: as many as
+    the fullest atom needs (waits for the device).
+    """
+    batch, atoms = mask.shape
+    squares = _squared_distances(frac_coords, lattice)
+    near = (squares > SAME_PLACE) & (squares <= cutoff**2) & (mask.unsqueeze(1) & mask.unsqueeze(2)).unsqueeze(-1)
+    chosen = _smallest(squares, near, neighbours) & _one_sided(atoms, mask.device)
+    edges = chosen | chosen.transpose(1, 2).flip(-1)
+    degree = edges.flatten(2).sum(dim=-1)
+    if slots == 0:
+        slots = max(SLOT_STEP * -(-int(degree.max()) // SLOT_STEP), SLOT_STEP)
+    slots = min(slots, 27 * atoms)
+    distance = squares.masked_fill(~edges, torch.inf).flatten(2)
+    kept, candidate = distance.topk(slots, dim=-1, largest=False)
+    found = torch.isfinite(kept)
+    places = torch.arange(slots, device=mask.device).expand(batch, atoms, -1)
+    slot_of = torch.full_like(distance, -1, dtype=torch.int64).scatter_(-1, candidate, places.where(found, -1))
+    source, image = candidate // 27, candidate % 27
+    target = torch.arange(atoms, device=mask.device)[:, None]
+    row = 27 * atoms * source + 27 * target + (26 - image)
+    opposite = slot_of.flatten(1).gather(1, row.flatten(1)).unflatten(1, (atoms, slots))
+    found = found & (opposite >= 0)
+    own = target * slots + places
+    return PeriodicGraph(
+        source=source.where(found, target),
+        image=torch.tensor(IMAGES, device=mask.device)[image.where(found, HOME)],
+        mask=found,
+        reverse=(source * slots + opposite).where(found, own).flatten(1),
+        dropped=degree.sum(dim=-1) - found.flatten(1).sum(dim=-1),
+    )
+
+
+def edge_vectors(
+    graph: PeriodicGraph, frac_coords: Float[Tensor, "batch atoms 3"], lattice: Float[Tensor, "batch 3 3"]
+) -> tuple[Float[Tensor, "batch atoms slots 3"], Float[Tensor, "batch atoms slots"]]:
+    """Returns the unit vector of each edge from source to target, and its length in Å, in float32.
+
+    Slots without an edge have the vector 0 and the length 1.
+    """
+    with torch.autocast(lattice.device.type, enabled=False):
+        away = frac_coords.unsqueeze(2) - from_source(graph, frac_coords) - graph.image
+        vectors = (away.unsqueeze(-1) * lattice[:, None, None]).sum(dim=-2)
+        present = graph.mask.unsqueeze(-1)
+        # Absent edges are given a harmless vector before the root, whose gradient at 0 is not finite.
+        vectors = torch.where(present, vectors, torch.ones_like(vectors) / 3**0.5)
+        lengths = vectors.norm(dim=-1)
+        return torch.where(present, vectors / lengths.unsqueeze(-1), torch.zeros_like(vectors)), lengths
+
+
+def minimum_image(
+    start: Float[Tensor, "batch atoms 3"], end: Float[Tensor, "batch atoms 3"], lattice: Float[Tensor, "batch 3 3"]
+) -> Float[Tensor, "batch atoms 3"]:
+    """Returns the shortest vector (Å) from start to the 27 images of end; coordinates must lie in [0, 1)."""
+    with torch.autocast(lattice.device.type, enabled=False):
+        images = torch.tensor(IMAGES, device=lattice.device) @ lattice
+        vectors = ((end - start) @ lattice).unsqueeze(2) + images.unsqueeze(1)
+        shortest = vectors.square().sum(dim=-1).argmin(dim=-1)
+        return vectors.gather(2, shortest[..., None, None].expand(-1, -1, 1, 3)).squeeze(2)
+
+
+def swap(graph: PeriodicGraph, values: Float[Tensor, "batch atoms slots features"]) -> Float[Tensor, "..."]:
+    """Returns for each edge the value of its reverse."""
+    return _Swap.apply(values, _flat(graph.reverse))
+
+
+def from_source(graph: PeriodicGraph, values: Float[Tensor, "batch atoms features"]) -> Float[Tensor, "..."]:
+    """Returns for each edge the value of the atom it comes from; without an edge, of the atom itself."""
+    return _FromSource.apply(values, _flat(graph.source, values.shape[1]), _flat(graph.reverse))
+
+
+def _flat(numbers: Int[Tensor, "batch *rest"], stride: int = 0) -> Int[Tensor, "all"]:
+    """Returns numbers within a crystal as numbers within the batch."""
+    rows = torch.arange(len(numbers), device=numbers.device) * (stride or numbers[0].numel())
+    return (numbers.flatten(1) + rows.unsqueeze(1)).flatten()
+
+
+class _Swap(torch.autograd.Function):
+    """A permutation that is its own inverse, hence its own gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, reverse: Tensor) -> Tensor:
+        ctx.save_for_backward(reverse)
+        return values.flatten(0, 2).index_select(0, reverse).view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (reverse,) = ctx.saved_tensors
+        return gradient.flatten(0, 2).index_select(0, reverse).view_as(gradient), None
+
+
+class _FromSource(torch.autograd.Function):
+    """Atoms to the edges that leave them. Those edges are the reverses of the incoming ones: a sum over slots."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, source: Tensor, reverse: Tensor) -> Tensor:
+        ctx.save_for_backward(reverse)
+        batch, atoms, features = values.shape
+        return values.flatten(0, 1).index_select(0, source).view(batch, atoms, -1, features)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (reverse,) = ctx.saved_tensors
+        return gradient.flatten(0, 2).index_select(0, reverse).view_as(gradient).sum(dim=2), None, None
+
+
+def _squared_distances(
+    frac_coords: Float[Tensor, "batch atoms 3"], lattice: Float[Tensor, "batch 3 3"]
+) -> Float[Tensor, "batch atoms atoms 27"]:
+    with torch.autocast(lattice.device.type, enabled=False):
+        images = torch.tensor(IMAGES, device=lattice.device) @ lattice
+        within = (frac_coords.unsqueeze(1) - frac_coords.unsqueeze(2)) @ lattice.unsqueeze(1)
+        # Component by component, so that the largest tensor has no axis of vectors.
+        return sum((within[..., i].unsqueeze(-1) + images[:, None, None, :, i]).square() for i in range(3))
+
+
+def _smallest(
+    values: Float[Tensor, "batch atoms atoms 27"], allowed: Bool[Tensor, "batch atoms atoms 27"], number: int
+) -> Bool[Tensor, "batch atoms atoms 27"]:
+    """Returns which values are among the smallest allowed ones of their row of atoms and images."""
+    flat = values.masked_fill(~allowed, torch.inf).flatten(2)
+    found, place = flat.topk(min(number, flat.shape[-1]), dim=-1, largest=False)
+    member = torch.zeros_like(flat, dtype=torch.bool).scatter_(-1, place, torch.isfinite(found))
+    return member.view_as(values)
+
+
+def _one_sided(atoms: int, device: torch.device) -> Bool[Tensor, "atoms atoms 27"]:
+    target = torch.arange(atoms, device=device)[:, None, None]
+    source = torch.arange(atoms, device=device)[None, :, None]
+    return (source < target) | ((source == target) & (torch.arange(27, device=device) < HOME))
