@@ -1,0 +1,29 @@
+"""Adds the bonds that a model's encoder sees to the table of one split."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from xtalgen.bonds import add_bonds
+from xtalgen.parallel import available_cores
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the stage from its command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", type=Path, required=True, help="table of the split (.parquet)")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="worker processes")
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, help="seconds per crystal before the radius graph is taken"
+    )
+    parser.add_argument("--work", type=Path, required=True, help="folder that survives a killed job")
+    parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
+    given = vars(parser.parse_args(argv))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    add_bonds(given.pop("table"), **given)
+
+
+if __name__ == "__main__":
+    main()
