@@ -197,7 +197,7 @@ class _Fit:
         progress, config = self.progress, self.config
         self._give_up_when_bad()
         losses, crystals, skipped = self.tally.read()
-        seconds = self._seconds()
+        seconds, rate = self._seconds(), self._rate()
         if skipped:
             logger.warning("epoch %d: skipped %d steps that were not finite", progress.epoch, skipped)
         last = progress.epoch + 1 == config.epochs or self._out_of_time()
@@ -207,7 +207,7 @@ class _Fit:
             "seconds": round(seconds, 3),
             **losses,
             "val_loss": self._validate() if last or (progress.epoch + 1) % config.val_every == 0 else None,
-            "lr": self._rate(),
+            "lr": rate,
             "skipped": skipped,
             "samples_per_s": round(crystals / max(seconds - progress.epoch_started, 1e-9), 1),
         }
