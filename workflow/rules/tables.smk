@@ -4,7 +4,8 @@
 rule tables:
     """Print the tables from the metrics of all sets."""
     input:
-        expand("results/evaluate/{set}.json", set=plan.sets()),
+        evaluations=expand("results/evaluate/{set}.json", set=plan.sets()),
+        published=ROOT / "src/xtalgen/published.yaml",
     output:
         markdown="results/tables.md",
         csv="results/tables.csv",
@@ -18,7 +19,7 @@ rule tables:
         published="--published" if config["tables"]["published"] else "",
         code=code("tables"),
     shell:
-        "python $SCRIPTS/tables.py --evaluations {input:q} {params.published} --out {output.markdown} --csv {output.csv} "
+        "python $SCRIPTS/tables.py --evaluations {input.evaluations:q} {params.published} --out {output.markdown} --csv {output.csv} "
         "2> {log}"
 
 
