@@ -2,8 +2,8 @@
 
     python benchmarks/parsing.py [FILE_OR_FOLDER] [--split val] [--rows 1000]
 
-Without a file the embedded crystals are written as CIF and read back. Times are processor time. Work is measured in rows and bytes: reading text
-does no floating-point arithmetic worth counting. Both sides' results are compared row by row.
+Without a file the embedded crystals are written as CIF and read back. Times are processor time. Work is measured in
+rows and bytes: reading text does no floating-point arithmetic worth counting. Results are compared row by row.
 """
 
 import argparse
