@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import io
+import logging
 import os
 import sys
 import tempfile
@@ -125,10 +126,15 @@ def pick_device(device: str) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences what the libraries print and warn; their errors still pass."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    """Silences what the libraries print, warn and log; their errors still pass."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 def _load_chgnet(identity: Identity, device: str) -> Potential:

@@ -1,7 +1,7 @@
 """Relaxes every crystal of a table with a machine-learned potential; failures become a status, rows are never dropped.
 
 FIRE (Bitzek et al., PRL 97, 170201, 2006) moves atoms and cell together through ASE's FrechetCellFilter. A crystal has
-converged when both its largest atomic force and its largest cell force (virial per atom) are at most `fmax` (eV/Å).
+converged when both its largest atomic force and its largest cell force (row of the virial per atom) are at most `fmax`.
 """
 
 import contextlib
@@ -217,21 +217,21 @@ def _flaw(lattice: np.ndarray, frac_coords: np.ndarray) -> str | None:
 def _optimise(crystal: Crystal, potential: Potential, settings: Settings, started: float) -> Outcome:
     atoms = Atoms(crystal.atomic_numbers, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True)
     atoms.calc = potential.calculator
-    variables = FrechetCellFilter(atoms)
-    optimiser = FIRE(variables, logfile=None)
+    optimiser = FIRE(FrechetCellFilter(atoms), logfile=None)
     e_initial = float(atoms.get_potential_energy())
     trouble = None
-    for _ in optimiser.irun(fmax=settings.fmax, steps=settings.max_steps):
+    # fmax = 0 leaves the end to `_max_force`: the filter's own forces are those of the undeformed cell's coordinates,
+    # so they depend on the way to a state and differ a little from what the returned crystal would give.
+    for _ in optimiser.irun(fmax=0.0, steps=settings.max_steps):
         trouble = _trouble(atoms, crystal, potential)
         if trouble is None and settings.timeout is not None and time.perf_counter() - started > settings.timeout:
             trouble = Outcome("timeout", f"more than {settings.timeout} s, {optimiser.nsteps} steps done")
-        if trouble:
+        if trouble or _max_force(atoms) <= settings.fmax:
             break
     trouble = trouble or _overlap(atoms, potential)
     if trouble:
         return replace(trouble, e_initial=e_initial if np.isfinite(e_initial) else None, n_steps=optimiser.nsteps)
-    # Asked of the state that is returned, not of the optimiser.
-    max_force = float(np.linalg.norm(variables.get_forces(), axis=1).max())
+    max_force = _max_force(atoms)
     lattice = np.array(atoms.cell.array)
     frac_coords = atoms.get_positions() @ np.linalg.inv(lattice)
     return Outcome(
@@ -246,6 +246,12 @@ def _optimise(crystal: Crystal, potential: Potential, settings: Settings, starte
         rmsd=_rmsd(crystal, lattice, frac_coords),
         volume_ratio=_volume(lattice) / _volume(crystal.lattice),
     )
+
+
+def _max_force(atoms: Atoms) -> float:
+    """Returns the largest force on an atom or on the cell (rows of the virial per atom), in eV/Å."""
+    virial = atoms.get_volume() * atoms.get_stress(voigt=False) / len(atoms)
+    return float(np.linalg.norm(np.vstack([atoms.get_forces(), virial]), axis=1).max())
 
 
 def _trouble(atoms: Atoms, crystal: Crystal, potential: Potential) -> Outcome | None:
@@ -321,7 +327,8 @@ def moved(row: Crystal, outcome: Outcome) -> Crystal:
 
 def _seconds(outcomes: Sequence[Outcome]) -> float:
     """Returns the time all outcomes took; equal crystals share one outcome, which counts once."""
-    return sum(outcome.seconds or 0.0 for outcome in {id(outcome): outcome for outcome in outcomes}.values())
+    distinct = {id(outcome): outcome for outcome in outcomes}.values()
+    return float(sum(outcome.seconds or 0.0 for outcome in distinct))
 
 
 def _lost(failure: Failure, settings: Settings) -> Outcome:

@@ -1,0 +1,191 @@
+"""The hull: who competes, terminals for every element, stability of known compounds, one computation per energy."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from ase.build import bulk
+from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+from pymatgen.core import Composition
+from threadpoolctl import threadpool_limits
+
+from xtalgen import crystals, hull, potentials, relax
+from xtalgen.crystals import ContractError, Crystal
+from xtalgen.relax import wrap
+
+OPTIONS = {"potential": "chgnet", "workers": 1, "timeout": None, "device": "cpu"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+
+
+def cell(identifier, formula, structure, a, **options):
+    atoms = bulk(formula, structure, a=a, **options)
+    return Crystal(
+        identifier,
+        "ok",
+        np.array(atoms.cell.array),
+        wrap(atoms.get_scaled_positions()),
+        atoms.numbers.astype(np.uint8),
+    )
+
+
+def dioxygen(identifier):
+    places = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.23 / 4.5]])
+    return Crystal(identifier, "ok", np.eye(3) * 4.5, places, np.array([8, 8], dtype=np.uint8))
+
+
+TRAIN = [
+    cell("MgO", "MgO", "rocksalt", 4.30),
+    cell("Mg", "Mg", "hcp", 3.2, covera=1.62),
+    cell("NaCl", "NaCl", "rocksalt", 5.7),
+    Crystal("broken", "unparsable"),
+]
+TEST = [dioxygen("O2"), cell("MgO-CsCl", "MgO", "cesiumchloride", 2.7), cell("MgS", "MgS", "rocksalt", 5.2)]
+
+
+def write(rows, path):
+    crystals.write_table(crystals.to_table(rows), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A relaxed table of MgO, strained at first, and two tables of references."""
+    folder = tmp_path_factory.mktemp("hull")
+    samples = write([cell("s0", "MgO", "rocksalt", 4.4), Crystal("s1", "too_close")], folder / "samples.parquet")
+    relaxed = folder / "relaxed.parquet"
+    relax.relax(samples, fmax=0.02, max_steps=100, work=folder / "work", out=relaxed, **OPTIONS)
+    return relaxed, [write(TRAIN, folder / "train.parquet"), write(TEST, folder / "test.parquet")], folder
+
+
+def run(relaxed, references, out, cache, **options):
+    options = OPTIONS | {"relax_steps": 100, "fmax": 0.02} | options
+    hull.hull(relaxed, references, out=out, cache=cache, **options)
+    table = crystals.read_table(out)
+    return crystals.from_table(table), crystals.read_metadata(table)
+
+
+def above_hull(sample, rows):
+    """Returns the energy above the hull of the rows in eV/atom, by pymatgen."""
+    entries = [entry(row) for row in rows if row.info["energy"] is not None]
+    return PhaseDiagram(entries).get_e_above_hull(entry(sample), allow_negative=True)
+
+
+def entry(row):
+    return PDEntry(Composition.from_dict(_counts(row)), row.info["energy"])
+
+
+def _counts(row):
+    from pymatgen.core import Element
+
+    numbers, counts = np.unique(row.atomic_numbers, return_counts=True)
+    return {Element.from_Z(int(number)): int(count) for number, count in zip(numbers, counts, strict=True)}
+
+
+def test_known_compound_lies_on_the_hull_and_the_cache_serves_the_second_call(files, tmp_path):
+    relaxed, references, folder = files
+    rows, metadata = run(relaxed, references, tmp_path / "hull.parquet", folder / "cache")
+    assert [row.id for row in rows] == ["MgO", "Mg", "O2", "MgO-CsCl"]  # nothing with Na, Cl or S competes
+    assert [row.info["source"] for row in rows] == ["train", "train", "test", "test"]
+    assert all(row.ok and row.info["energy"] < 0 for row in rows)
+    sample = crystals.read_crystals(relaxed)[0]
+    assert above_hull(sample, rows) == pytest.approx(0.0, abs=2e-3)
+    assert above_hull(rows[3], rows) > 0.3  # caesium-chloride MgO is far from stable
+    assert PhaseDiagram([entry(row) for row in rows]).get_form_energy_per_atom(entry(rows[0])) < -2.0
+    expected = {"n_dataset": "4", "n_prototype": "0", "n_failed": "0", "n_computed": "4", "relax_steps": "100"}
+    assert expected.items() <= metadata.items()
+    assert metadata["potential_sha256"] == potentials.identify("chgnet").sha256
+    again, second = run(relaxed, references, tmp_path / "again.parquet", folder / "cache")
+    assert second["n_computed"] == "0"
+    assert [row.info for row in again] == [row.info for row in rows]
+    # Another set with one more reference computes that one only.
+    more = write([*TEST, cell("MgO-zincblende", "MgO", "zincblende", 4.6)], tmp_path / "test.parquet")
+    assert run(relaxed, [references[0], more], tmp_path / "more.parquet", folder / "cache")[1]["n_computed"] == "1"
+
+
+def test_unrelaxed_references_lie_higher(files, tmp_path):
+    relaxed, references, folder = files
+    rows, metadata = run(relaxed, references, tmp_path / "hull.parquet", folder / "single", relax_steps=0)
+    assert metadata["relax_steps"] == "0"
+    assert np.array_equal(rows[0].lattice, TRAIN[0].lattice)
+    assert not rows[0].info["converged"]
+    sample = crystals.read_crystals(relaxed)[0]
+    assert above_hull(sample, rows) < -2e-3
+
+
+def test_missing_terminals_become_prototypes(files, tmp_path):
+    relaxed, _, folder = files
+    only = write([TRAIN[0]], tmp_path / "train.parquet")
+    rows, metadata = run(relaxed, [only], tmp_path / "hull.parquet", folder / "cache", relax_steps=0)
+    assert [row.info["source"] for row in rows] == ["train", "prototype", "prototype"]
+    assert [row.id for row in rows[1:]] == ["prototype-O-diatomic", "prototype-Mg-hcp"]
+    assert (metadata["n_dataset"], metadata["n_prototype"], metadata["missing_terminals"]) == ("1", "2", "")
+    assert all(row.info["converged"] for row in rows[1:])
+    # Magnesium is hexagonal close-packed; the prototype finds CHGNet's energy of the known crystal.
+    known = relax.relax_crystal(TRAIN[1], potentials.load("chgnet"), relax.Settings(0.02, 100, None))
+    assert rows[2].info["energy"] / rows[2].n_atoms == pytest.approx(known.energy / 2, abs=5e-3)
+    assert above_hull(crystals.read_crystals(relaxed)[0], rows) < 0.01
+
+
+def test_failed_references_keep_their_row(files, tmp_path):
+    relaxed, references, folder = files
+    clash = replace(TRAIN[0], id="clash", frac_coords=np.zeros((2, 3)))
+    bad = write([clash, cell("Mg", "Mg", "fcc", 4.5)], tmp_path / "val.parquet")
+    rows, metadata = run(relaxed, [*references, bad], tmp_path / "hull.parquet", folder / "cache")
+    failed = next(row for row in rows if row.id == "clash")
+    assert (failed.status, failed.info["energy"]) == ("too_close", None)
+    assert "Å apart" in failed.info["relax_error"]
+    assert metadata["n_failed"] == "1"
+    assert [row.id for row in rows][-2:] == ["clash", "Mg#2"]  # an id that stands in two files
+
+
+@pytest.mark.parametrize("rows", [[], [Crystal("a", "unparsable")]])
+def test_no_relaxed_crystal_gives_an_empty_valid_hull(files, tmp_path, rows):
+    _, references, folder = files
+    source, relaxed = write(rows, tmp_path / "samples.parquet"), tmp_path / "relaxed.parquet"
+    relax.relax(source, fmax=0.05, max_steps=5, work=tmp_path / "work", out=relaxed, **OPTIONS)
+    found, metadata = run(relaxed, references, tmp_path / "hull.parquet", folder / "cache")
+    assert found == []
+    assert (metadata["n_dataset"], metadata["n_prototype"], metadata["n_computed"]) == ("0", "0", "0")
+    assert crystals.read_table(tmp_path / "hull.parquet").schema.field("energy").type == pa.float64()
+
+
+def test_samples_of_another_potential_are_refused(files, tmp_path):
+    relaxed, references, _ = files
+    with pytest.raises(ContractError, match=r"relaxed\.parquet: energies come from the potential .* Relax again"):
+        run(relaxed, references, tmp_path / "hull.parquet", tmp_path / "cache", potential="chgnet-r2scan")
+    with pytest.raises(ContractError, match="sha256 None"):
+        run(write(TRAIN, tmp_path / "relaxed.parquet"), references, tmp_path / "hull.parquet", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("number", [1, 8, 26, 54, 85, 92])
+def test_prototypes_are_sound_crystals(number):
+    built = hull.build_prototypes(number)
+    names = [crystal.id.split("-")[2] for crystal in built]
+    assert names == ["fcc", "bcc", "hcp", "diamond", "sc"] + ["diatomic"] * (number in (1, 8))
+    volumes = [abs(np.linalg.det(crystal.lattice)) / crystal.n_atoms for crystal in built]
+    assert volumes == pytest.approx([volumes[0]] * len(volumes))
+    if number == 26:
+        assert volumes[0] == pytest.approx(11.8, abs=0.1)  # Å³ per atom of iron
+    for crystal in built:
+        assert relax._nearest(crystal.lattice, crystal.frac_coords).min() > relax.MIN_DISTANCE
+        assert set(crystal.atomic_numbers) == {number}
+
+
+def test_choice_is_by_subsets_of_the_elements(tmp_path):
+    def of(identifier, *numbers):
+        places = np.linspace(0, 0.9, len(numbers))[:, None] * np.ones(3)
+        return Crystal(identifier, "ok", np.eye(3) * 5, places, np.array(numbers, dtype=np.uint8))
+
+    rows = [of("a", 3), of("ab", 3, 8), of("abc", 3, 8, 26), of("bd", 8, 11), of("d", 11)]
+    chosen, sources = hull.choose_references([of("x", 3, 8, 8), of("y", 11)], [write(rows, tmp_path / "val.parquet")])
+    assert [row.id for row in chosen] == ["a", "ab", "d"]
+    assert sources == ["val"] * 3
