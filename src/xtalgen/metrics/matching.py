@@ -103,8 +103,7 @@ def rms_distance(pair: tuple[Arrays, Arrays], tolerances: Tolerances = CSP) -> f
     """Returns the normalised root mean square displacement of (prediction, target); None without match."""
     prediction, target = (structure(item) for item in pair)
     for item in (prediction, target):
-        if lattice_points(item) > MAX_LATTICE_POINTS:
-            check_comparable(item.get_reduced_structure())
+        check_comparable(item)
     found = matcher(tolerances).get_rms_dist(prediction, target)
     return None if found is None else float(found[0])
 
@@ -137,22 +136,28 @@ def structure(item: Arrays) -> Any:
 def reduce(item: Arrays) -> Any:
     """Returns the structure that StructureMatcher compares: Niggli-reduced, then primitive.
 
-    Raises NotComparableError when comparing it would fill the memory.
+    Raises NotComparableError when reducing or comparing it would fill the memory.
     """
-    reduced = structure(item).get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
-    check_comparable(reduced)
-    return reduced
+    candidate = structure(item)
+    check_comparable(candidate)
+    return candidate.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
 
 
-def lattice_points(candidate: Any) -> float:
-    """Returns about how many lattice points StructureMatcher lists: those within 1.5 times the longest vector."""
-    return 4 / 3 * math.pi * (1.5 * max(candidate.lattice.abc)) ** 3 / candidate.volume
+def check_comparable(candidate: Any) -> None:
+    """Raises NotComparableError when pymatgen would have to list too many lattice points.
 
-
-def check_comparable(reduced: Any) -> None:
-    """Raises NotComparableError when StructureMatcher would have to list too many lattice points."""
-    if (points := lattice_points(reduced)) > MAX_LATTICE_POINTS:
+    Niggli reduction and StructureMatcher both list the points within about 1.5 times the longest vector of the reduced
+    cell; generated needles of 900 Å would take hours and all memory.
+    """
+    lattice = candidate.lattice
+    if _lattice_points(lattice) <= MAX_LATTICE_POINTS:
+        return
+    if (points := _lattice_points(lattice.get_lll_reduced_lattice())) > MAX_LATTICE_POINTS:
         raise NotComparableError(f"lattice with {points:.1e} points within 1.5 times its longest vector")
+
+
+def _lattice_points(lattice: Any) -> float:
+    return 4 / 3 * math.pi * (1.5 * max(lattice.abc)) ** 3 / lattice.volume
 
 
 def failure_class(failure: Failure) -> str:
