@@ -108,6 +108,12 @@ def test_truncated_csv(two_rows, cut):
     assert "again" in message
 
 
+def test_csv_cut_inside_the_last_column(tmp_path):
+    path = write_csv(tmp_path / "train.csv", [["a", "line 1\nline 2\n"]], ["material_id", "cif"])
+    path.write_bytes(path.read_bytes()[:-5])
+    assert "cut off or damaged" in error_of(path)
+
+
 def test_row_with_too_few_cells(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text("material_id,cif,band_gap\na,x,1\nb,y\n")
