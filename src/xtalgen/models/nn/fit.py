@@ -30,6 +30,8 @@ from xtalgen.models.nn.tally import Tally, finite_or_none
 
 STATE = "state.pt"
 LOG = "log.csv"
+# Settings that do not change the weights.
+WITHOUT_EFFECT = ("save_seconds",)
 # How far (of all steps) a training may lag behind its time budget before the schedule follows the clock.
 SLACK = 0.02
 logger = logging.getLogger(__name__)
@@ -307,7 +309,7 @@ class _Fit:
 
 def _identity(module: Trainable, train: DeviceData, val: DeviceData, config: FitConfig, job: Job) -> str:
     """Returns what makes two trainings the same, as text: code, settings, data, seed, kind of device."""
-    settings = {name: value for name, value in asdict(config).items() if name != "save_seconds"}
+    settings = {name: value for name, value in asdict(config).items() if name not in WITHOUT_EFFECT}
     facts = {
         "code": provenance.fingerprint(Path(inspect.getfile(type(module)))),
         "module": type(module).__name__,

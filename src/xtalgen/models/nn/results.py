@@ -13,7 +13,7 @@ import xtalgen
 from xtalgen.models import Job
 from xtalgen.models.nn import checkpoint
 from xtalgen.models.nn.batches import Split
-from xtalgen.models.nn.fit import FitConfig, Outcome, Trainable, forget
+from xtalgen.models.nn.fit import WITHOUT_EFFECT, FitConfig, Outcome, Trainable, forget
 
 CHECKPOINT = "checkpoint.safetensors"
 TRAINING = "training.json"
@@ -36,7 +36,8 @@ def write_results(
     holds nothing that differs between two runs of the same training.
     """
     common = {"model": model, "task": job.task, "seed": job.seed, "config": asdict(config)}
-    checkpoint.save_checkpoint(job.out / CHECKPOINT, module.state_dict(), {**common, **facts})
+    lasting = {name: value for name, value in asdict(config).items() if name not in WITHOUT_EFFECT}
+    checkpoint.save_checkpoint(job.out / CHECKPOINT, module.state_dict(), {**common, **facts, "config": lasting})
     checkpoint.write_json(job.out / TRAINING, {"contract": CONTRACT, **common, **_account(module, outcome, split, job)})
     forget(outcome)
 
