@@ -1,8 +1,8 @@
 """Stage `embeddings`: one vector per crystal that says what it is like, for the map of the explorer.
 
-Mean over atoms of the invariant features of the potential that relaxed the crystals: CHGNet's crystal features (Deng et
-al. 2023, doi:10.1038/s42256-023-00716-3) or MACE's scalar node features (Batatia et al. 2022, arXiv:2206.07697). Without
-a potential: the fingerprints that coverage compares, structure (CrystalNN) and composition (Magpie) side by side.
+Mean over atoms of the invariant features of the potential that relaxed the crystals: CHGNet's crystal features (Deng
+et al. 2023, doi:10.1038/s42256-023-00716-3) or MACE's scalar node features (Batatia et al. 2022, arXiv:2206.07697).
+Without a potential: the fingerprints that coverage compares, structure (CrystalNN) and composition (Magpie).
 """
 
 import functools
@@ -43,8 +43,9 @@ def embed(
 
     potential: its name or checkpoint, or "fingerprints" when `crystals` is a table of fingerprints. timeout: seconds of
     wall time per crystal. Both columns are null where they could not be computed; `status` says why: that of the input,
-    "no_geometry", "too_dense", "unknown_element", "potential_failure", "timeout" or "crash". Resumes from `work` after a
-    kill. Raises PotentialError, and ContractError when the table is not one of crystals, or has no fingerprints.
+    "no_geometry", "too_dense", "unknown_element", "no_fingerprint", "potential_failure", "timeout" or "crash". Resumes
+    from `work` after a kill. Raises PotentialError, and ContractError when the table is not one of crystals, or has no
+    fingerprints.
     """
     table = read_table(crystals)
     rows = from_table(table)
@@ -73,7 +74,7 @@ def embed(
                  for vector, result, state in zip(given, found, status, strict=True)]  # fmt: skip
         status = ["no_fingerprint" if state == "ok" and vector is None else state
                   for vector, state in zip(given, status, strict=True)]  # fmt: skip
-    _write(table, rows, found, status, out, embedding=named, **extra)
+    _write(table, found, status, out, embedding=named, **extra)
     clear(work)
 
 
@@ -115,7 +116,8 @@ def _chgnet(potential: Potential, item: Item) -> np.ndarray:
     model = potential.calculator.model
     graph = model.graph_converter(to_structure(Crystal("", "ok", *item)))
     predicted = model.predict_graph(graph, task="e", return_crystal_feas=True)
-    return np.asarray(predicted["crystal_fea"], dtype=float).ravel()
+    # CHGNet adds its atoms up; a supercell must not lie elsewhere on the map.
+    return np.asarray(predicted["crystal_fea"], dtype=float).ravel() / len(item[2])
 
 
 def _mace(potential: Potential, item: Item) -> np.ndarray:
@@ -149,9 +151,7 @@ def _fingerprints(rows: Sequence[Crystal], path: Path) -> list[list[float] | Non
     return [None if None in both else [*both[0], *both[1]] for both in found]
 
 
-def _write(
-    table: pa.Table, rows: Sequence[Crystal], found: Sequence[Any], status: list[str], out: Path, **metadata: str
-) -> None:
+def _write(table: pa.Table, found: Sequence[Any], status: list[str], out: Path, **metadata: str) -> None:
     vectors = [None if isinstance(result, Failure) else result[0] for result in found]
     numbers = [None if isinstance(result, Failure) else result[1] or None for result in found]
     status = ["unknown_element" if state == "ok" and vector is None else state

@@ -36,7 +36,10 @@ SCRIPTS = (
     "panels.js",
     "app.js",
 )
-FLAGS = ("struct_valid", "comp_valid", "valid", "unique", "novel", "stable", "metastable", "converged", "sun", "msun", "matched")  # fmt: skip
+FLAGS = (
+    "struct_valid", "comp_valid", "valid", "unique", "novel", "stable", "metastable", "converged", "sun", "msun",
+    "matched",
+)  # fmt: skip
 STATUS_WORDS = {
     "unparsable": "the model's text is no crystal",
     "bad_lattice": "the cell is flat or impossible",
@@ -245,8 +248,8 @@ def _metric(name: str) -> dict[str, Any]:
 
 def _sources(found: Sequence[Layer], options: Options) -> list[str]:
     lines = [
-        f"Positions in the cell are kept to 1/{FRAC_STEPS}, so a CIF from here differs from the tables by less than 0.001 Å.",
-        f"3D view: 3Dmol.js in chemiscope {version('chemiscope')} (BSD-3-Clause). Made by xtalgen; seed {options.seed}.",
+        f"Positions are kept to 1/{FRAC_STEPS} of a cell edge: a CIF from here is within 0.001 Å of the tables.",
+        f"3D view: 3Dmol.js in chemiscope {version('chemiscope')} (BSD-3-Clause). Seed {options.seed}.",
     ]
     for layer in found:
         if layer.evaluation:

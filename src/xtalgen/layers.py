@@ -32,6 +32,17 @@ class Files:
     metrics: Path | None = None
     reference: bool = False
 
+    @staticmethod
+    def from_arguments(sets: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> "list[Files]":
+        """Returns the sets of a command line: a name and the files in the order above; a dash stands for no file."""
+
+        def path(text: str) -> Path | None:
+            return None if text == "-" else Path(text)
+
+        generated = [Files(name, Path(crystals), *map(path, rest)) for name, crystals, *rest in sets]
+        return generated + [Files(name, Path(crystals), None, path(embedding), reference=True)
+                            for name, crystals, embedding in references]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -54,7 +65,6 @@ class Layer:
         """Returns what the page's header says of the set. colour: its place in the palette."""
         described: dict[str, Any] = {
             "name": self.name,
-            "label": f"{self.name} (reference)" if self.reference else self.name,
             "reference": self.reference,
             "colour": colour,
             "n": self.total,
@@ -70,7 +80,7 @@ class Layer:
 def load(files: Files) -> Layer:
     """Returns a set. Raises ContractError when a file is no table, or no metrics, of its kind."""
     table = read_table(files.crystals)
-    rows = [_with_gain(row) for row in from_table(table)]
+    rows = [_prepared(row, files.reference) for row in from_table(table)]
     samples = {} if files.sample is None else {row.id: row for row in from_table(read_table(files.sample))}
     final = [geometry(row) for row in rows]
     before = [geometry(samples[row.id]) if row.id in samples else None for row in rows]
@@ -136,7 +146,7 @@ def elements() -> dict[str, list[Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # noble gases have none; they go last in a formula
         negativity = [float(element.X) if np.isfinite(element.X) else 9.0 for element in known]
-    colours = ["#%02x%02x%02x" % tuple(round(255 * part) for part in colour) for colour in jmol_colors]
+    colours = [f"#{bytes(round(255 * part) for part in colour).hex()}" for colour in jmol_colors]
     return {
         "symbol": ["", *chemical_symbols[1:119]],
         "mass": [0.0, *(round(float(mass), 4) for mass in atomic_masses[1:119])],
@@ -168,8 +178,13 @@ def _embedding(path: Path | None, rows: Sequence[Crystal]) -> tuple[str | None, 
     return read_metadata(table).get("embedding"), [int(info.get("spg_num") or 0) for info in infos], matrix
 
 
-def _with_gain(row: Crystal) -> Crystal:
-    """Returns the row with `gain`, the energy that relaxation won, in eV/atom."""
+def _prepared(row: Crystal, reference: bool) -> Crystal:
+    """Returns the row with `gain`, the energy that relaxation won, in eV/atom.
+
+    A data set's energies above hull are of its own calculations; beside those of a potential they would mislead.
+    """
+    if reference:
+        return replace(row, info={name: value for name, value in row.info.items() if name != "e_above_hull"})
     first, last = row.info.get("e_initial"), row.info.get("energy")
     if first is None or last is None or not row.n_atoms:
         return row

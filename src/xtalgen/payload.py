@@ -29,7 +29,7 @@ MISSING = -(2**31)
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the page draws of a crystal: cell lengths (3,) in Å, angles (3,) in degrees, positions (n, 3), elements (n,)."""
+    """What the page draws of a crystal: cell lengths (3,) in Å, angles (3,) in degrees, positions and elements (n,)."""
 
     lengths: np.ndarray
     angles: np.ndarray
@@ -76,7 +76,7 @@ def geometry_blocks(final: Sequence[Geometry | None], before: Sequence[Geometry 
     }
 
 
-def scaled(values: Sequence[float | None], step: float) -> np.ndarray:
+def scaled(values: Sequence[float | int | None], step: float) -> np.ndarray:
     """Returns values as int32 multiples of `step`; MISSING for None, NaN and what does not fit."""
     numbers = np.array([np.nan if value is None else value for value in values], dtype=float) / step
     with np.errstate(invalid="ignore"):

@@ -27,11 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, help="folder that keeps positions by content")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    path = lambda text: None if text == "-" else Path(text)  # noqa: E731
-    sets = [Files(name, *map(path, files)) for name, *files in args.sets]
-    sets += [
-        Files(name, Path(table), None, path(embedding), reference=True) for name, table, embedding in args.reference
-    ]
+    sets = Files.from_arguments(args.sets, args.reference)
     options = Options(args.title, args.max_crystals, args.max_reference, args.seed)
     curves = [(name, Path(log)) for name, log in args.curve]
     try:

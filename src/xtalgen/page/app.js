@@ -19,7 +19,7 @@ class App {
     this.view = new CrystalView($("scene"), crystals);
     this._chrome();
     this.map = new PointMap($("map"), crystals, {
-      hover: (i, x, y) => this.hover(i, x, y), choose: (i) => this.choose(i), lasso: (found) => this.lasso(found),
+      hover: (i, x, y) => this.hover(i, x, y), choose: (i) => this.pick(i), lasso: (found) => this.lasso(found),
     });
     this._controls();
     this._keys();
@@ -170,8 +170,8 @@ class App {
       if (colouring.categories) { const of = colouring.of(i); counts.set(of, (counts.get(of) || 0) + 1); }
     }
     const entry = (colour, label, count, off, shape, action) => {
-      const item = make("li", { class: off ? "off" : null, tabindex: 0, role: "switch", "aria-checked": String(!off), title: "Click: off or on. Double-click: only this one." }, [
-        swatch(colour, shape), make("span", { title: label }, label), make("small", {}, count.toLocaleString("en")),
+      const item = make("li", { class: off ? "off" : null, tabindex: 0, role: "switch", "aria-checked": String(!off), title: `${label}. Click: off or on. Double-click: only this one.` }, [
+        swatch(colour, shape), make("span", {}, label), make("small", {}, count.toLocaleString("en")),
       ]);
       item.addEventListener("click", () => action(false));
       item.addEventListener("dblclick", () => action(true));
@@ -183,7 +183,7 @@ class App {
       this.refilter();
     };
     const everySet = crystals.header.sets.map((_, k) => k);
-    $("sets").replaceChildren(...crystals.header.sets.map((set, k) => entry(setColour(crystals, k), set.label, inSet[k], state.sets.has(k), set.reference ? 0 : Math.floor(set.colour / LIGHT.length) % 4, switcher(state.sets, k, everySet))));
+    $("sets").replaceChildren(...crystals.header.sets.map((set, k) => entry(setColour(crystals, k), set.name, inSet[k], state.sets.has(k), set.reference ? 4 : Math.floor(set.colour / LIGHT.length) % 4, switcher(state.sets, k, everySet))));
     if (colouring.sets) return $("legend").replaceChildren();
     if (colouring.value) {
       const stops = VIRIDIS.slice();
@@ -200,11 +200,21 @@ class App {
     const box = $("card");
     box.hidden = i < 0;
     if (i < 0) return;
-    if (this.carded !== i) { box.replaceChildren(...card(this.crystals, i)); this.carded = i; }
+    if (this.carded !== i) {
+      const more = this.map.stack(i).length - 1;
+      box.replaceChildren(...card(this.crystals, i), more ? make("small", {}, `and ${more} more in this place: click again`) : "");
+      this.carded = i;
+    }
     box.dataset.id = this.crystals.ids[i];
     const { width, height } = this.map;
     box.style.left = `${x + 290 > width ? Math.max(4, x - 278) : x + 16}px`;
     box.style.top = `${Math.max(4, Math.min(y + 14, height - box.offsetHeight - 8))}px`;
+  }
+
+  // A second click goes on to the next of several points in one place.
+  pick(i) {
+    const stack = this.map.stack(i), at = stack.indexOf(this.state.chosen);
+    this.choose(at < 0 ? i : stack[(at + 1) % stack.length]);
   }
 
   choose(i, { centre = false } = {}) {
@@ -216,7 +226,7 @@ class App {
     this.map.draw();
     if (i < 0) return this.writeAddress();
     $("formula").replaceChildren(...formulaNodes(crystals.formulas[i]));
-    const rows = [["id", crystals.ids[i]], ["set", crystals.set_of(i).label], ...facts(crystals, i, (other) => this.choose(other, { centre: true }))];
+    const rows = [["id", crystals.ids[i]], ["set", crystals.set_of(i).name], ...facts(crystals, i, (other) => this.choose(other, { centre: true }))];
     $("facts").replaceChildren(...rows.map(([name, value, kind]) => make("tr", {}, [make("th", { scope: "row" }, name), make("td", { class: kind || null }, value)])));
     $("elements").replaceChildren(...crystals.parts[i].map(([z]) => make("span", {}, [make("i", { style: `background:${crystals.header.elements.colour[z]}` }), crystals.symbol(z)])));
     $("stages").hidden = !crystals.moved[i];
@@ -331,8 +341,9 @@ class App {
 }
 
 function swatch(colour, shape) {
-  const paths = ["M12 6A6 6 0 1 1 0 6A6 6 0 1 1 12 6Z", "M1 1H11V11H1Z", "M6 0L12 6L6 12L0 6Z", "M6 0L12 11H0Z"];
-  return make("svg", { class: "swatch", viewBox: "0 0 12 12", "aria-hidden": "true" }, make("path", { d: paths[shape], fill: colour }, [], true), true);
+  const paths = ["M12 6A6 6 0 1 1 0 6A6 6 0 1 1 12 6Z", "M1 1H11V11H1Z", "M6 0L12 6L6 12L0 6Z", "M6 0L12 11H0Z", "M11 6A5 5 0 1 1 1 6A5 5 0 1 1 11 6Z"];
+  const look = shape === 4 ? { fill: "none", stroke: colour, "stroke-width": 2 } : { fill: colour };
+  return make("svg", { class: "swatch", viewBox: "0 0 12 12", "aria-hidden": "true" }, make("path", { d: paths[shape], ...look }, [], true), true);
 }
 
 document.documentElement.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";

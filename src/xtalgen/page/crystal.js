@@ -71,7 +71,7 @@ class CrystalView {
     }
     this._frame(vectors);
     if (view) viewer.setView(view);
-    else { viewer.zoomTo(); viewer.rotate(18, "x"); viewer.rotate(-24, "y"); viewer.zoom(0.92); }
+    else { viewer.zoomTo(); viewer.rotate(18, "x"); viewer.rotate(-24, "y"); viewer.zoom(1.35); }
     viewer.spin(this.spinning ? "y" : false, 0.6);
     viewer.render();
   }
@@ -91,14 +91,17 @@ class CrystalView {
     return placed;
   }
 
-  // Bonded: nearer than 1.15 times the sum of covalent radii; two metals only where there is no non-metal.
+  // Bonded: nearer than 1.15 times the sum of covalent radii. In salts (electronegativities apart by more than 1) not
+  // between ions of like charge: one must attract electrons more than the other, or both be non-metals.
   _bonds(atoms) {
-    const { radius, metal } = this.crystals.header.elements, bonds = atoms.map(() => []);
-    const anyNonMetal = atoms.some(([z]) => !metal[z]);
+    const { radius, metal, electronegativity: negativity } = this.crystals.header.elements, bonds = atoms.map(() => []);
+    const present = [...new Set(atoms.map(([z]) => z))].map((z) => negativity[z]), salt = Math.max(...present) - Math.min(...present) > 1;
+    const covalent = (z) => !metal[z] && negativity[z] > 2.1;
     for (let a = 0; a < atoms.length; a++) {
       for (let b = a + 1; b < atoms.length; b++) {
         const [first, second] = [atoms[a], atoms[b]];
-        if (anyNonMetal && metal[first[0]] && metal[second[0]]) continue;
+        const apart = Math.abs(negativity[first[0]] - negativity[second[0]]);
+        if (salt && apart < 0.4 && !(covalent(first[0]) && covalent(second[0]))) continue;
         const reach = 1.15 * (radius[first[0]] + radius[second[0]]);
         const away = (first[1] - second[1]) ** 2 + (first[2] - second[2]) ** 2 + (first[3] - second[3]) ** 2;
         if (away < reach * reach && away > 0.01) { bonds[a].push(b); bonds[b].push(a); }
@@ -108,7 +111,7 @@ class CrystalView {
   }
 
   _frame(vectors) {
-    const color = cssColour("--faint"), corner = (a, b, c) => {
+    const color = isDark() ? "#c8d2dc" : "#5d6875", corner = (a, b, c) => {
       const [x, y, z] = [0, 1, 2].map((k) => a * vectors[0][k] + b * vectors[1][k] + c * vectors[2][k]);
       return { x, y, z };
     };
@@ -117,7 +120,7 @@ class CrystalView {
         const from = [u, v], to = [u, v];
         from.splice(axis, 0, 0);
         to.splice(axis, 0, 1);
-        this.viewer.addCylinder({ start: corner(...from), end: corner(...to), radius: 0.025, color, fromCap: 1, toCap: 1 });
+        this.viewer.addCylinder({ start: corner(...from), end: corner(...to), radius: 0.03, color, fromCap: 1, toCap: 1 });
       }
     }
   }

@@ -195,6 +195,16 @@ class PointMap {
     return best;
   }
 
+  // Every point shown that cannot be told from this one on the screen; equal crystals lie on top of each other.
+  stack(i) {
+    const reach = 1.5 / this.scale, found = [], column = this._cellOf(this.places[2 * i]), row = this._cellOf(this.places[2 * i + 1]);
+    for (let k = this.cellStarts[row * CELLS + column]; k < this.cellStarts[row * CELLS + column + 1]; k++) {
+      const other = this.cellMembers[k];
+      if (this.visible[other] && Math.hypot(this.places[2 * other] - this.places[2 * i], this.places[2 * other + 1] - this.places[2 * i + 1]) < reach) found.push(other);
+    }
+    return found;
+  }
+
   inside(path) {
     const points = path.map(([px, py]) => this.toData(px, py)), found = [];
     for (let i = 0; i < this.crystals.n; i++) {

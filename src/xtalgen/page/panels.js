@@ -69,11 +69,11 @@ function scoreTable(header) {
       ...values.map((found) => {
         if (!found) return make("td", {}, "");
         if (found.value === null) return make("td", { title: found.reason }, "–");
-        const interval = found.low === null ? null : make("small", {}, `${write(metric, found.low)} … ${write(metric, found.high)}`);
+        const interval = found.low === null ? null : make("small", {}, `${write(metric, found.low).replace(" %", "")} – ${write(metric, found.high).replace(" %", "")}`);
         return make("td", { class: found.value === best ? "best" : null, title: found.n === null ? null : `n = ${found.n}` }, [write(metric, found.value), interval]);
       }),
     ]);
   });
-  const head = make("tr", {}, [make("th", {}, ""), ...sets.map((set) => make("th", {}, `${set.name}, n = ${set.n.toLocaleString("en")}`))]);
+  const head = make("tr", {}, [make("th", {}, ""), ...sets.map((set) => make("th", {}, [set.name, make("small", {}, `n = ${set.n.toLocaleString("en")}`)]))]);
   return [make("table", {}, [make("thead", {}, head), make("tbody", {}, body)]), make("p", { class: "note" }, "Of all crystals asked for, with 95 % intervals. Hover a name for its definition.")];
 }

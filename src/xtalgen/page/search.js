@@ -7,7 +7,7 @@ function parseSearch(text, crystals) {
   const tests = [];
   let negate = false;
   for (const word of words) {
-    if (/^(not|without|no|ohne|sans)$/i.test(word)) { negate = true; continue; }
+    if (/^(not|without)$/i.test(word)) { negate = true; continue; }
     if (/^(and|with|&|\+)$/i.test(word)) continue;
     const minus = /^[-!−]/.test(word);
     const test = parseWord(minus ? word.slice(1) : word, crystals, known);
