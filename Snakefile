@@ -15,6 +15,7 @@ include: "workflow/rules/sample.smk"
 include: "workflow/rules/relax.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/explorer.smk"
 
 
 rule all:
@@ -22,6 +23,8 @@ rule all:
     default_target: True
     input:
         "results/tables.md",
+        "results/explorer.html",
+        "results/figures/distributions.svg",
         expand("results/train/{training}/curve.svg", training=plan.trained()),
         expand(
             "results/candidates/{set}.zip",

@@ -6,6 +6,7 @@ Without a potential: the fingerprints that coverage compares, structure (Crystal
 """
 
 import functools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ def space_group(item: Item, symprec: float = SYMPREC) -> int:
     """Returns the number of the space group by moyo; 0 where it finds none, as when atoms overlap."""
     from moyopy import Cell, MoyoDataset
 
+    logging.getLogger("moyo").setLevel(logging.ERROR)  # it comments on every cell that is not primitive
     try:
         return int(MoyoDataset(Cell(*(part.tolist() for part in item)), symprec=symprec).number)
     except Exception:  # noqa: BLE001 - moyo raises its own kinds

@@ -60,7 +60,7 @@ class Options:
 
     title: str = "xtalgen explorer"
     max_crystals: int | None = 20_000
-    max_reference: int | None = 5_000
+    max_reference: int | None = 3_000
     seed: int = 0
 
 

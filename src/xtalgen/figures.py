@@ -72,7 +72,7 @@ def draw_distributions(figure: Any, found: Sequence[Layer]) -> None:
     edges = np.linspace(0, top, 41)
     for layer, values, look in zip(found, densities, looks(found), strict=True):
         share = np.histogram(values, edges)[0] / max(1, len(values))
-        fill = {"fill": True, "alpha": 0.45, "linewidth": 0} if layer.reference else {"linewidth": 1.8}
+        fill = {"fill": True, "alpha": 0.45, "linewidth": 0, "zorder": 1} if layer.reference else {"linewidth": 1.8}
         axes[0].stairs(share, edges, label=layer.name, **look, **fill)
     axes[0].set_xlabel("density (g/cm³)")
     _bars(axes[1], found, num_elems, [*"1234567", "8+"], title="number of elements")
@@ -191,6 +191,7 @@ def _bars(
     found: Sequence[Layer],
     values: Callable[[Layer], Values],
     labels: Sequence[str],
+    *,
     title: str,
     first: int = 1,
 ) -> None:

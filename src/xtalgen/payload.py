@@ -1,4 +1,6 @@
-"""The binary payload of the explorer's page: columns of numbers, gzipped, in text that HTML can hold.
+"""The binary payload of the explorer's page: columns of numbers, gzipped, as base 85 in the HTML.
+
+Base 85 makes 5 characters of 4 bytes, a sixteenth less than base64: 0.3 MB of a page of 20,000 crystals.
 
 Layout before compression: length of the header (4 bytes, little endian), header (JSON, UTF-8), blocks. The header's
 `blocks` name type, number of values and place of each block. A block holds all first bytes of its numbers, then all
@@ -20,7 +22,7 @@ from xtalgen.lattice import lattice_to_parameters
 
 TYPES = {"uint8": "u1", "int8": "i1", "uint16": "<u2", "int16": "<i2", "uint32": "<u4", "int32": "<i4"}
 FRAC_STEPS = 65536  # positions to 1/65536 of a cell edge: 0.0001 Å in a cell of 10 Å
-MOVE_STEPS = 16384  # how far relaxation moved an atom, to 1/16384 of a cell edge
+MOVE_STEPS = 8192  # how far relaxation moved an atom, to 1/8192 of a cell edge
 LENGTH_STEP = 1e-4  # Å
 ANGLE_STEP = 180 / 65535  # degrees
 MAX_LENGTH = 1e4  # Å; a longer cell is no crystal that anyone looks at
@@ -94,7 +96,7 @@ def unit_positions(points: Float[np.ndarray, "n 2"]) -> np.ndarray:
 
 
 def pack(header: Mapping[str, Any], blocks: Mapping[str, tuple[str, np.ndarray]]) -> str:
-    """Returns the payload as base64 of gzip. blocks: name → (one of `TYPES`, values); the same input, the same text."""
+    """Returns the payload as text. blocks: name → (one of `TYPES`, values); the same input, the same text."""
     parts, places, offset = [], {}, 0
     for name, (kind, values) in blocks.items():
         array = np.ascontiguousarray(values.ravel(), dtype=TYPES[kind])
@@ -107,8 +109,11 @@ def pack(header: Mapping[str, Any], blocks: Mapping[str, tuple[str, np.ndarray]]
 
 
 def compress(content: bytes) -> str:
-    """Returns content as base64 of gzip, without a time stamp."""
-    return base64.b64encode(gzip.compress(content, compresslevel=9, mtime=0)).decode()
+    """Returns content gzipped, without a time stamp, in Python's base 85 with "<" written as ",".
+
+    Without "<" and "/" nothing in it can end a script element.
+    """
+    return base64.b85encode(gzip.compress(content, compresslevel=9, mtime=0)).decode().replace("<", ",")
 
 
 def _joined(arrays: Sequence[np.ndarray], kind: str) -> np.ndarray:

@@ -27,7 +27,7 @@ from xtalgen.payload import (
 
 def unpack(text):
     """Reads a payload as the page does."""
-    content = gzip.decompress(base64.b64decode(text))
+    content = gzip.decompress(base64.b85decode(text.replace(",", "<")))
     size = int.from_bytes(content[:4], "little")
     header, body = json.loads(content[4 : 4 + size]), content[4 + size :]
     blocks = {}
@@ -47,6 +47,7 @@ def test_packed_numbers_come_back(first, second):
     assert blocks["b"].tolist() == second
     assert header["ids"] == ["</script>"]
     assert "<" not in text
+    assert "/" not in text
 
 
 def test_same_content_gives_the_same_text():

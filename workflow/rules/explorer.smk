@@ -4,7 +4,8 @@ import hashlib
 
 SHOWN = [name for name in plan.sets() if plan.task(name) != "csp"] or plan.sets()
 DATASETS = list(dict.fromkeys(map(plan.dataset, SHOWN)))
-CURVES = [name for name in plan.trained() if any(name.split("/")[0] == shown.split("/")[0] for shown in SHOWN)]
+PAIRS = [name.split("/") for name in SHOWN if "/" in name]
+CURVES = [f"{run}/{plan.training(run, task)}" for run, task in PAIRS if not plan.given(run, task)]
 BY_POTENTIAL = config["explorer"]["descriptors"] == "potential"
 DESCRIPTORS = f"--potential '{config['relax']['potential'] if BY_POTENTIAL else 'fingerprints'}' " + (
     f"--sha256 {config['relax']['sha256']} " if BY_POTENTIAL and config["relax"]["sha256"] else ""
@@ -15,7 +16,11 @@ PAGE = sorted((ROOT / "src/xtalgen/page").iterdir())
 def layers(with_samples):
     """Returns the arguments that name the files of all sets and of the crystals beneath them."""
     sample = "results/sample/{0}.parquet" if with_samples else "-"
-    one = "--set '{0}' results/evaluate/{0}.parquet " + sample + " results/embeddings/{0}.parquet results/evaluate/{0}.json"
+    one = (
+        "--set '{0}' results/evaluate/{0}.parquet "
+        + sample
+        + " results/embeddings/{0}.parquet results/evaluate/{0}.json"
+    )
     beneath = "--reference '{0} test' results/data/{0}/test.parquet results/embeddings/reference/{0}.parquet"
     return " ".join([*map(one.format, SHOWN), *map(beneath.format, DATASETS)])
 
@@ -26,10 +31,6 @@ rule embeddings:
         "results/evaluate/{set}.parquet" if BY_POTENTIAL else "results/fingerprints/{set}.parquet",
     output:
         "results/embeddings/{set}.parquet",
-    params:
-        descriptors=DESCRIPTORS,
-        device=config["device"],
-        code=code("embeddings"),
     log:
         "logs/embeddings/{set}.log",
     benchmark:
@@ -41,6 +42,10 @@ rule embeddings:
         gpu=1,
         mem_mb=8000,
         runtime="6h",
+    params:
+        descriptors=DESCRIPTORS,
+        device=config["device"],
+        code=code("embeddings"),
     shell:
         "python $SCRIPTS/embeddings.py --crystals {input:q} {params.descriptors} --workers {threads} --device {params.device} "
         "--work results/embeddings/{wildcards.set}/work --out {output:q} 2> {log:q}"
@@ -67,14 +72,6 @@ rule explorer:
         expand("results/train/{training}/log.csv", training=CURVES),
     output:
         report("results/explorer.html", category="Explorer", labels={"page": "every crystal on one map"}),
-    params:
-        layers=layers(with_samples=True),
-        curves=" ".join(f"--curve '{name}' results/train/{name}/log.csv" for name in CURVES),
-        limits=f"--max-crystals {config['explorer']['max_crystals']} --max-reference {config['explorer']['max_reference']}",
-        title=config["explorer"]["title"],
-        seed=config["seed"],
-        page=hashlib.sha256(b"\0".join(file.read_bytes() for file in PAGE)).hexdigest()[:12],
-        code=code("explorer"),
     log:
         "logs/explorer.log",
     benchmark:
@@ -85,6 +82,14 @@ rule explorer:
     resources:
         mem_mb=8000,
         runtime=60,
+    params:
+        layers=layers(with_samples=True),
+        curves=" ".join(f"--curve '{name}' results/train/{name}/log.csv" for name in CURVES),
+        limits=f"--max-crystals {config['explorer']['max_crystals']} --max-reference {config['explorer']['max_reference']}",
+        title=config["explorer"]["title"],
+        seed=config["seed"],
+        page=hashlib.sha256(b"\0".join(file.read_bytes() for file in PAGE)).hexdigest()[:12],
+        code=code("explorer"),
     shell:
         "python $SCRIPTS/explorer.py {params.layers} {params.curves} {params.limits} --title {params.title:q} "
         "--seed {params.seed} --cache results/explorer/positions --out {output} 2> {log}"
@@ -103,9 +108,6 @@ rule figures:
             category="Figures",
         ),
         expand("results/figures/{name}.png", name=["distributions", "energy_above_hull", "funnel"]),
-    params:
-        layers=layers(with_samples=False),
-        code=code("figures"),
     log:
         "logs/figures.log",
     benchmark:
@@ -115,5 +117,8 @@ rule figures:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        layers=layers(with_samples=False),
+        code=code("figures"),
     shell:
         "python $SCRIPTS/figures.py {params.layers} --out results/figures 2> {log}"

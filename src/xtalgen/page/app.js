@@ -348,7 +348,7 @@ function swatch(colour, shape) {
 
 document.documentElement.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 try {
-  window.explorer = new App(await Crystals.read($("payload").textContent));
+  window.explorer = new App(await Crystals.read($("payload")));
 } catch (error) {
   $("message").textContent = `This page cannot be shown: ${error.message} A current Chrome, Edge, Firefox or Safari shows it.`;
   throw error;

@@ -16,7 +16,7 @@ class CrystalView {
   static library() {
     CrystalView.loading ??= (async () => {
       const script = document.createElement("script");
-      script.src = URL.createObjectURL(new Blob([await inflate(bytesOf(document.getElementById("viewer").textContent))], { type: "text/javascript" }));
+      script.src = URL.createObjectURL(new Blob([await inflate(bytesOf(document.getElementById("viewer")))], { type: "text/javascript" }));
       await new Promise((resolve, reject) => { script.onload = resolve; script.onerror = reject; document.head.append(script); });
       return window.$3Dmol;
     })();

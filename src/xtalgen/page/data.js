@@ -2,22 +2,29 @@
 // The payload as arrays, and what follows from them: formulas, densities, cells, CIF text.
 
 const MISSING = -2147483648;
-const FRAC_STEPS = 65536, MOVE_STEPS = 16384, LENGTH_STEP = 1e-4, ANGLE_STEP = 180 / 65535;
+const FRAC_STEPS = 65536, MOVE_STEPS = 8192, LENGTH_STEP = 1e-4, ANGLE_STEP = 180 / 65535;
 const ARRAYS = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array, int32: Int32Array };
 const AVOGADRO = 0.602214076; // g/cm³ of one atomic mass unit per Å³ is its inverse
 const SYSTEMS = [[2, "triclinic"], [15, "monoclinic"], [74, "orthorhombic"], [142, "tetragonal"], [167, "trigonal"], [194, "hexagonal"], [230, "cubic"]];
 
-const bytesOf = (text) => {
-  const binary = atob(text.trim());
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
-  return bytes;
+// Base 85 as Python writes it, with "," for "<": five characters are four bytes, big end first.
+const DIGITS = new Map([..."0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;,=>?@^_`{|}~"].map((letter, value) => [letter.charCodeAt(0), value]));
+const VALUES = Uint8Array.from({ length: 128 }, (_, code) => DIGITS.get(code) ?? 0);
+const bytesOf = (element) => {
+  const text = element.textContent, padding = (5 - text.length % 5) % 5, words = (text.length + padding) / 5;
+  const view = new DataView(new ArrayBuffer(4 * words));
+  for (let word = 0, at = 0; word < words; word++) {
+    let value = 0;
+    for (let k = 0; k < 5; k++, at++) value = 85 * value + (at < text.length ? VALUES[text.charCodeAt(at)] : 84);
+    view.setUint32(4 * word, value);
+  }
+  return new Uint8Array(view.buffer, 0, 4 * words - padding);
 };
 const inflate = (bytes) => new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 
 class Crystals {
-  static async read(text) {
-    const buffer = await inflate(bytesOf(text));
+  static async read(element) {
+    const buffer = await inflate(bytesOf(element));
     const size = new DataView(buffer).getUint32(0, true);
     return new Crystals(JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size))), new Uint8Array(buffer, 4 + size));
   }

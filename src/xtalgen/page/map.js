@@ -177,7 +177,7 @@ class PointMap {
   toData(px, py) { return [this.x + (px - this.width / 2) / this.scale, this.y - (py - this.height / 2) / this.scale]; }
   pointSize() {
     const crowd = Math.sqrt(this.width * this.height / Math.max(60, this.crystals.n));
-    return Math.min(15, Math.max(2.6, 0.62 * crowd * Math.sqrt(this.scale / (3 * this.least)) + 0.6));
+    return Math.min(15, Math.max(2.6, 0.72 * crowd * Math.sqrt(this.scale / (3 * this.least)) + 0.6));
   }
 
   nearest(px, py, reach = 14) {
