@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -57,6 +58,7 @@ def evaluate(
     their row and stay in every denominator; a metric that cannot be computed is null with its reason. Raises
     ContractError, naming file and remedy, when files do not fit each other.
     """
+    warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # once per crystal with a noble gas
     wanted = [metric.name for metric in for_task(task)]
     name = name or out_json.stem
     work = work or out_json.parent / f"work-{out_json.stem}"
@@ -251,12 +253,17 @@ def _data(train: pa.Table, test: pa.Table, scores: Scores) -> dict[str, Any]:
     caveats = [metadata["caveat"] for metadata in described if metadata.get("caveat")]
     return {
         "dataset": described[1].get("dataset", "unknown"),
-        "published": all(metadata.get("published", "").lower() in ("true", "yes") for metadata in described),
+        "published": _published([metadata.get("published", "unknown") for metadata in described]),
         "caveats": list(dict.fromkeys(caveats)),
         "n_train": train.num_rows,
         "n_test": test.num_rows,
         "n_reference": scores.n_reference,
     }
+
+
+def _published(splits: list[str]) -> str:
+    """Returns "yes" when all splits are the published ones, "no" when one is known not to be, else "unknown"."""
+    return "no" if "no" in splits else "yes" if set(splits) == {"yes"} else "unknown"
 
 
 def _cost(training: Path | None, sampled: dict[str, str], n: int) -> dict[str, Any]:
@@ -270,7 +277,7 @@ def _cost(training: Path | None, sampled: dict[str, str], n: int) -> dict[str, A
     seconds, evaluations = _number(sampled.get("seconds")), _number(sampled.get("network_evaluations"))
     return {
         "parameters": facts.get("parameters"),
-        "train_seconds": facts.get("seconds", facts.get("train_seconds")),
+        "train_seconds": facts.get("seconds"),
         "train_device": facts.get("device"),
         "sample_seconds_per_1000": None if seconds is None or n == 0 else seconds / n * 1000,
         "network_evaluations": None if evaluations is None else int(evaluations),

@@ -158,5 +158,5 @@ def test_crystal_that_takes_too_long(tmp_path, monkeypatch):
     many = Crystal("many", "ok", np.eye(3) * 18.0, generator.random((400, 3)), np.full(400, 29, dtype=np.uint8))
     write_table(to_table([many, one_atom()]), tmp_path / "in.parquet")
     script.main(["--crystals", str(tmp_path / "in.parquet"), "--out", str(tmp_path / "out.parquet"),
-                 "--work", str(tmp_path / "work"), "--workers", "2", "--timeout", "4"])  # fmt: skip
+                 "--work", str(tmp_path / "work"), "--workers", "1", "--timeout", "4"])  # fmt: skip
     assert read_fingerprints(tmp_path / "out.parquet")[1].status == ["timeout", "ok"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from xtalgen.parallel import Failure, map_items
 
+DIGITS = 9
 Counts = tuple[tuple[int, int], ...]
 
 
@@ -90,4 +91,6 @@ def _above_hull(task: tuple[list[Phase], list[Phase]]) -> list[float]:
     references, phases = task
     entries = [PDEntry(made := composition(phase), phase.energy_per_atom * made.num_atoms) for phase in references]
     diagram = PhaseDiagram(entries)
-    return [float(phase.energy_per_atom - diagram.get_hull_energy_per_atom(composition(phase))) for phase in phases]
+    hull = [diagram.get_hull_energy_per_atom(composition(phase)) for phase in phases]
+    # Rounded, so that a crystal that is itself on the hull is at 0 and not at 1e-16, where "≤ 0" would be chance.
+    return [round(float(phase.energy_per_atom - energy), DIGITS) for phase, energy in zip(phases, hull, strict=True)]
