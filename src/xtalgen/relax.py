@@ -114,7 +114,9 @@ def relax(
     relaxed = [_relaxed(row, outcomes.get(row.id)) for row in rows]
     metadata = {key: value for key, value in crystals.read_metadata(table).items() if key != "contract"}
     metadata |= describe(identity, settings, device)
-    metadata |= {"n_computed": str(n_computed), "seconds": f"{_seconds(found):.3f}"}
+    # Equal crystals share one outcome, which counts once.
+    seconds = sum({id(outcome): outcome.seconds or 0.0 for outcome in found}.values())
+    metadata |= {"n_computed": str(n_computed), "seconds": f"{seconds:.3f}"}
     kept = {field.name: field.type for field in table.schema if field.name not in crystals.GEOMETRY.names}
     crystals.write_table(crystals.to_table(relaxed, kept | COLUMNS), out, **metadata)
 
@@ -153,8 +155,8 @@ def relax_all(
         initargs=(identity, settings, device, store),
     )
     for (key, _), result in zip(items, results if items else [], strict=True):
-        known[key] = _lost(result, settings) if isinstance(result, Failure) else result
-        if known[key].status == "timeout" and isinstance(result, Failure):
+        known[key] = result if isinstance(result, Outcome) else _lost(result, settings)
+        if isinstance(result, Failure) and result.kind == "timeout":
             _append(store / f"{uuid.uuid4().hex}.jsonl", key, known[key])
     return [known[key] for key in keys], len(items)
 
@@ -162,13 +164,11 @@ def relax_all(
 def relax_crystal(crystal: Crystal, potential: Potential, settings: Settings) -> Outcome:
     """Returns the outcome for one crystal; whatever goes wrong is a status."""
     started = time.perf_counter()
-    outcome = _refuse(crystal, potential)
-    if outcome is None:
-        try:
-            with potentials.quiet():
-                outcome = _optimise(crystal, potential, settings, started)
-        except Exception as error:  # noqa: BLE001 - a crystal that breaks the potential is data, whatever it raises
-            outcome = Outcome("potential_failure", f"{type(error).__name__}: {error}")
+    try:
+        with potentials.quiet():
+            outcome = _refuse(crystal, potential) or _optimise(crystal, potential, settings, started)
+    except Exception as error:  # noqa: BLE001 - a crystal that breaks the potential is data, whatever it raises
+        outcome = Outcome("potential_failure", f"{type(error).__name__}: {error}")
     return replace(outcome, seconds=time.perf_counter() - started)
 
 
@@ -183,6 +183,14 @@ def describe(identity: Identity, settings: Settings, device: str) -> dict[str, s
         "max_steps": str(settings.max_steps),
         "device": device,
     }
+
+
+def moved(row: Crystal, outcome: Outcome) -> Crystal:
+    """Returns the crystal with the outcome's status, and its geometry where there is one."""
+    if outcome.lattice is None:
+        return replace(row, status=outcome.status)
+    lattice, frac_coords = np.array(outcome.lattice), np.array(outcome.frac_coords)
+    return replace(row, status=outcome.status, lattice=lattice, frac_coords=frac_coords)
 
 
 def _refuse(crystal: Crystal, potential: Potential) -> Outcome | None:
@@ -317,24 +325,10 @@ def _relaxed(row: Crystal, outcome: Outcome | None) -> Crystal:
     return replace(moved(row, outcome), info=info)
 
 
-def moved(row: Crystal, outcome: Outcome) -> Crystal:
-    """Returns the crystal with the outcome's status, and its geometry where there is one."""
-    if outcome.lattice is None:
-        return replace(row, status=outcome.status)
-    lattice, frac_coords = np.array(outcome.lattice), np.array(outcome.frac_coords)
-    return replace(row, status=outcome.status, lattice=lattice, frac_coords=frac_coords)
-
-
-def _seconds(outcomes: Sequence[Outcome]) -> float:
-    """Returns the time all outcomes took; equal crystals share one outcome, which counts once."""
-    distinct = {id(outcome): outcome for outcome in outcomes}.values()
-    return float(sum(outcome.seconds or 0.0 for outcome in distinct))
-
-
 def _lost(failure: Failure, settings: Settings) -> Outcome:
     if failure.kind == "error":
-        # Crystals cannot raise here; this is the potential's file, the disk or the like.
-        raise potentials.PotentialError(failure.message)
+        # Crystals cannot raise here; this is the potential's file, the GPU, the disk or the like.
+        raise potentials.PotentialError(failure.message.removeprefix("PotentialError: "))
     seconds = settings.timeout if failure.kind == "timeout" else None
     return Outcome(failure.kind, failure.message, seconds=seconds)
 
@@ -365,7 +359,10 @@ def _relax_item(item: tuple[str, Crystal]) -> Outcome:
     # chgnet writes files into the current folder when a graph fails.
     with contextlib.chdir(_worker["file"].parent):
         outcome = relax_crystal(crystal, _worker["potential"], _worker["settings"])
-    # Not kept: what may be the machine's fault (memory, device) and deserves another try.
+    if outcome.relax_error and "CUDA error" in outcome.relax_error:
+        # After such a fault a process fails on everything it is given, which would pass for a poor model.
+        raise RuntimeError(f"the GPU failed at {crystal.id!r}: {outcome.relax_error}. Run again; nothing is lost.")
+    # Not kept: what may be the machine's fault (memory, for one) and deserves another try.
     if outcome.status != "potential_failure":
         _append(_worker["file"], key, outcome)
     return outcome

@@ -274,6 +274,17 @@ def test_time_limit_between_steps(emt):
     assert outcome.n_steps == 0
 
 
+def test_broken_gpu_stops_the_stage_instead_of_failing_every_crystal(tmp_path, monkeypatch):
+    class BrokenGpu(Constant):
+        def calculate(self, *_args, **_kwargs):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(potentials, "load_identified", lambda *_: potential_of(BrokenGpu(0.0)))
+    with pytest.raises(PotentialError, match=r"the GPU failed at 'x'.*illegal memory access.*Run again"):
+        run([cell()], tmp_path)
+    assert not (tmp_path / "out.parquet").exists()
+
+
 def test_table_keeps_every_row_and_column_in_order(tmp_path):
     good = cell("MgO", "rocksalt", 4.3, rattle=0.05, identifier="good")
     rows = [
@@ -389,11 +400,11 @@ def test_crash_and_hang_of_a_worker_cost_one_row_each(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_killed_run_goes_on_without_relaxing_a_crystal_twice(tmp_path):
-    rows = [cell("MgO", "rocksalt", 4.2, rattle=0.1, repeat=(3, 1, 1), identifier="0")]
-    rows += [replace(rows[0], id=str(place), lattice=rows[0].lattice * (1 + 0.005 * place)) for place in range(1, 8)]
+    rows = [cell("MgO", "rocksalt", 4.2, rattle=0.1, repeat=(2, 1, 1), identifier="0")]
+    rows += [replace(rows[0], id=str(place), lattice=rows[0].lattice * (1 + 0.005 * place)) for place in range(1, 7)]
     source, out, work = write(rows, tmp_path / "in.parquet"), tmp_path / "out.parquet", tmp_path / "work"
     command = [sys.executable, str(ROOT / "workflow/scripts/relax.py"), "--crystals", str(source), "--work", str(work)]
-    command += ["--potential", "chgnet", "--fmax", "0.01", "--max-steps", "60", "--out", str(out), "--device", "cpu"]
+    command += ["--potential", "chgnet", "--fmax", "0.01", "--max-steps", "30", "--out", str(out), "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     with subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
@@ -416,7 +427,7 @@ def test_killed_run_goes_on_without_relaxing_a_crystal_twice(tmp_path):
     fresh, *_ = relax_all(
         rows[:1],
         identity=potentials.identify("chgnet"),
-        settings=Settings(0.01, 60, None),
+        settings=Settings(0.01, 30, None),
         workers=1,
         device="cpu",
         store=tmp_path / "fresh",
