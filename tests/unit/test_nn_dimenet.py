@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from random_crystals import random_crystals
 from scipy.spatial.transform import Rotation
 from torch.utils.flop_counter import FlopCounterMode
 
+from random_crystals import random_crystals
 from xtalgen.crystals import Crystal
 from xtalgen.models.nn.bases import spherical_harmonics
 from xtalgen.models.nn.batches import DeviceData
@@ -61,7 +61,7 @@ def residual(part, x):
     return x + silu(part.second(silu(part.first(x))))
 
 
-def plain(net, crystal):
+def plain(net, crystal):  # noqa: C901 - written as it is said
     """The encoding of one crystal from its list of bonds, message by message."""
     frac = torch.tensor(crystal.frac_coords, dtype=torch.float32)
     lattice = torch.tensor(crystal.lattice, dtype=torch.float32)
@@ -186,7 +186,7 @@ def test_a_crystal_without_any_bond_is_encoded():
 def test_bonds_that_do_not_fit_are_refused_by_name(bonds):
     (crystal,) = random_crystals(1, sizes=(2,))
     broken = Crystal("mine", "ok", crystal.lattice, crystal.frac_coords, crystal.atomic_numbers, {"bonds": bonds})
-    with pytest.raises(ValueError, match="'mine'.*do not fit"):
+    with pytest.raises(ValueError, match=r"'mine'.*do not fit"):
         pad_bonds([broken], 2)
 
 

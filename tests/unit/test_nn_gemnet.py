@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_crystals import random_crystals
 from scipy.spatial.transform import Rotation
 from torch.utils.flop_counter import FlopCounterMode
 
+from random_crystals import random_crystals
 from xtalgen.models.nn.bases import spherical_harmonics
 from xtalgen.models.nn.batches import DeviceData
 from xtalgen.models.nn.gemnet import (
@@ -62,7 +62,7 @@ def chain(layers, x):
     return x
 
 
-def messages_of_triplets(part, m, edges, vectors, small, rbf, circular):
+def messages_of_triplets(part, m, edges, *, vectors, small, rbf, circular):
     """Sums over triplets edge by edge: `edges` maps (source, target, image) to a number."""
     radial = part.scale_radial.factor
     sent = [
@@ -113,7 +113,9 @@ def plain(net, latent, numbers, coords, lattice):
     m = embed(net.embed_edge, rbf)
     total = out(net.outputs[0], m)
     for block, output in zip(net.blocks, net.outputs[1:], strict=True):
-        told = messages_of_triplets(block.triplets, m, edges, vectors, small["triplet"], rbf, net.circular)
+        told = messages_of_triplets(
+            block.triplets, m, edges, vectors=vectors, small=small["triplet"], rbf=rbf, circular=net.circular
+        )
         new = [chain(block.before_skip, (dense(block.from_edge, x) + y) / 2**0.5) for x, y in zip(m, told, strict=True)]
         m = [chain(block.after_skip, (x + y) / 2**0.5) for x, y in zip(m, new, strict=True)]
         for atom in range(len(h)):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from random_crystals import random_crystals
 from real_crystals import embedded, mp_20
-
 from xtalgen.crystals import Crystal
 from xtalgen.models.nn.batches import mask_of
 from xtalgen.models.nn.periodic_graph import (

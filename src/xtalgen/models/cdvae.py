@@ -64,11 +64,6 @@ class CDVAEConfig(FitConfig):
     composition_weight: float = 1.0
     property_weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.bonds not in ("crystal_nn", "radius"):
-            raise ValueError(f"bonds must be 'crystal_nn' or 'radius', not {self.bonds!r}.")
-
 
 @final
 class Model(AbstractModel):

@@ -204,7 +204,8 @@ class CrystalVAE(Trainable):
         generator: torch.Generator,
     ) -> Int[Tensor, "batch atoms"]:
         """Returns elements drawn with chances onehot(true) + level · predicted composition; padding stays 0."""
-        predicted = composition.detach().softmax(dim=-1) * level.unsqueeze(1)
+        # Drawing refuses what is not finite; the loss of such a crystal is not finite either, and the step skipped.
+        predicted = composition.detach().softmax(dim=-1).nan_to_num(0.0) * level.unsqueeze(1)
         chances = functional.one_hot((numbers - 1).clamp_min(0), MAX_ELEMENT) + predicted.unsqueeze(1)
         drawn = torch.multinomial(chances.flatten(0, 1), 1, generator=generator).view_as(numbers) + 1
         return drawn * mask

@@ -1,0 +1,40 @@
+"""Walks CDVAE's latent space: reconstructs crystals, or descends a predicted property from them."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+
+from xtalgen.crystals import ContractError, read_crystals, to_table, write_table
+from xtalgen.models import build
+from xtalgen.models.cdvae import Model, optimise_property, reconstruct
+from xtalgen.sample import pick_device
+
+COLUMNS = {"step": pa.int64(), "predicted": pa.float64()}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("do", choices=["reconstruct", "optimise"])
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--table", type=Path, help="crystals, with bonds; optimise starts from noise without it")
+    parser.add_argument("--options", type=json.loads, default={}, help="JSON, see xtalgen.models.cdvae")
+    parser.add_argument("--settings", type=json.loads, default={}, help="JSON of the settings of sampling")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
+    given = parser.parse_args(argv)
+    try:
+        crystals = read_crystals(given.table) if given.table else []
+        sampling = build(Model.Sampling, given.settings, "--settings")
+        walk = reconstruct if given.do == "reconstruct" else optimise_property
+        made = walk(given.checkpoint, crystals, sampling, given.seed, pick_device(given.device), **given.options)
+        write_table(to_table(made, COLUMNS if walk is optimise_property else {}), given.out)
+    except (ContractError, TypeError, ValueError) as error:
+        sys.exit(f"cdvae_latent: {error}")
+
+
+if __name__ == "__main__":
+    main()
