@@ -164,7 +164,7 @@ class _Fit:
     def run(self) -> Outcome:
         progress, config = self._resume(), self.config
         if config.compile:
-            self.module.network.compile()
+            self.module.network.compile(dynamic=True)
         with tqdm(
             total=config.epochs, initial=progress.epoch, desc="train", unit="epoch", disable=not sys.stderr.isatty()
         ) as bar:
