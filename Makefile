@@ -27,7 +27,7 @@ $(STAMP): requirements.lock
 demo: $(STAMP)  ## run the whole pipeline on the embedded data set, offline, and print the table
 	@$(BIN)/snakemake --cores 2 --resources gpu=1 --snakefile Snakefile --directory demo --rerun-incomplete --quiet rules progress \
 	    --show-failed-logs
-	@$(BIN)/python -c "print(open('demo/results/tables.md').read())"
+	@cat demo/results/tables.txt; echo; echo "All of it, with intervals, recipe and definitions: demo/results/tables.md; the map: demo/results/explorer.html"
 
 test: $(STAMP)  ## run all tests
 	$(BIN)/python -m pytest

@@ -1,8 +1,8 @@
 """From the text of one crystal to its standard cell, prepared as CDVAE prepares its data (Xie et al. 2022).
 
 Reading a CIF with pymatgen costs milliseconds, because it must be ready for anything. The CIFs of the published data
-sets all have one plain layout (space group P 1, fully occupied), which `read_plain_cif` reads some twenty times faster with
-the same result; everything else goes to pymatgen.
+sets all have one plain layout (space group P 1, fully occupied), which `read_plain_cif` reads some twenty times faster
+with the same result; everything else goes to pymatgen.
 """
 
 import functools

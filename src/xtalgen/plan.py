@@ -131,6 +131,19 @@ class Plan:
         limit = self.config["datasets"][dataset].get("limit", {}).get(split)
         return " ".join([f"--source '{source}'"] * bool(source) + [f"--limit {limit}"] * bool(limit))
 
+    def shown(self) -> list[str]:
+        """Returns the sets on the map: those generated as a whole, or all where there are no such sets."""
+        return [name for name in self.sets() if self.task(name) != "csp"] or self.sets()
+
+    def layers(self, *, with_samples: bool) -> str:
+        """Returns the arguments that name the files of all sets on the map and of the crystals beneath them."""
+        sample = "results/sample/{0}.parquet" if with_samples else "-"
+        above = f"--set '{{0}}' results/evaluate/{{0}}.parquet {sample} results/embeddings/{{0}}.parquet"
+        beneath = "--reference '{0} test' results/data/{0}/test.parquet results/embeddings/reference/{0}.parquet"
+        datasets = dict.fromkeys(self.dataset(name) for name in self.shown())
+        shown = [f"{above} results/evaluate/{{0}}.json".format(name) for name in self.shown()]
+        return " ".join([*shown, *map(beneath.format, datasets)])
+
     def source(self, dataset: str) -> str | None:
         """Returns the folder or file a data set is read from; None where it comes by itself."""
         return self.config["datasets"][dataset].get("source")

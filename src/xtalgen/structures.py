@@ -18,9 +18,12 @@ def to_structure(crystal: Crystal) -> Structure:
 
 
 def from_structure(structure: Structure, identifier: str, **info: Any) -> Crystal:
-    """Returns the crystal of an ordered pymatgen structure. Raises ValueError when sites are partly occupied."""
+    """Returns the crystal of an ordered pymatgen structure. Raises ValueError on partly occupied sites and dummy species."""
     if not structure.is_ordered:
         raise ValueError(f"{identifier}: sites are partly occupied; give an ordered structure")
+    dummies = [site.species_string for site in structure if not 1 <= site.specie.Z <= MAX_ATOMIC_NUMBER]
+    if dummies:
+        raise ValueError(f"{identifier}: {dummies[0]!r} is no element")
     return Crystal(
         id=identifier,
         lattice=np.array(structure.lattice.matrix),

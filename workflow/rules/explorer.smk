@@ -2,27 +2,16 @@
 
 import hashlib
 
-SHOWN = [name for name in plan.sets() if plan.task(name) != "csp"] or plan.sets()
+SHOWN = plan.shown()
 DATASETS = list(dict.fromkeys(map(plan.dataset, SHOWN)))
-PAIRS = [name.split("/") for name in SHOWN if "/" in name]
-CURVES = [f"{run}/{plan.training(run, task)}" for run, task in PAIRS if not plan.given(run, task)]
+CURVES = [
+    training for training in plan.trained() if any(training in fact for name in SHOWN for fact in plan.facts(name))
+]
 BY_POTENTIAL = config["explorer"]["descriptors"] == "potential"
 DESCRIPTORS = f"--potential '{config['relax']['potential'] if BY_POTENTIAL else 'fingerprints'}' " + (
     f"--sha256 {config['relax']['sha256']} " if BY_POTENTIAL and config["relax"]["sha256"] else ""
 )
 PAGE = sorted((ROOT / "src/xtalgen/page").iterdir())
-
-
-def layers(with_samples):
-    """Returns the arguments that name the files of all sets and of the crystals beneath them."""
-    sample = "results/sample/{0}.parquet" if with_samples else "-"
-    one = (
-        "--set '{0}' results/evaluate/{0}.parquet "
-        + sample
-        + " results/embeddings/{0}.parquet results/evaluate/{0}.json"
-    )
-    beneath = "--reference '{0} test' results/data/{0}/test.parquet results/embeddings/reference/{0}.parquet"
-    return " ".join([*map(one.format, SHOWN), *map(beneath.format, DATASETS)])
 
 
 rule embeddings:
@@ -83,7 +72,7 @@ rule explorer:
         mem_mb=8000,
         runtime=60,
     params:
-        layers=layers(with_samples=True),
+        layers=plan.layers(with_samples=True),
         curves=" ".join(f"--curve '{name}' results/train/{name}/log.csv" for name in CURVES),
         limits=f"--max-crystals {config['explorer']['max_crystals']} --max-reference {config['explorer']['max_reference']}",
         title=config["explorer"]["title"],
@@ -118,7 +107,7 @@ rule figures:
         mem_mb=4000,
         runtime=30,
     params:
-        layers=layers(with_samples=False),
+        layers=plan.layers(with_samples=False),
         code=code("figures"),
     shell:
         "python $SCRIPTS/figures.py {params.layers} --out results/figures 2> {log}"

@@ -9,6 +9,7 @@ rule tables:
     output:
         markdown="results/tables.md",
         csv="results/tables.csv",
+        text="results/tables.txt",
     log:
         "logs/tables.log",
     benchmark:
@@ -20,7 +21,7 @@ rule tables:
         code=code("tables"),
     shell:
         "python $SCRIPTS/tables.py --evaluations {input.evaluations:q} {params.published} --out {output.markdown} --csv {output.csv} "
-        "2> {log}"
+        "--print > {output.text} 2> {log}"
 
 
 rule curves:
