@@ -18,7 +18,7 @@ def to_structure(crystal: Crystal) -> Structure:
 
 
 def from_structure(structure: Structure, identifier: str, **info: Any) -> Crystal:
-    """Returns the crystal of an ordered pymatgen structure. Raises ValueError on partly occupied sites and dummy species."""
+    """Returns the crystal of an ordered pymatgen structure. Raises ValueError on part occupancy and dummies."""
     if not structure.is_ordered:
         raise ValueError(f"{identifier}: sites are partly occupied; give an ordered structure")
     dummies = [site.species_string for site in structure if not 1 <= site.specie.Z <= MAX_ATOMIC_NUMBER]

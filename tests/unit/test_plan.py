@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from xtalgen.plan import ConfigError, Plan, own_sets
+from xtalgen.plan import ConfigError, Plan, own_file
 
 
 def config(**changes):
@@ -72,11 +72,28 @@ def test_contradictions_are_named(changes, said):
         Plan(config(**changes))
 
 
-def test_own_sets_are_the_files_of_the_folder(tmp_path):
-    for name in ("mine.extxyz", "more.json.gz", "README.md"):
-        (tmp_path / name).write_text("")
-    assert own_sets(tmp_path) == ["mine", "more"]
-    assert own_sets(tmp_path / "absent") == []
+def test_the_file_of_an_own_set_is_found_by_its_stem(tmp_path):
+    (tmp_path / "more.json.gz").write_text("")
+    assert own_file(tmp_path, "more") == str(tmp_path / "more.json.gz")
+    assert own_file(tmp_path, "nope") == f"{tmp_path}/nope.extxyz"
+    assert own_file(tmp_path / "absent", "nope").endswith("absent/nope.extxyz")
+
+
+def test_the_arguments_of_the_map_name_every_set_that_is_generated_as_a_whole():
+    plan = Plan(config())
+    assert plan.shown() == ["big/dng", "own"]
+    words = plan.layers(with_samples=True).split()
+    assert words[:5] == ["--set", "'big/dng'", "results/evaluate/big/dng.parquet", "results/sample/big/dng.parquet",
+                         "results/embeddings/big/dng.parquet"]  # fmt: skip
+    assert words.count("--reference") == 1
+
+
+def test_where_splits_come_from():
+    datasets = {"mp_20": {}, "mine": {"source": "data/mine", "limit": {"train": 5}}}
+    plan = Plan(config(datasets=datasets))
+    assert plan.reading("mp_20", "train") == ""
+    assert plan.reading("mine", "train") == "--source 'data/mine' --limit 5"
+    assert plan.reading("mine", "test") == "--source 'data/mine'"
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "demo/config.yaml", "examples/mp_20_cpu/config.yaml"])

@@ -8,9 +8,11 @@ import hashlib
 import inspect
 import json
 import logging
+import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
@@ -164,7 +166,7 @@ class _Fit:
     def run(self) -> Outcome:
         progress, config = self._resume(), self.config
         if config.compile:
-            self.module.network.compile(dynamic=True)
+            self._compile()
         with tqdm(
             total=config.epochs, initial=progress.epoch, desc="train", unit="epoch", disable=not sys.stderr.isatty()
         ) as bar:
@@ -176,6 +178,13 @@ class _Fit:
         self._save()
         self.optimiser.set_weights(self.best or self.optimiser.average)
         return Outcome(progress, self.folder, out_of_time)
+
+    def _compile(self) -> None:
+        # A kill while compiling leaves torn files in the compiler's cache, which no later attempt must find.
+        self.folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.mkdtemp(prefix="compiled-", dir=self.folder))
+        # One program for all buckets.
+        self.module.network.compile(dynamic=True)
 
     def _epoch(self) -> None:
         progress, config = self.progress, self.config
