@@ -23,6 +23,9 @@ for word in words[1:]:
         outputs.append(pathlib.Path(word))
 if words[0].endswith("train.py"):
     outputs = [outputs[0] / name for name in ("checkpoint.safetensors", "log.csv", "training.json")]
+if words[0].endswith("figures.py"):
+    names = ("distributions", "energy_above_hull", "funnel")
+    outputs = [outputs[0] / (name + kind) for name in names for kind in (".svg", ".png")]
 for path in outputs:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(" ".join(words))
@@ -49,27 +52,33 @@ class Checkout:
         stand_in.parent.mkdir()
         stand_in.write_text(STAND_IN.format(python=sys.executable))
         stand_in.chmod(0o755)
+        # Jobs run with the Python beside Snakemake's; here they shall meet the stand-in.
+        self.edit("workflow/rules/common.smk", "{Path(sys.executable).parent}", str(stand_in.parent))
 
     def snakemake(self, *words: str, fails: bool = False) -> str:
         """Returns what Snakemake prints; asserts that it succeeds, or fails."""
         program = Path(sys.executable).with_name("snakemake")
-        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
         done = subprocess.run(
             [program, *words], cwd=self.folder, capture_output=True, text=True, check=False,
-            env={**os.environ, "PATH": path, "XDG_CACHE_HOME": str(self.folder / ".cache")},
+            env={**os.environ, "XDG_CACHE_HOME": str(self.folder / ".cache")},
         )  # fmt: skip
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def run(self, *targets: str) -> None:
         """Runs the workflow with the stand-in."""
-        self.snakemake("--cores", "2", "--quiet", "all", "--", *targets)
+        self.snakemake("--cores", "2", "--quiet", "rules", "--", *targets)
 
     def planned(self, *targets: str) -> dict[str, int]:
         """Returns how many jobs of each rule a dry run plans."""
         text = self.snakemake("--dry-run", "--cores", "1", "--", *targets)
         table = text.partition("Job stats:")[2].partition("total")[0]
         return {name: int(count) for name, count in COUNT.findall(table)}
+
+    def append(self, name: str, text: str) -> None:
+        """Adds a line at the end of a file."""
+        path = self.folder / name
+        path.write_text(f"{path.read_text()}{text}\n")
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replaces text that must be there in a file."""
