@@ -512,3 +512,15 @@ def test_command_walks_latent_space(checkpoints, tmp_path):
     assert [c.n_atoms for c in read_crystals(out)] == [c.n_atoms for c in CRYSTALS]
     with pytest.raises(SystemExit, match="trained without a property"):
         cdvae_latent.main(["optimise", *common, "--out", str(out)])
+
+
+def test_bonds_and_property_stay_with_their_crystals_and_count_in_the_digest():
+    crystals = [replace(c, info={"bonds": [0, 0, 0, 0, i + 1], "e": float(i)}) for i, c in enumerate(CRYSTALS)]
+    extra = extra_of("crystal_nn", "e", fit_constants(crystals, "e"))
+    data = DeviceData(crystals, "cpu", extra)
+    taken = data.buckets[0].take(torch.tensor([3, 1]))
+    assert taken.extra["bond_image"][:, 0, :, 2].abs().amax(dim=1).tolist() == [4, 2]
+    assert taken.extra["property"].tolist() == data.buckets[0].extra["property"][[3, 1]].tolist()
+    other = [replace(crystals[0], info={"bonds": [0, 0, 0, 1, 0], "e": 0.0}), *crystals[1:]]
+    assert DeviceData(other, "cpu", extra).digest != data.digest
+    assert DeviceData(crystals, "cpu").digest != data.digest
