@@ -30,7 +30,7 @@ demo: $(STAMP)  ## run the whole pipeline on the embedded data set, offline, and
 	@cat demo/results/tables.txt; echo; echo "All of it, with intervals, recipe and definitions: demo/results/tables.md; the map: demo/results/explorer.html"
 
 test: $(STAMP)  ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(STAMP) lint test  ## lint, format check and all tests: what CI runs
 

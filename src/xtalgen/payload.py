@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from xtalgen.crystals import Crystal
+from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
 from xtalgen.lattice import lattice_to_parameters
 
 TYPES = {"uint8": "u1", "int8": "i1", "uint16": "<u2", "int16": "<i2", "uint32": "<u4", "int32": "<i4"}
@@ -40,12 +40,14 @@ class Geometry:
 
 
 def geometry(crystal: Crystal) -> Geometry | None:
-    """Returns what can be drawn of a crystal; None when it has no geometry, or none that spans a volume."""
+    """Returns what can be drawn of a crystal; None without geometry, without volume or with unknown elements."""
     if crystal.lattice is None or crystal.frac_coords is None or crystal.atomic_numbers is None or not crystal.n_atoms:
         return None
     if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
         return None
     if crystal.frac_coords.shape != (crystal.n_atoms, 3) or abs(np.linalg.det(crystal.lattice)) < 1e-3:
+        return None
+    if crystal.atomic_numbers.min() < 1 or crystal.atomic_numbers.max() > MAX_ATOMIC_NUMBER:
         return None
     lengths, angles = lattice_to_parameters(np.asarray(crystal.lattice, dtype=np.float64))
     if lengths.max() > MAX_LENGTH or not np.isfinite(angles).all():

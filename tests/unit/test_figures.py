@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,13 @@ def test_known_values(tmp_path):
     assert num_elems(layer).tolist() == [2, 2, 3, 3, 3]
     assert n_atoms(layer).tolist() == [8, 8, 5, 4, 4]
     assert crystal_system(layer).tolist() == [6, 6, 0, 0, 0]
+
+
+def test_crystals_of_unknown_elements_are_not_drawn(tmp_path):
+    unknown = replace(crystal(0, "odd"), status="unknown_element", atomic_numbers=np.full(8, 121, np.uint8))
+    layer = load(write_set(tmp_path, "x", [crystal(1, "even"), unknown]))
+    assert len(layer.rows) == 2
+    assert len(density(layer)) == len(num_elems(layer)) == 1
 
 
 def test_density_equals_that_of_the_metrics(tmp_path):
