@@ -307,3 +307,16 @@ def test_states_are_never_executed(tmp_path):
     torch.save({"evil": SimpleNamespace()}, path)
     with pytest.raises(CheckpointError, match="not a readable training state"):
         checkpoint.load_state(path, torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_the_same(data, job, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    plain, compiled = Toy(), Toy()
+    fit.fit(plain, *data, CONFIG, job)
+    outcome = fit.fit(compiled, *data, replace(CONFIG, compile=True), replace(job, work=tmp_path / "w"))
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-4, atol=1e-5)
+    # Torn files of a killed compilation must not outlive the attempt.
+    assert list(outcome.folder.glob("compiled-*"))
+    forget(outcome)
+    assert not outcome.folder.exists()

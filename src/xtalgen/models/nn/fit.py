@@ -32,6 +32,7 @@ from xtalgen.models.nn.tally import Tally, finite_or_none
 
 STATE = "state.pt"
 LOG = "log.csv"
+MOST_PROGRAMS = 64
 # Settings that do not change the weights.
 WITHOUT_EFFECT = ("save_seconds",)
 # How far (of all steps) a training may lag behind its time budget before the schedule follows the clock.
@@ -182,8 +183,9 @@ class _Fit:
     def _compile(self) -> None:
         # A kill while compiling leaves torn files in the compiler's cache, which no later attempt must find.
         self.folder.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.mkdtemp(prefix="compiled-", dir=self.folder))
-        # One program for all buckets.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-", dir=self.folder)
+        # One program per bucket, whatever the size of the batch; the default limit of eight would fall back in silence.
+        torch.compiler.config.recompile_limit = MOST_PROGRAMS
         self.module.network.compile(dynamic=True)
 
     def _epoch(self) -> None:
