@@ -50,11 +50,13 @@ def _row(schema: dict[str, Any], key: str) -> list[str]:
 
 
 def draw_graph() -> str:
-    """Returns the Mermaid graph of the rules of the full experiment, drawn by Snakemake."""
+    """Returns the Mermaid graph of the rules of the full experiment, from Snakemake's own, one sorted line per edge."""
     snakemake = Path(sys.executable).with_name("snakemake")
     command = [str(snakemake), "--quiet", "all", "--rulegraph", "mermaid-js", "--", "all"]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    return f"```mermaid\n{done.stdout.strip()}\n```\n"
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", done.stdout))
+    edges = sorted({f"  {names[a]} --> {names[b]}" for a, b in re.findall(r"(id\d+) --> (id\d+)", done.stdout)})
+    return "\n".join(["```mermaid", "flowchart LR", *edges, "```", ""])
 
 
 def build() -> dict[Path, str]:

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from xtalgen.crystals import ContractError, Crystal, from_table, read_metadata, read_table, replace_columns, write_table
+from xtalgen.devices import pick_device
 from xtalgen.metrics.validity import usable, volume
 from xtalgen.parallel import Failure
-from xtalgen.potentials import Identity, Potential, identify, load_identified, pick_device, quiet
+from xtalgen.potentials import Identity, Potential, identify, load_identified, quiet
 from xtalgen.resume import clear, content_key, map_resumably
 
 METHOD = "mean-invariants/1"

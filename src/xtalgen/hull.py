@@ -20,6 +20,7 @@ from pymatgen.core import Element
 
 from xtalgen import crystals, potentials
 from xtalgen.crystals import ContractError, Crystal
+from xtalgen.devices import pick_device
 from xtalgen.potentials import Identity
 from xtalgen.relax import Outcome, Settings, describe, moved, relax_all
 from xtalgen.structures import wrap
@@ -51,7 +52,7 @@ def hull(
     References that failed keep their row, a status and a null energy. `cache` keeps every energy, for all sets and
     runs. Raises PotentialError, and ContractError when the samples were relaxed with another potential.
     """
-    identity, device = potentials.identify(potential, sha256), potentials.pick_device(device)
+    identity, device = potentials.identify(potential, sha256), pick_device(device)
     samples = read_samples(relaxed, identity)
     chosen, sources = choose_references(samples, references)
     settings = Settings(fmax, relax_steps, timeout)

@@ -115,15 +115,6 @@ def load_identified(identity: Identity, device: str) -> Potential:
             ) from error
 
 
-def pick_device(device: str) -> str:
-    """Returns "cuda" or "cpu" for "auto", by what there is; any other device as it is."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silences what the libraries print, warn and log; their errors still pass."""

@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from xtalgen import crystals, potentials
 from xtalgen.crystals import Crystal
+from xtalgen.devices import pick_device
 from xtalgen.parallel import Failure, map_items
 from xtalgen.potentials import Identity, Potential
 from xtalgen.structures import wrap
@@ -103,7 +104,7 @@ def relax(
     """
     table = crystals.read_table(crystals_file)
     rows = crystals.from_table(table)
-    identity, device = potentials.identify(potential, sha256), potentials.pick_device(device)
+    identity, device = potentials.identify(potential, sha256), pick_device(device)
     settings = Settings(fmax, max_steps, timeout)
     print(f"relax: {identity.name} ({identity.version}) sha256 {identity.sha256} on {device}", file=sys.stderr)
     wanted = [row for row in rows if row.ok]

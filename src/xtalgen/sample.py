@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from tqdm import tqdm
 
 from xtalgen import models
 from xtalgen.crystals import Crystal, read_crystals, read_metadata, read_table, to_table, write_table
+from xtalgen.devices import device_name
 
 COLUMNS = {"target_id": pa.string(), "text": pa.string(), "n_tries": pa.int64()}
 
@@ -111,13 +111,3 @@ def read_targets(split: Path, per_target: int, limit: int | None) -> tuple[Cryst
     if not usable:
         raise ValueError(f"{split}: no crystal is usable as a target. Check the data set's test split.")
     return tuple(crystal for crystal in usable for _ in range(per_target))
-
-
-def pick_device(device: str) -> str:
-    """Returns "cuda" or "cpu" for "auto", else the device itself."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
-def device_name(device: str) -> str:
-    """Returns what tables call a device: the GPU's name, or the number of CPU threads."""
-    return torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU, {torch.get_num_threads()} threads"

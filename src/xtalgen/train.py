@@ -4,10 +4,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from xtalgen import models
 from xtalgen.crystals import from_table, read_metadata, read_table
+from xtalgen.devices import pick_device
 
 logger = logging.getLogger(__name__)
 
@@ -41,20 +40,9 @@ def train(
         if table.num_rows == 0:
             raise ValueError(f"{path}: holds no crystals. Give a table with at least one usable row.")
     data = {key: value for key, value in read_metadata(tables[train]).items() if key != "contract"}
-    job = models.Job(task, seed, work, out, resolve_device(device), max_seconds, data)
+    job = models.Job(task, seed, work, out, pick_device(device), max_seconds, data)
     logger.info("training %s for %s on %s, learning curve in %s", model, task, job.device, out / "log.csv")
     try:
         loaded.train(from_table(tables[train]), from_table(tables[val]), config, job)
     except ValueError as error:
         raise ValueError(f"{model} on {train} and {val}: {error}") from error
-
-
-def resolve_device(device: str) -> str:
-    """Returns "cpu" or "cuda". Raises ValueError when cuda is asked for and there is none, or the name is unknown."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise ValueError(f"no device {device!r}; there are auto, cpu, cuda.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda: PyTorch sees no GPU here. Use auto or cpu, or ask the cluster for a GPU.")
-    return device

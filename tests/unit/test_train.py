@@ -8,7 +8,8 @@ import torch
 import train as program
 from random_crystals import random_crystals
 from xtalgen.crystals import to_table, write_table
-from xtalgen.train import resolve_device, train
+from xtalgen.devices import pick_device
+from xtalgen.train import train
 
 SETTINGS = {"epochs": 2, "batch_size": 8, "hidden": 16, "layers": 1, "frequencies": 4}
 
@@ -78,9 +79,9 @@ def test_a_budget_of_no_time_still_gives_a_checkpoint(tables, tmp_path):
 
 
 def test_devices():
-    assert resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert pick_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(ValueError, match="no device 'tpu'; there are auto, cpu, cuda"):
-        resolve_device("tpu")
+        pick_device("tpu")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device cuda: PyTorch sees no GPU here"):
-            resolve_device("cuda")
+            pick_device("cuda")

@@ -40,7 +40,7 @@ class Checkout:
         self.folder = folder
         for name in ("Snakefile", "config.yaml"):
             shutil.copy(root / name, folder / name)
-        for name in ("src", "workflow", "profiles", "demo", "envs"):
+        for name in ("src", "workflow", "profiles", "demo", "envs", "examples"):
             shutil.copytree(
                 root / name,
                 folder / name,

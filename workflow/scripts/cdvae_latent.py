@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from xtalgen.crystals import ContractError, read_crystals, to_table, write_table
+from xtalgen.devices import pick_device
 from xtalgen.models import build
 from xtalgen.models.cdvae import Model, optimise_property, reconstruct
-from xtalgen.sample import pick_device
 
 COLUMNS = {"step": pa.int64(), "predicted": pa.float64()}
 

@@ -8,7 +8,8 @@ import argparse
 import json
 from pathlib import Path
 
-from xtalgen.sample import Order, pick_device, read_targets, sample
+from xtalgen.devices import pick_device
+from xtalgen.sample import Order, read_targets, sample
 
 
 def main(argv: list[str] | None = None) -> None:

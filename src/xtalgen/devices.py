@@ -1,0 +1,24 @@
+"""Which device to compute on, and what tables call it."""
+
+
+def pick_device(device: str) -> str:
+    """Returns "cpu" or "cuda"; "auto" takes a GPU where there is one.
+
+    Raises ValueError when cuda is asked for and there is none, or the name is unknown.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"no device {device!r}; there are auto, cpu, cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda: PyTorch sees no GPU here. Use auto or cpu, or ask the cluster for a GPU.")
+    return device
+
+
+def device_name(device: str) -> str:
+    """Returns what tables call a device: the GPU's name, or the number of CPU threads."""
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
