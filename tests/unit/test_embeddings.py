@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 
 from made_sets import PROTOTYPES, crystal
+from tiny_mace import save_tiny_mace
 from xtalgen import embeddings
 from xtalgen.crystals import ContractError, Crystal, from_table, read_metadata, read_table, to_table, write_table
 from xtalgen.embeddings import embed, space_group
@@ -123,3 +124,19 @@ def test_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert [row.info["descriptor"] for row in found.values()] == [[1.0], [1.0], [2.0], [2.0]]
     assert "resumes after 2 of 4" in capsys.readouterr().err
     assert not (tmp_path / "work").exists()
+
+
+def test_mace_descriptor_is_invariant_and_told_by_name(tmp_path):
+    potential = save_tiny_mace(tmp_path / "tiny.model")
+    row = crystal(0, "a")
+    numbers = np.where(row.atomic_numbers == row.atomic_numbers[0], 12, 8).astype(np.uint8)
+    salt = Crystal("salt", "ok", row.lattice, row.frac_coords, numbers)
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    turned = Crystal("turned", "ok", row.lattice @ turn, (row.frac_coords + 0.2) % 1.0, numbers)
+    unknown = Crystal("unknown", "ok", row.lattice, row.frac_coords, np.full(8, 92, dtype=np.uint8))
+    found, metadata = run(tmp_path, written(tmp_path, [salt, turned, unknown]), potential=str(potential))
+    first, second = (np.array(found[name].info["descriptor"]) for name in ("salt", "turned"))
+    assert first == pytest.approx(second, abs=1e-4 * np.abs(first).max())
+    assert first.std() > 0
+    assert found["unknown"].status == "unknown_element"
+    assert "mace-torch" in metadata["embedding"]
