@@ -126,6 +126,7 @@ def test_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.slow
 def test_mace_descriptor_is_invariant_and_told_by_name(tmp_path):
     potential = save_tiny_mace(tmp_path / "tiny.model")
     row = crystal(0, "a")
