@@ -7,7 +7,7 @@ rule tables:
         evaluations=expand("results/evaluate/{set}.json", set=plan.sets()),
         published=ROOT / "src/xtalgen/published.yaml",
     output:
-        markdown="results/tables.md",
+        markdown=report("results/tables.md", category="Tables"),
         csv="results/tables.csv",
         text="results/tables.txt",
     log:
