@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from xtalgen.crystals import ContractError, Crystal, from_table, read_metadata, read_table, replace_columns, write_table
+from xtalgen.datasets import SEPARATOR
 from xtalgen.fingerprints import Fingerprints, read_fingerprints
 from xtalgen.metrics import for_task, validity
 from xtalgen.metrics.coverage import cutoffs
@@ -250,7 +251,7 @@ def _described(path: Path | None, keys: Sequence[str]) -> dict[str, str | None] 
 
 def _data(train: pa.Table, test: pa.Table, scores: Scores) -> dict[str, Any]:
     described = [read_metadata(table) for table in (train, test)]
-    caveats = [metadata["caveat"] for metadata in described if metadata.get("caveat")]
+    caveats = [caveat for metadata in described for caveat in metadata.get("caveat", "").split(SEPARATOR) if caveat]
     return {
         "dataset": described[1].get("dataset", "unknown"),
         "published": _published([metadata.get("published", "unknown") for metadata in described]),
