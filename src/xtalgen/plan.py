@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xtalgen.provenance import model_file, shares_checkpoint
+from xtalgen.provenance import model_file, needs_bonds, shares_checkpoint
 
 TASKS = ("dng", "csp")
 SPLITS = ("train", "val", "test")
@@ -109,6 +109,11 @@ class Plan:
     def split(self, name: str, split: str) -> str:
         """Returns the table of a split of the data set that a set or run is compared with."""
         return f"results/data/{self.dataset(name)}/{split}.parquet"
+
+    def training_table(self, run: str, split: str) -> str:
+        """Returns the table of a split that a run is trained on: with bonds where its model asks for them."""
+        stage = "bonds" if needs_bonds(self.model(run)) else "data"
+        return f"results/{stage}/{self.dataset(run)}/{split}.parquet"
 
     def facts(self, name: str) -> list[str]:
         """Returns the file of facts about a set's training; none where the user brought the checkpoint or the set."""

@@ -34,11 +34,21 @@ def model_file(model: str) -> Path:
 
 
 def shares_checkpoint(model: str) -> bool:
-    """Whether the model's class says `shared_checkpoint = True`; read from the source, without importing torch."""
+    """Whether the model's class says `shared_checkpoint = True`: one training serves both tasks."""
+    return _says_true(model, "shared_checkpoint")
+
+
+def needs_bonds(model: str) -> bool:
+    """Whether the model's class says `needs_bonds = True`: its training tables pass through the stage `bonds`."""
+    return _says_true(model, "needs_bonds")
+
+
+def _says_true(model: str, name: str) -> bool:
+    # Read from the source, without importing torch.
     for node in ast.walk(ast.parse(model_file(model).read_text())):
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(isinstance(target, ast.Name) and target.id == "shared_checkpoint" for target in targets):
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
                 return node.value.value is True
     return False
 

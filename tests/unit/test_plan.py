@@ -88,6 +88,13 @@ def test_the_arguments_of_the_map_name_every_set_that_is_generated_as_a_whole():
     assert words.count("--reference") == 1
 
 
+def test_models_that_see_bonds_are_trained_on_tables_with_bonds():
+    runs = {name: {"model": name, "dataset": "mp_20", "tasks": ["dng"]} for name in ("cdvae", "flowmm")}
+    plan = Plan(config(runs=runs))
+    assert plan.training_table("cdvae", "train") == "results/bonds/mp_20/train.parquet"
+    assert plan.training_table("flowmm", "val") == "results/data/mp_20/val.parquet"
+
+
 def test_where_splits_come_from():
     datasets = {"mp_20": {}, "mine": {"source": "data/mine", "limit": {"train": 5}}}
     plan = Plan(config(datasets=datasets))

@@ -4,8 +4,8 @@
 rule train:
     """Train a run's model; a killed training resumes from its work folder."""
     input:
-        train=split_of("train"),
-        val=split_of("val"),
+        train=lambda wildcards: plan.training_table(wildcards.run, "train"),
+        val=lambda wildcards: plan.training_table(wildcards.run, "val"),
     output:
         checkpoint="results/train/{run}/{training}/checkpoint.safetensors",
         log="results/train/{run}/{training}/log.csv",
