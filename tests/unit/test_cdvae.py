@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import cdvae_latent
 from random_crystals import random_crystals
-from real_crystals import embedded
+from real_crystals import embedded, mp_20
 from xtalgen import bonds
 from xtalgen.crystals import Crystal, read_crystals, to_table, write_table
 from xtalgen.lattice import lattice_from_parameters
@@ -470,6 +470,33 @@ def test_bonds_of_real_crystals_train_a_model(tmp_path):
     crystals = [replace(c, info={"bonds": bonds.bonds_of(c)[0]}) for c in embedded(8)]
     checkpoint = train(tmp_path, crystals, bonds="crystal_nn")
     assert len(reconstruct(checkpoint, crystals, FAST, 0, "cpu")) == 8
+
+
+@pytest.mark.slow
+def test_a_few_crystals_of_mp_20_are_learnt_by_heart(tmp_path, shared_data):
+    """Eight crystals, some 80 seconds of one core.
+
+    The noise ends at 0.05 Å, so that few steps suffice; with step_rate = 0.05² a step goes all the way to where the
+    decoder points, as in the published settings.
+    """
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    from xtalgen.structures import to_structure
+
+    crystals = [replace(c, info={"bonds": bonds.bonds_of(c)[0]}) for c in mp_20(shared_data, 8, largest=4)]
+    checkpoint = train(
+        tmp_path, crystals * 4, bonds="crystal_nn", hidden=48, triplet=8, latent=32, decoder_blocks=2, neighbours=12,
+        epochs=600, batch_size=32, val_every=600, schedule="cosine", learning_rate=3e-3, final_learning_rate=1e-5,
+        clip="norm", clip_at=1.0, kl_weight=1e-3, teacher_forcing=10_000, coords_begin=3.0, coords_end=0.05,
+        types_end=0.2,
+    )  # fmt: skip
+    sampling = CDVAESampling(levels=20, steps=10, step_rate=0.05**2)
+    found = reconstruct(checkpoint, crystals, sampling, 0, "cpu")
+    matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
+    matched = [
+        made.ok and matcher.fit(to_structure(c), to_structure(made)) for c, made in zip(crystals, found, strict=True)
+    ]
+    assert np.mean(matched) >= 0.85  # seven of eight
 
 
 def test_command_walks_latent_space(checkpoints, tmp_path):
