@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENTS = {"models": ("models",), "crystals": ("models", "crystals")}
+ENVIRONMENTS = {"models": ("models", "language"), "crystals": ("models", "crystals")}
 
 
 def read_groups(text: str) -> dict[str, list[str]]:
