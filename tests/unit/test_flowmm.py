@@ -12,7 +12,8 @@ from random_crystals import random_crystals
 from xtalgen.crystals import Crystal
 from xtalgen.lattice import lattice_from_parameters
 from xtalgen.models import Job
-from xtalgen.models.flowmm import FlowMMSampling, Model, _decode
+from xtalgen.models.flowmm import FlowMMSampling, Model
+from xtalgen.models.flowmm import decode as decode_state
 from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import DeviceData, load_split, select
 from xtalgen.models.nn.lattices import angles_to_logit
@@ -221,7 +222,7 @@ def test_angles_of_cells_that_are_not_reduced_are_counted_not_trained_on():
 def decode(lengths, logits, coords=((0.1, 0.2, 0.3),), numbers=(8,)):
     lattice = torch.tensor([[*lengths, *logits]], dtype=torch.float32)
     n = len(numbers)
-    return _decode(State(torch.zeros(1, n, 0), torch.tensor([coords]), lattice), np.array([numbers]), [n])[0]
+    return decode_state(State(torch.zeros(1, n, 0), torch.tensor([coords]), lattice), torch.tensor([numbers]), [n])[0]
 
 
 def test_decoding_gives_a_cell_in_canonical_orientation():

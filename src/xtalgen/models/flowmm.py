@@ -10,12 +10,13 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from xtalgen.crystals import Crystal
-from xtalgen.lattice import lattice_from_parameters
 from xtalgen.models import AbstractModel, Job
 from xtalgen.models.nn import torus
-from xtalgen.models.nn.batches import MAX_ATOMS, MAX_ELEMENT, bucket_ceiling, load_split, mask_of, mix_seed
+from xtalgen.models.nn.batches import load_split, mix_seed
 from xtalgen.models.nn.checkpoint import load_checkpoint
 from xtalgen.models.nn.fit import FitConfig, fit
 from xtalgen.models.nn.lattices import logit_to_angles
@@ -28,11 +29,7 @@ from xtalgen.models.nn.riemannian_flow import (
     fit_constants,
     from_bits,
 )
-
-# The evaluation of CDVAE, DiffCSP and FlowMM knows elements 1 to 104.
-HIGHEST_ELEMENT = 104
-# Volume of the cell over a · b · c, squared.
-SMALLEST_VOLUME = 1e-9
+from xtalgen.models.nn.sampling import Wanted, draw_sizes, histogram_of, in_batches, to_crystals
 
 
 @dataclass(frozen=True)
@@ -83,9 +80,7 @@ class Model(AbstractModel):
             torch.manual_seed(mix_seed(job.seed, 0))
             module = _build(job.task, constants, asdict(config)).to(job.device)
         outcome = fit(module, split.train, split.val, config, job)
-        sizes, counts = np.unique(split.train.n_atoms, return_counts=True)
-        histogram = {str(size): int(count) for size, count in zip(sizes, counts, strict=True)}
-        facts = {"constants": asdict(constants), "histogram": histogram}
+        facts = {"constants": asdict(constants), "histogram": histogram_of(split.train.n_atoms)}
         write_results("flowmm", module, outcome, split=split, config=config, job=job, facts=facts)
 
     def sample(
@@ -105,13 +100,11 @@ class Model(AbstractModel):
         module = _build(asked, Constants.from_json(facts["constants"]), facts["config"])
         module.load_state_dict(weights)
         module.to(device).eval()
-        rng = np.random.default_rng(mix_seed(seed, 0))
         if isinstance(wanted, int):
-            sizes = np.array([int(size) for size in facts["histogram"]])
-            chances = np.array(list(facts["histogram"].values()), dtype=np.float64)
-            counts = rng.choice(sizes, size=wanted, p=chances / chances.sum())
-            wanted = [np.zeros(count, dtype=np.int64) for count in counts]
-        yield from _generate(module, wanted, sampling, seed, device)
+            wanted = draw_sizes(facts["histogram"], wanted, seed)
+        yield from in_batches(
+            wanted, sampling.batch_size, device, lambda batch: _integrate(module, batch, sampling, seed)
+        )
 
     def network_evaluations(self, sampling: FlowMMSampling) -> int:
         """Returns how often the network is evaluated for one crystal: once per Euler step."""
@@ -130,55 +123,15 @@ def _build(task: str, constants: Constants, config: dict[str, Any]) -> Riemannia
     )
 
 
-def _generate(
-    module: RiemannianFlow, wanted: Sequence[np.ndarray], sampling: FlowMMSampling, seed: int, device: str
-) -> Iterator[Crystal]:
-    """Yields a crystal for each array of atomic numbers (zeros to be found), in order."""
-    found: dict[int, Crystal] = {i: crystal for i, numbers in enumerate(wanted) if (crystal := _impossible(numbers))}
-    order = sorted(set(range(len(wanted))) - set(found), key=lambda i: bucket_ceiling(len(wanted[i])))
-    for first in range(0, len(order), sampling.batch_size):
-        places = order[first : first + sampling.batch_size]
-        crystals = _integrate(module, [wanted[i] for i in places], places, sampling=sampling, seed=seed, device=device)
-        found.update(zip(places, crystals, strict=True))
-    for i in range(len(wanted)):
-        yield found[i]
-
-
-def _impossible(numbers: np.ndarray) -> Crystal | None:
-    """Returns the failed crystal of a composition that the network does not know, or None."""
-    kept = np.asarray(numbers, dtype=np.uint8)
-    if len(numbers) == 0:
-        return Crystal(id="", status="no_atoms", atomic_numbers=kept)
-    if len(numbers) > MAX_ATOMS:
-        return Crystal(id="", status="too_large", atomic_numbers=kept)
-    if np.any(np.asarray(numbers) > MAX_ELEMENT):
-        return Crystal(id="", status="unknown_element", atomic_numbers=kept)
-    return None
-
-
 @torch.inference_mode()
-def _integrate(
-    module: RiemannianFlow,
-    wanted: Sequence[np.ndarray],
-    places: Sequence[int],
-    *,
-    sampling: FlowMMSampling,
-    seed: int,
-    device: str,
-) -> list[Crystal]:
+def _integrate(module: RiemannianFlow, wanted: Wanted, sampling: FlowMMSampling, seed: int) -> list[Crystal]:
     """Returns the crystals at the end of the flow, by Euler steps from the base distribution."""
-    width = max(len(numbers) for numbers in wanted)
-    padded = np.zeros((len(wanted), width), dtype=np.int64)
-    for row, numbers in enumerate(wanted):
-        padded[row, : len(numbers)] = numbers
-    atomic_numbers = torch.from_numpy(padded).to(device)
-    n_atoms = torch.tensor([len(numbers) for numbers in wanted], device=device)
-    mask = mask_of(n_atoms, width)
-    point = _start(module, n_atoms.tolist(), places, seed)
+    atomic_numbers, mask = wanted.atomic_numbers, wanted.mask
+    point = _start(module, wanted, seed)
     for step in range(sampling.steps):
         time = step / sampling.steps
-        times = torch.full((len(wanted),), time, device=device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=module.precision == "bfloat16"):
+        times = torch.full((len(mask),), time, device=mask.device)
+        with torch.autocast(mask.device.type, torch.bfloat16, enabled=module.precision == "bfloat16"):
             speed = module.velocity(point, times, atomic_numbers, mask)
 
         def ahead(slope: float, time: float = time) -> float:
@@ -191,42 +144,22 @@ def _integrate(
         )
     if module.n_types:
         atomic_numbers = from_bits(point.types)
-    return _decode(point, atomic_numbers.cpu().numpy(), n_atoms.tolist())
+    return decode(point, atomic_numbers, wanted.n_atoms)
 
 
-def _start(module: RiemannianFlow, n_atoms: Sequence[int], places: Sequence[int], seed: int) -> State:
-    """Returns the starting points; the noise of each crystal comes from its own generator, on the CPU."""
+def _start(module: RiemannianFlow, wanted: Wanted, seed: int) -> State:
+    """Returns the starting points, which depend on seed and place alone."""
     device = module.input_mean.device
-    rows = []
-    for n, place in zip(n_atoms, places, strict=True):
-        generator = torch.Generator().manual_seed(mix_seed(seed, 1, place))
-        rows.append(module.base(torch.ones(1, n, dtype=torch.bool, device=device), generator))
 
-    def pad(tensors: list[torch.Tensor]) -> torch.Tensor:
-        return torch.nn.utils.rnn.pad_sequence([tensor[0] for tensor in tensors], batch_first=True)
+    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        row = module.base(torch.ones(1, n, dtype=torch.bool, device=device), generator)
+        return row.types[0], row.coords[0], row.lattice
 
-    return State(
-        types=pad([row.types for row in rows]),
-        coords=pad([row.coords for row in rows]),
-        lattice=torch.cat([row.lattice for row in rows]),
-    )
+    types, coords, lattice = wanted.draw(seed, draw)
+    return State(types=types, coords=coords, lattice=lattice[:, 0])
 
 
-def _decode(point: State, atomic_numbers: np.ndarray, n_atoms: Sequence[int]) -> list[Crystal]:
-    lengths = point.lattice[:, :3].double()
+def decode(point: State, atomic_numbers: Int[Tensor, "batch atoms"], n_atoms: Sequence[int]) -> list[Crystal]:
+    """Returns the crystals of end points; statuses are those of `to_crystals`."""
     angles = logit_to_angles(point.lattice[:, 3:].double())
-    cosines = torch.deg2rad(angles).cos()
-    volume = 1.0 - (cosines**2).sum(dim=-1) + 2.0 * cosines.prod(dim=-1)
-    possible = ((lengths > 0).all(dim=-1) & (volume > SMALLEST_VOLUME)).tolist()
-    lattices = lattice_from_parameters(lengths.cpu().numpy(), angles.cpu().numpy())
-    coords = torus.wrap(point.coords.double()).cpu().numpy()
-    crystals = []
-    for row, n in enumerate(n_atoms):
-        numbers = atomic_numbers[row, :n].astype(np.uint8)
-        if not (np.isfinite(lattices[row]).all() and np.isfinite(coords[row, :n]).all()):
-            crystals.append(Crystal(id="", status="not_finite", atomic_numbers=numbers))
-            continue
-        known = numbers.max() <= HIGHEST_ELEMENT
-        status = "bad_lattice" if not possible[row] else "ok" if known else "unknown_element"
-        crystals.append(Crystal("", status, lattices[row], coords[row, :n], numbers))
-    return crystals
+    return to_crystals(point.lattice[:, :3], angles, point.coords, atomic_numbers, n_atoms)
