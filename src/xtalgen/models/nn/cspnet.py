@@ -75,7 +75,8 @@ class DenseCSPNet(nn.Module):
 
     node_inputs: features per atom; crystal_inputs: features per crystal seen by each message; time_inputs: width of
     the embedded time; edge_vector: messages see unit(G Δ); counts: messages see an embedding of the number of atoms;
-    self_edges: atoms send messages to themselves. FlowMM: edge_vector and counts; DiffCSP: self_edges alone.
+    self_edges: atoms send messages to themselves; bias: the embeddings have one. FlowMM: edge_vector and counts;
+    DiffCSP: self_edges and bias.
     """
 
     def __init__(
@@ -90,13 +91,14 @@ class DenseCSPNet(nn.Module):
         edge_vector: bool = True,
         counts: bool = True,
         self_edges: bool = False,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.hidden, self.edge_vector, self.self_edges = hidden, edge_vector, self_edges
         even = 3 * frequencies
         odd = even + (3 if edge_vector else 0)
-        self.embed_node = nn.Linear(node_inputs, hidden, bias=False)
-        self.embed_both = nn.Linear(hidden + time_inputs, hidden, bias=False)
+        self.embed_node = nn.Linear(node_inputs, hidden, bias=bias)
+        self.embed_both = nn.Linear(hidden + time_inputs, hidden, bias=bias)
         self.layers = nn.ModuleList(CSPLayer(hidden, odd, even, crystal_inputs, counts) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
         self.register_buffer("waves", 2 * torch.pi * torch.arange(frequencies, dtype=torch.float32), persistent=False)
