@@ -135,7 +135,7 @@ def plain(net, latent, numbers, coords, lattice):
 def test_equals_the_plain_network():
     net = network()
     latent, numbers, coords, lattice, mask = inputs(random_crystals(4, seed=1, sizes=(1, 2, 3, 4)))
-    atoms, vectors = net(latent, numbers, coords, lattice, mask)
+    atoms, vectors, _ = net(latent, numbers, coords, lattice, mask)
     assert vectors.abs().max() > 0.1
     for row in range(4):
         n = int(mask[row].sum())
@@ -151,8 +151,8 @@ def test_vectors_turn_with_the_cell_and_atoms_stay(seed):
     net = network(hidden=8)
     latent, numbers, coords, lattice, mask = inputs(random_crystals(3, seed=seed, sizes=(5,)))
     turn = torch.tensor(Rotation.random(rng=seed).as_matrix(), dtype=torch.float32)
-    atoms, vectors = net(latent, numbers, coords, lattice, mask)
-    turned_atoms, turned = net(latent, numbers, coords, lattice @ turn, mask)
+    atoms, vectors, _ = net(latent, numbers, coords, lattice, mask)
+    turned_atoms, turned, _ = net(latent, numbers, coords, lattice @ turn, mask)
     assert torch.allclose(turned, vectors @ turn, atol=2e-3 * float(vectors.abs().max()))
     assert torch.allclose(turned_atoms, atoms, atol=1e-3)
     assert not torch.allclose(turned, vectors, atol=0.05 * float(vectors.abs().max()))
@@ -167,8 +167,8 @@ def test_moving_the_whole_crystal_changes_nothing(seed):
     # In steps of 1/8 float32 coordinates stay exact, so that no tie between neighbours is broken by rounding.
     coords = torch.round(coords * 1024) / 1024
     step = torch.from_numpy(np.random.default_rng(seed).integers(0, 8, 3)) / 8
-    atoms, vectors = net(latent, numbers, coords, lattice, mask)
-    moved_atoms, moved = net(latent, numbers, (coords + step) % 1.0, lattice, mask)
+    atoms, vectors, _ = net(latent, numbers, coords, lattice, mask)
+    moved_atoms, moved, _ = net(latent, numbers, (coords + step) % 1.0, lattice, mask)
     # Wrapping changes which 27 images are searched, which matters to a distant neighbour in a small cell.
     graphs = [nearest_graph(x, lattice, mask) for x in (coords, (coords + step) % 1.0)]
     lengths = [edge_vectors(g, x, lattice)[1] for g, x in zip(graphs, (coords, (coords + step) % 1.0), strict=True)]
@@ -183,8 +183,8 @@ def test_order_of_atoms_matters_only_through_the_one_sided_rule():
     net = network(hidden=8, neighbours=500, cutoff=4.0)
     latent, numbers, coords, lattice, mask = inputs(random_crystals(3, seed=7, sizes=(5,)))
     order = torch.tensor([3, 0, 4, 1, 2])
-    atoms, vectors = net(latent, numbers, coords, lattice, mask)
-    other_atoms, other = net(latent, numbers[:, order], coords[:, order], lattice, mask)
+    atoms, vectors, _ = net(latent, numbers, coords, lattice, mask)
+    other_atoms, other, _ = net(latent, numbers[:, order], coords[:, order], lattice, mask)
     assert torch.allclose(other, vectors[:, order], atol=2e-3 * float(vectors.abs().max()))
     assert torch.allclose(other_atoms, atoms[:, order], atol=1e-3)
 
@@ -194,11 +194,11 @@ def test_padding_and_company_change_nothing():
     net = network()
     crystals = random_crystals(6, seed=3, sizes=(5, 6, 8))
     latent, numbers, coords, lattice, mask = inputs(crystals)
-    atoms, vectors = net(latent, numbers, coords, lattice, mask)
+    atoms, vectors, _ = net(latent, numbers, coords, lattice, mask)
     assert torch.equal(vectors[~mask], torch.zeros_like(vectors[~mask]))
     for row in range(6):
         n, one = int(mask[row].sum()), slice(row, row + 1)
-        alone, moved = net(latent[one], numbers[one, :n], coords[one, :n], lattice[one], mask[one, :n])
+        alone, moved, _ = net(latent[one], numbers[one, :n], coords[one, :n], lattice[one], mask[one, :n])
         assert torch.allclose(alone[0], atoms[row, :n], atol=1e-3)
         assert torch.allclose(moved[0], vectors[row, :n], atol=1e-3 * float(vectors.abs().max()))
 
@@ -208,7 +208,7 @@ def test_without_neighbours_vectors_are_zero_and_gradients_finite():
     mask = torch.tensor([[True, False], [True, True]])
     lattice = torch.stack([40.0 * torch.eye(3), 4.0 * torch.eye(3)]).requires_grad_()
     coords = torch.tensor([[[0.5, 0.5, 0.5], [0.0, 0.0, 0.0]], [[0.1, 0.2, 0.3], [0.6, 0.7, 0.8]]])
-    atoms, vectors = net(torch.zeros(2, LATENT), torch.tensor([[3, 0], [3, 8]]), coords, lattice, mask)
+    atoms, vectors, _ = net(torch.zeros(2, LATENT), torch.tensor([[3, 0], [3, 8]]), coords, lattice, mask)
     assert torch.equal(vectors[0], torch.zeros(2, 3))
     (atoms.sum() + vectors.square().sum()).backward()
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)

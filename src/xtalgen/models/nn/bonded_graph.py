@@ -38,7 +38,7 @@ def pad_bonds(crystals: Sequence[Crystal], width: int) -> dict[str, np.ndarray]:
 def bonded_graph(extra: dict[str, Tensor], mask: Tensor) -> PeriodicGraph:
     """Returns the graph of a batch from the tensors that `pad_bonds` made."""
     source = extra["bond_source"].long()
-    batch, atoms, slots = source.shape
+    atoms, slots = source.shape[1:]
     found = source >= 0
     target = torch.arange(atoms, device=mask.device)[:, None]
     own = target * slots + torch.arange(slots, device=mask.device)
@@ -47,7 +47,7 @@ def bonded_graph(extra: dict[str, Tensor], mask: Tensor) -> PeriodicGraph:
         image=extra["bond_image"].float(),
         mask=found,
         reverse=(source * slots + extra["bond_reverse"]).where(found, own).flatten(1),
-        dropped=torch.zeros(batch, dtype=torch.int64, device=mask.device),
+        needed=found.sum(dim=-1).amax(dim=-1),
     )
 
 

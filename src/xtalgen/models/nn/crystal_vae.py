@@ -141,7 +141,8 @@ class CrystalVAE(Trainable):
         """Returns the loss of the batch and its parts before weighting; in evaluation mode coords and types only.
 
         Up to and with epoch `teacher_forcing` of a training the decoder sees the true cell, else the predicted one.
-        `replaced` is the share of predicted cells that cannot exist: the decoder sees the true ones instead.
+        `replaced` is the share of predicted cells that cannot exist: the decoder sees the true ones instead;
+        `overflow` the share of crystals that lost edges because an atom had more neighbours than slots.
         """
         mean, log_variance = self.encode(batch)
         latent = mean + torch.exp(0.5 * log_variance) * _normal(mean.shape, mean, generator)
@@ -166,7 +167,7 @@ class CrystalVAE(Trainable):
         )
         parts["replaced"] = replaced.mean()
         names = parts if self.training else ("coords", "types")
-        weights = {name: getattr(self.weights, name) for name in names if name != "replaced" and name in parts}
+        weights = {name: getattr(self.weights, name) for name in names if name in parts and hasattr(self.weights, name)}
         return sum(weight * parts[name] for name, weight in weights.items()), parts
 
     def _denoising(
@@ -186,13 +187,15 @@ class CrystalVAE(Trainable):
         if composition is not None:
             numbers = self.corrupt_types(numbers, batch.mask, composition, types_level, generator)
         shift = coords_level[:, None, None] * _normal(batch.frac_coords.shape, true, generator)
-        coords = torus.wrap(batch.frac_coords + cartesian_to_frac(shift, lattice))
-        atoms, vectors = self.network(latent, numbers, coords, lattice, batch.mask)
+        coords = torus.wrap(batch.frac_coords + multiply(shift, inverse(lattice)))
+        atoms, vectors, needed = self.network(latent, numbers, coords, lattice, batch.mask)
         target = minimum_image(coords.detach(), torus.wrap(batch.frac_coords), true) / coords_level[:, None, None]
         parts = {"coords": _mean_of_atoms(0.5 * (vectors - target).square().sum(dim=-1), batch.mask)}
         if composition is not None:
             wrong = _cross_entropy(self.head_types(atoms), batch) / types_level.unsqueeze(1)
             parts["types"] = _mean_of_atoms(wrong, batch.mask)
+        if self.network.slots:
+            parts["overflow"] = (needed > self.network.slots).float().mean()
         return parts
 
     def corrupt_types(
@@ -204,11 +207,12 @@ class CrystalVAE(Trainable):
         generator: torch.Generator,
     ) -> Int[Tensor, "batch atoms"]:
         """Returns elements drawn with chances onehot(true) + level · predicted composition; padding stays 0."""
-        # Drawing refuses what is not finite; the loss of such a crystal is not finite either, and the step skipped.
-        predicted = composition.detach().softmax(dim=-1).nan_to_num(0.0) * level.unsqueeze(1)
-        chances = functional.one_hot((numbers - 1).clamp_min(0), MAX_ELEMENT) + predicted.unsqueeze(1)
-        drawn = torch.multinomial(chances.flatten(0, 1), 1, generator=generator).view_as(numbers) + 1
-        return drawn * mask
+        predicted = composition.detach().softmax(dim=-1) * level.unsqueeze(1)
+        chances = _one_hot(numbers) + predicted.unsqueeze(1)
+        # The first of independent exponential clocks is drawn with the chances. torch.multinomial would do the same
+        # but make the host wait, and refuse chances that are not finite; the step of such a crystal is skipped anyway.
+        clocks = torch.empty_like(chances).exponential_(generator=generator)
+        return ((chances / clocks).argmax(dim=-1) + 1) * mask
 
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
         """Returns mean and logarithm of the variance of the latent vectors."""
@@ -239,7 +243,7 @@ class CrystalVAE(Trainable):
     ) -> Float[Tensor, "batch 6"]:
         """Returns the standardised lattice; the elements are read only in csp."""
         if self.embed_composition is not None:
-            counts = functional.one_hot(numbers, MAX_ELEMENT + 1)[..., 1:].sum(dim=1)
+            counts = _one_hot(numbers).sum(dim=1)
             total = mask.sum(dim=1, keepdim=True)
             seen = torch.cat([counts / total, total / self.constants.max_atoms], dim=-1)
             latent = torch.cat([latent, self.embed_composition(seen)], dim=-1)
@@ -301,12 +305,20 @@ class CrystalVAE(Trainable):
         return levels[torch.randint(len(levels), (number,), device=levels.device, generator=generator)]
 
 
-def cartesian_to_frac(
-    vectors: Float[Tensor, "batch atoms 3"], lattice: Float[Tensor, "batch 3 3"]
+def inverse(lattice: Float[Tensor, "batch 3 3"]) -> Float[Tensor, "batch 3 3"]:
+    """Returns the inverse of each cell by cofactors: torch.linalg.inv makes the host wait, to refuse a flat cell."""
+    a, b, c = lattice.unbind(dim=1)
+    reciprocal = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=2)
+    volume = (a * reciprocal[:, :, 0]).sum(dim=1)
+    return reciprocal / volume[:, None, None]
+
+
+def multiply(
+    vectors: Float[Tensor, "batch atoms 3"], matrix: Float[Tensor, "batch 3 3"]
 ) -> Float[Tensor, "batch atoms 3"]:
-    """Returns Cartesian vectors (Å) as fractional ones, in float32."""
-    with torch.autocast(lattice.device.type, enabled=False):
-        return vectors @ torch.linalg.inv(lattice)
+    """Returns vectors times matrix in float32: Cartesian vectors (Å) as fractional ones, with an inverse cell."""
+    with torch.autocast(matrix.device.type, enabled=False):
+        return vectors @ matrix
 
 
 def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -320,6 +332,11 @@ def _scaled(batch: Batch) -> Float[Tensor, "batch 6"]:
 
 def _normal(shape: torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(shape, device=like.device, generator=generator)
+
+
+def _one_hot(numbers: Int[Tensor, "batch atoms"]) -> Float[Tensor, "batch atoms elements"]:
+    """Returns 1 at the place of each element, no 1 at padding."""
+    return (numbers.unsqueeze(-1) == torch.arange(1, MAX_ELEMENT + 1, device=numbers.device)).float()
 
 
 def _cross_entropy(logits: Float[Tensor, "batch some elements"], batch: Batch) -> Float[Tensor, "batch atoms"]:

@@ -193,7 +193,7 @@ class EdgeOutput(nn.Module):
 
 
 class DenseGemNetT(nn.Module):
-    """Returns hidden atoms and a vector per atom from elements, positions, cell and a latent vector per crystal.
+    """Hidden atoms and a vector per atom from elements, positions, cell and a latent vector per crystal.
 
     hidden: width of atoms and edges; trip: of triplets, before and after the bilinear layer; blocks: interaction
     blocks, with one more output block; cutoff in Å; neighbours and slots as in `nearest_graph`.
@@ -233,10 +233,11 @@ class DenseGemNetT(nn.Module):
         frac_coords: Float[Tensor, "batch atoms 3"],
         lattice: Float[Tensor, "batch 3 3"],
         mask: Bool[Tensor, "batch atoms"],
-    ) -> tuple[Float[Tensor, "batch atoms hidden"], Float[Tensor, "batch atoms 3"]]:
-        """Returns hidden atoms (undefined at padding) and Cartesian vectors (0 at padding and without neighbours).
+    ) -> tuple[Float[Tensor, "batch atoms hidden"], Float[Tensor, "batch atoms 3"], Int[Tensor, "batch"]]:
+        """Returns hidden atoms (undefined at padding), Cartesian vectors, and the slots that each crystal needs.
 
-        The vectors turn with the cell; nothing else depends on its orientation. Coordinates must lie in [0, 1).
+        Vectors are 0 at padding and without neighbours. They turn with the cell; nothing else depends on its
+        orientation. Coordinates must lie in [0, 1). One search for neighbours.
         """
         graph = nearest_graph(
             frac_coords, lattice, mask, cutoff=self.cutoff, neighbours=self.neighbours, slots=self.slots
@@ -251,7 +252,7 @@ class DenseGemNetT(nn.Module):
         for block, output in zip(self.blocks, self.outputs[1:], strict=True):
             atoms, edges = block(atoms, edges, bases, graph)
             numbers = numbers + output(edges, bases["output"], graph).float()
-        return atoms, (numbers.unsqueeze(-1) * directions).sum(dim=2)
+        return atoms, (numbers.unsqueeze(-1) * directions).sum(dim=2), graph.needed
 
     def _bases(
         self, directions: Tensor, lengths: Tensor, graph: PeriodicGraph

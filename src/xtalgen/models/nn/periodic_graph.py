@@ -25,14 +25,15 @@ class PeriodicGraph:
 
     source: the atom an edge comes from, in the cell shifted by `image`; slots without an edge have mask False, their
     own atom as source and image 0. reverse: the number atom · slots + slot of the same edge seen from its source, of
-    itself without an edge. dropped: edges of each crystal that found no slot.
+    itself without an edge. needed: slots that the fullest atom of each crystal needs; when more than there are, the
+    crystal lost edges.
     """
 
     source: Int[Tensor, "batch atoms slots"]
     image: Float[Tensor, "batch atoms slots 3"]
     mask: Bool[Tensor, "batch atoms slots"]
     reverse: Int[Tensor, "batch edges"]
-    dropped: Int[Tensor, "batch"]
+    needed: Int[Tensor, "batch"]
 
     @property
     def slots(self) -> int:
@@ -82,10 +83,10 @@ def nearest_graph(
     own = target * slots + places
     return PeriodicGraph(
         source=source.where(found, target),
-        image=torch.tensor(IMAGES, device=mask.device)[image.where(found, HOME)],
+        image=_images(mask.device)[image.where(found, HOME)],
         mask=found,
         reverse=(source * slots + opposite).where(found, own).flatten(1),
-        dropped=degree.sum(dim=-1) - found.flatten(1).sum(dim=-1),
+        needed=degree.amax(dim=-1),
     )
 
 
@@ -111,7 +112,7 @@ def minimum_image(
 ) -> Float[Tensor, "batch atoms 3"]:
     """Returns the shortest vector (Å) from start to the 27 images of end; coordinates must lie in [0, 1)."""
     with torch.autocast(lattice.device.type, enabled=False):
-        images = torch.tensor(IMAGES, device=lattice.device) @ lattice
+        images = _images(lattice.device) @ lattice
         vectors = ((end - start) @ lattice).unsqueeze(2) + images.unsqueeze(1)
         shortest = vectors.square().sum(dim=-1).argmin(dim=-1)
         return vectors.gather(2, shortest[..., None, None].expand(-1, -1, 1, 3)).squeeze(2)
@@ -162,11 +163,17 @@ class _FromSource(torch.autograd.Function):
         return gradient.flatten(0, 2).index_select(0, reverse).view_as(gradient).sum(dim=2), None, None
 
 
+def _images(device: torch.device) -> Float[Tensor, "27 3"]:
+    """Returns IMAGES, counted out on the device: a table copied there would make the host wait."""
+    number = torch.arange(27, device=device)
+    return torch.stack([number // 9, number // 3 % 3, number % 3], dim=-1).float() - 1.0
+
+
 def _squared_distances(
     frac_coords: Float[Tensor, "batch atoms 3"], lattice: Float[Tensor, "batch 3 3"]
 ) -> Float[Tensor, "batch atoms atoms 27"]:
     with torch.autocast(lattice.device.type, enabled=False):
-        images = torch.tensor(IMAGES, device=lattice.device) @ lattice
+        images = _images(lattice.device) @ lattice
         within = (frac_coords.unsqueeze(1) - frac_coords.unsqueeze(2)) @ lattice.unsqueeze(1)
         # Component by component, so that the largest tensor has no axis of vectors.
         return sum((within[..., i].unsqueeze(-1) + images[:, None, None, :, i]).square() for i in range(3))
