@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -52,6 +53,35 @@ class Batch:
         extra = {name: values.index_select(0, indices) for name, values in self.extra.items()}
         names = [known.name for known in fields(self) if known.name != "extra"]
         return Batch(**{name: getattr(self, name).index_select(0, indices) for name in names}, extra=extra)
+
+
+@runtime_checkable
+class Data(Protocol):
+    """What the training loop needs of a data set, whatever its batches are: each has a length.
+
+    digest: differs between data sets that give different batches.
+    """
+
+    crystals: list[Crystal]
+    device: torch.device
+    digest: str
+
+    def __len__(self) -> int: ...
+
+    def plan(self, batch_size: int) -> list[tuple[int, ...]]:
+        """Returns the batches of an epoch."""
+
+    def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Any]:
+        """Yields every crystal once, in an order that only depends on the seed; leaves out the first `skip` batches."""
+
+    def batches(self, batch_size: int) -> Iterator[Any]:
+        """Yields every crystal once, in a fixed order."""
+
+    def sizes(self) -> np.ndarray:
+        """Returns the size of each crystal, as `Trainable.flop` counts it."""
+
+    def padded_sizes(self) -> np.ndarray:
+        """Returns the size that each crystal is padded to, in no particular order."""
 
 
 class DeviceData:
@@ -102,6 +132,10 @@ class DeviceData:
         for bucket, first, end in self.plan(batch_size):
             yield self.buckets[bucket].take(torch.arange(first, end, device=self.device))
 
+    def sizes(self) -> np.ndarray:
+        """Returns the number of atoms of each crystal."""
+        return self.n_atoms
+
     def padded_sizes(self) -> np.ndarray:
         """Returns the number of atoms each crystal is padded to, in no particular order."""
         return np.concatenate([np.full(len(bucket), bucket.mask.shape[1]) for bucket in self.buckets])
@@ -111,8 +145,8 @@ class DeviceData:
 class Split:
     """Training and validation data on the device; left_out counts rows by split and reason."""
 
-    train: DeviceData
-    val: DeviceData
+    train: Data
+    val: Data
     left_out: dict[str, dict[str, int]]
 
 
@@ -124,14 +158,22 @@ def load_split(
     extra: Extra = no_extra,
 ) -> Split:
     """Returns the usable crystals of both sets on the device. Raises ValueError when one has none, saying why."""
-    data, left_out = {}, {}
+    kept, left_out = select_both(train, val, refuse)
+    data = {name: DeviceData(crystals, device, extra) for name, crystals in kept.items()}
+    return Split(data["train"], data["val"], left_out)
+
+
+def select_both(
+    train: Sequence[Crystal], val: Sequence[Crystal], refuse: Callable[[Crystal], str | None]
+) -> tuple[dict[str, list[Crystal]], dict[str, dict[str, int]]]:
+    """Returns the usable crystals of "train" and "val", and what was left out. Raises ValueError when one has none."""
+    kept, left_out = {}, {}
     for name, crystals in (("train", train), ("val", val)):
-        kept, left_out[name] = select(crystals, refuse)
-        if not kept:
+        kept[name], left_out[name] = select(crystals, refuse)
+        if not kept[name]:
             reasons = "; ".join(f"{count} {reason}" for reason, count in left_out[name].items()) or "it is empty"
             raise ValueError(f"{name}: none of its {len(crystals)} crystals can be trained on ({reasons}).")
-        data[name] = DeviceData(kept, device, extra)
-    return Split(data["train"], data["val"], left_out)
+    return kept, left_out
 
 
 def bucket_ceiling(n_atoms: int) -> int:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from xtalgen import provenance
 from xtalgen.models import Job
 from xtalgen.models.nn import checkpoint
-from xtalgen.models.nn.batches import Batch, DeviceData, mix_seed
+from xtalgen.models.nn.batches import Batch, Data, mix_seed
 from xtalgen.models.nn.optimise import Optimiser, cosine
 from xtalgen.models.nn.tally import Tally, finite_or_none
 
@@ -48,10 +48,11 @@ class TrainingError(RuntimeError):
 class FitConfig:
     """Hyper-parameters of the loop; the defaults are FlowMM's on MP-20.
 
-    schedule: "cosine" from learning_rate to final_learning_rate over all epochs, stepped once an epoch; "plateau"
-    multiplies by plateau_factor after plateau_patience validations without improvement, down to
-    final_learning_rate; or "constant". clip: "value", "norm" or "none". max_bad_steps: give up after so many
-    consecutive steps whose loss or gradient is not finite. precision: of matrix products; geometry is always float32.
+    schedule: "cosine" from learning_rate to final_learning_rate over all epochs, stepped once an epoch;
+    "cosine_by_step" the same, stepped once a step; "plateau" multiplies by plateau_factor after plateau_patience
+    validations without improvement, down to final_learning_rate; or "constant". warmup_steps: first steps, over which
+    the rate rises to the schedule's. clip: "value", "norm" or "none". max_bad_steps: give up after so many consecutive
+    steps whose loss or gradient is not finite. precision: of matrix products; geometry is always float32.
     save_seconds: time between two savings of the resumable state.
     """
 
@@ -59,7 +60,8 @@ class FitConfig:
     batch_size: int = 256
     learning_rate: float = 3e-4
     final_learning_rate: float = 1e-5
-    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    schedule: Literal["cosine", "cosine_by_step", "plateau", "constant"] = "cosine"
+    warmup_steps: int = 0
     plateau_factor: float = 0.6
     plateau_patience: int = 30
     weight_decay: float = 0.0
@@ -91,6 +93,10 @@ class Trainable(nn.Module, ABC):
     @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the mean loss of the batch, and named parts for the log."""
+
+    def kept(self) -> dict[str, Tensor]:
+        """Returns the weights that a checkpoint holds."""
+        return self.state_dict()
 
     @abstractmethod
     def flop(self, n_atoms: int) -> tuple[int, int]:
@@ -127,7 +133,7 @@ class Outcome:
     out_of_time: bool
 
 
-def fit(module: Trainable, train: DeviceData, val: DeviceData, config: FitConfig, job: Job) -> Outcome:
+def fit(module: Trainable, train: Data, val: Data, config: FitConfig, job: Job) -> Outcome:
     """Trains the module, resuming an unfinished training of the same identity in `job.work`.
 
     Writes log.csv into job.out as it goes. With a budget of job.max_seconds that is too short for all epochs, the
@@ -145,7 +151,7 @@ def forget(outcome: Outcome) -> None:
 
 
 class _Fit:
-    def __init__(self, module: Trainable, train: DeviceData, val: DeviceData, config: FitConfig, job: Job) -> None:
+    def __init__(self, module: Trainable, train: Data, val: Data, config: FitConfig, job: Job) -> None:
         self.module, self.train, self.val, self.config, self.job = module, train, val, config, job
         self.device = train.device
         self.generator = torch.Generator(self.device).manual_seed(mix_seed(job.seed, 1))
@@ -255,15 +261,20 @@ class _Fit:
         return value
 
     def _rate(self) -> float:
+        steps, warm = self.progress.steps, self.config.warmup_steps
+        return self._scheduled() * min(1.0, (steps + 1) / warm if warm else 1.0)
+
+    def _scheduled(self) -> float:
         progress, config = self.progress, self.config
         if config.schedule == "constant":
             return config.learning_rate
         if config.schedule == "plateau":
             return max(config.learning_rate * progress.rate_scale, config.final_learning_rate)
-        planned = progress.epoch / config.epochs
+        all_steps = config.epochs * self.steps_per_epoch
+        planned = progress.epoch / config.epochs if config.schedule == "cosine" else progress.steps / all_steps
         if self.job.max_seconds is not None:
             spent = self._seconds() / self.job.max_seconds
-            if spent > progress.steps / (config.epochs * self.steps_per_epoch) + SLACK:
+            if spent > progress.steps / all_steps + SLACK:
                 planned = max(planned, spent)
         return cosine(config.learning_rate, config.final_learning_rate, planned)
 
@@ -318,7 +329,7 @@ class _Fit:
         return self.progress
 
 
-def _identity(module: Trainable, train: DeviceData, val: DeviceData, config: FitConfig, job: Job) -> str:
+def _identity(module: Trainable, train: Data, val: Data, config: FitConfig, job: Job) -> str:
     """Returns what makes two trainings the same, as text: code, settings, data, seed, kind of device."""
     settings = {name: value for name, value in asdict(config).items() if name not in WITHOUT_EFFECT}
     facts = {

@@ -97,7 +97,7 @@ def draw(crystal: Crystal, mixture: Mixture, rng: np.random.Generator) -> tuple[
 
 def phrases() -> list[str]:
     """Returns the fixed pieces of all prompts, as a tokenizer of our own may take them whole."""
-    pieces = [part for words in SENTENCES.values() for part in words.split("{}")]
+    pieces = [part for words in SENTENCES.values() for part in words.split("{}") if part != "."]
     return sorted({LEAD, ASK, HIDDEN_LEAD, HIDDEN_ASK, MASK, *pieces}, key=lambda piece: (-len(piece), piece))
 
 

@@ -37,7 +37,7 @@ def write_results(
     """
     common = {"model": model, "task": job.task, "seed": job.seed, "config": asdict(config)}
     lasting = {name: value for name, value in asdict(config).items() if name not in WITHOUT_EFFECT}
-    checkpoint.save_checkpoint(job.out / CHECKPOINT, module.state_dict(), {**common, **facts, "config": lasting})
+    checkpoint.save_checkpoint(job.out / CHECKPOINT, module.kept(), {**common, **facts, "config": lasting})
     checkpoint.write_json(job.out / TRAINING, {"contract": CONTRACT, **common, **_account(module, outcome, split, job)})
     forget(outcome)
 
@@ -53,7 +53,7 @@ def cost(module: Trainable, split: Split, crystals_seen: int, validations: int) 
     forward = _mean(split.val.padded_sizes(), lambda n: module.flop(n)[0])
     return {
         "flop_per_crystal": training,
-        "useful_flop_per_crystal": _mean(split.train.n_atoms, lambda n: module.flop(n)[1]),
+        "useful_flop_per_crystal": _mean(split.train.sizes(), lambda n: module.flop(n)[1]),
         "bytes_per_crystal": _mean(padded, module.traffic),
         "flop": training * crystals_seen + forward * validations * len(split.val),
     }
