@@ -15,11 +15,11 @@ from jaxtyping import Float
 from xtalgen.crystals import Crystal
 from xtalgen.lattice import lattice_from_parameters, lattice_to_parameters
 
+# As far as the evaluation of CDVAE, DiffCSP and FlowMM knows elements.
 PERIODIC_TABLE = (
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
     "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
-    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts "
-    "Og"
+    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf"
 )
 SYMBOLS = tuple(PERIODIC_TABLE.split())
 NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)}
@@ -50,12 +50,14 @@ def write_crystal(crystal: Crystal, shift: Float[np.ndarray, "3"] | None = None,
 
     shift: added to all fractional coordinates. masked: atomic number whose symbol is replaced by `MASK`, in the lines
     of elements and nowhere else (so that hiding C leaves Ca and Cl alone). Raises TextError when the cell cannot be
-    written, see `SHORTEST` and its neighbours.
+    written, see `SHORTEST` and its neighbours, or an element has no symbol here.
     """
     lengths, angles = lattice_to_parameters(np.asarray(crystal.lattice, dtype=np.float64))
     tenths = np.floor(lengths * 10 + 0.5).astype(np.int64)
     degrees = np.floor(angles + ANGLE_TOLERANCE).astype(np.int64)
     check_cell((tenths / 10).tolist(), degrees.tolist())
+    if crystal.atomic_numbers.max() > len(SYMBOLS):
+        raise TextError("unknown_element", f"atomic numbers above {len(SYMBOLS)} have no symbol")
     coords = np.asarray(crystal.frac_coords, dtype=np.float64) + (0.0 if shift is None else shift)
     hundredths = np.floor((coords % 1.0) * 100 + 0.5).astype(np.int64) % 100
     lines = [" ".join(f"{x // 10}.{x % 10}" for x in tenths.tolist()), " ".join(map(str, degrees.tolist()))]

@@ -58,7 +58,7 @@ class State:
         Numbers of atoms and the composition only matter where an element may begin.
         """
         if self.line == ELEMENT:
-            return self.line, self.written, self._symbols()
+            return self.line, self.written, self.symbols()
         if self.line == COORDS:
             return self.line, self.word, self.written, self._may_go_on() and room, bool(self.left)
         return self.line, self.word, self.written, self.angles
@@ -99,7 +99,8 @@ class State:
     def _may_go_on(self) -> bool:
         return bool(self.left) if self.left is not None else self.n_atoms < MOST_ATOMS
 
-    def _symbols(self) -> frozenset[str]:
+    def symbols(self) -> frozenset[str]:
+        """Returns the elements that may come next."""
         return ALL_SYMBOLS if self.left is None else frozenset(symbol for symbol, _ in self.left)
 
     def _words(self) -> frozenset[str]:
@@ -112,7 +113,7 @@ class State:
         if self.line == LENGTHS:
             return _lengths()
         if self.line == ELEMENT:
-            return _vocabulary(self._symbols())
+            return _vocabulary(self.symbols())
         if self.line == COORDS:
             return _coordinates()
         return _angles(self.angles)
@@ -136,11 +137,14 @@ class TokenMasks:
         fit = {token: piece for token, piece in enumerate(pieces) if piece and "\n" not in piece[:-1] and token != end}
         self.numeric = {token: piece for token, piece in fit.items() if set(piece) <= NUMERIC}
         self.symbolic = {token: piece for token, piece in fit.items() if piece.removesuffix("\n") in PARTS}
-        missing = self._cannot_write()
-        if missing is not None:
+        # What is left of a symbol may have no tokens: "I" begins "In", but not every vocabulary has "n" alone.
+        parts = {piece.removesuffix("\n") for piece in self.symbolic.values()}
+        self.endings = {rest for rest in PARTS if _splits(rest, parts)}
+        missing = sorted((NUMERIC - set(self.numeric.values())) | (ALL_SYMBOLS - self.endings))
+        if missing:
             raise ValueError(
-                f"the tokenizer has no tokens to write {missing!r} with, so constrained sampling cannot write every "
-                "crystal. Set `constrained` to false, or take another base."
+                f"the tokenizer has no token for {missing[0]!r}, so constrained sampling cannot write every crystal. "
+                "Set `constrained` to false, or take another base."
             )
         self.masks: dict[tuple[object, ...], Bool[Tensor, " tokens"]] = {}
 
@@ -155,26 +159,26 @@ class TokenMasks:
         allowed = torch.zeros(self.size, dtype=torch.bool)
         for token, piece in (self.symbolic if state.line == ELEMENT else self.numeric).items():
             after = state.follow(piece)
-            allowed[token] = after is not None and (room or not (state.line == COORDS and after.line == ELEMENT))
+            allowed[token] = after is not None and self._goes_on(state, after, room=room)
         allowed[self.end] = state.ended
         return allowed.to(self.device)
 
-    def _cannot_write(self) -> str | None:
-        pieces = {*self.numeric.values(), *self.symbolic.values()}
-        words = {" ", "\n", *ALL_SYMBOLS, *_coordinates()[0], *_lengths()[0], *_angles(())[0]}
-        for word in sorted(words):
-            reached = {0}
-            for stop in range(1, len(word) + 1):
-                if any(word[begin:stop] in pieces for begin in reached):
-                    reached.add(stop)
-            if len(word) not in reached:
-                return word
-        return None
+    def _goes_on(self, before: State, after: State, *, room: bool) -> bool:
+        if after.line != ELEMENT:
+            return True
+        if before.line == COORDS:
+            return room
+        return any(symbol.startswith(after.written) and symbol[len(after.written):] in self.endings
+                   for symbol in after.symbols())  # fmt: skip
 
 
 def _without(left: tuple[tuple[str, int], ...], taken: str) -> tuple[tuple[str, int], ...]:
     counts = ((symbol, number - (symbol == taken)) for symbol, number in left)
     return tuple((symbol, number) for symbol, number in counts if number)
+
+
+def _splits(word: str, parts: set[str]) -> bool:
+    return not word or any(part and word.startswith(part) and _splits(word[len(part) :], parts) for part in parts)
 
 
 @cache

@@ -1,0 +1,241 @@
+"""Crystal-text-LLM: a language model that writes crystals as text (Gruver et al. 2024, arXiv 2402.04379).
+
+Written from the paper; docs/models/crystal_text_llm.md lists defaults, prompts and every deviation. The paper has no
+structure prediction: it is asked for by formula and number of atoms.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, final
+
+import numpy as np
+
+from xtalgen.crystals import Crystal
+from xtalgen.models import AbstractModel, Job
+from xtalgen.models.nn.batches import mix_seed
+from xtalgen.models.nn.checkpoint import load_checkpoint
+from xtalgen.models.nn.crystal_text import SYMBOLS, read_crystal_text, read_formula, write_crystal
+from xtalgen.models.nn.fit import FitConfig, fit
+from xtalgen.models.nn.generation import Request, Text, TextSampling, write_texts
+from xtalgen.models.nn.language_model import LanguageModel, facts_of, new_model, restore
+from xtalgen.models.nn.prompts import VERSION, Mixture, ask_composition, ask_crystal, ask_hidden
+from xtalgen.models.nn.results import write_results
+from xtalgen.models.nn.sampling import impossible
+from xtalgen.models.nn.text_data import load_texts
+
+DEFAULT_BASE = "meta-llama/Llama-2-7b-hf"
+
+
+@dataclass(frozen=True)
+class CrystalTextConfig(FitConfig):
+    """Hyper-parameters of Crystal-text-LLM on MP-20.
+
+    base: "scratch", or a causal language model by name, folder, GGUF file or archive that holds one; base_precision: of
+    its frozen weights; lora_*: of the adapters; hidden, layers, heads: of the Llama trained from scratch; infilling,
+    composition: see `prompts.Mixture`; max_length: in tokens, of a prompt with its answer.
+    """
+
+    epochs: int = 10
+    batch_size: int = 1
+    learning_rate: float = 1e-4
+    final_learning_rate: float = 0.0
+    schedule: Literal["cosine", "cosine_by_step", "plateau", "constant"] = "cosine_by_step"
+    warmup_steps: int = 100
+    ema_decay: float = 0.0
+    clip: Literal["value", "norm", "none"] = "norm"
+    clip_at: float = 1.0
+    val_every: int = 1
+    base: str = DEFAULT_BASE
+    base_precision: Literal["float32", "bfloat16", "8bit", "4bit"] = "bfloat16"
+    lora_rank: int = 8
+    lora_alpha: float = 32.0
+    lora_dropout: float = 0.05
+    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    hidden: int = 512
+    layers: int = 8
+    heads: int = 8
+    infilling: float = 0.34
+    composition: float = 0.2
+    max_length: int = 2048
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Mixture(self.infilling, self.composition)
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden must be a multiple of twice heads, not {self.hidden} with {self.heads} heads.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A crystal to be written: the prompt, and the atoms it must have, None for any."""
+
+    prompt: str
+    numbers: np.ndarray | None = None
+
+
+@final
+class Model(AbstractModel):
+    """Crystal-text-LLM."""
+
+    Config = CrystalTextConfig
+    Sampling = TextSampling
+    shared_checkpoint: ClassVar[bool] = True
+
+    def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: CrystalTextConfig, job: Job) -> None:
+        """Trains on all tasks at once; see `AbstractModel.train`. Raises BaseError when the base cannot be used."""
+        module = new_model(asdict(config), job.seed, job.device)
+        split = load_texts(
+            train,
+            val,
+            module.vocabulary,
+            Mixture(config.infilling, config.composition),
+            longest=config.max_length,
+            batch_size=config.batch_size,
+            device=job.device,
+        )
+        outcome = fit(module, split.train, split.val, config, job)
+        facts = {"prompts": VERSION, **facts_of(module)}
+        write_results("crystal_text_llm", module, outcome, split=split, config=config, job=job, facts=facts)
+
+    def sample(
+        self, checkpoint: Path, wanted: int | Sequence[np.ndarray], sampling: TextSampling, seed: int, device: str
+    ) -> Iterator[Crystal]:
+        """Yields the crystals asked for; see `AbstractModel.sample`.
+
+        `info` holds the last text of each and the number of tries. Statuses are those of `read_crystal_text`, and
+        "endless" for a text without end.
+        """
+        number = wanted if isinstance(wanted, int) else len(wanted)
+        if number == 0:
+            return
+        refused: dict[int, Crystal] = {}
+        if isinstance(wanted, int):
+            asked = [Asked(ask_crystal({}))] * number
+        else:
+            refused = {i: crystal for i, numbers in enumerate(wanted) if (crystal := impossible(numbers))}
+            asked = [
+                Asked(ask_composition(numbers), np.asarray(numbers))
+                for i, numbers in enumerate(wanted)
+                if i not in refused
+            ]
+        written = iter(answer(open_checkpoint(checkpoint, sampling.base, device), asked, sampling, seed))
+        for i in range(number):
+            yield refused[i] if i in refused else next(written)
+
+    def network_evaluations(self, sampling: TextSampling) -> int:
+        """Returns the most tokens of one try: the network is evaluated once for each token of a text, and for no more.
+
+        A crystal of eight atoms takes about 150 with the vocabulary of LLaMA-2; `n_tries` counts the tries.
+        """
+        return sampling.max_new_tokens
+
+
+def open_checkpoint(checkpoint: Path, base: str | None, device: str) -> LanguageModel:
+    """Returns the model of a checkpoint; base: where its base lies now, None for where it lay in training.
+
+    Raises CheckpointError when it is none, BaseError when its base cannot be had or is another one, ValueError when it
+    was trained with prompts of another version.
+    """
+    weights, facts = load_checkpoint(checkpoint, device)
+    if facts.get("prompts") != VERSION:
+        raise ValueError(f"{checkpoint}: prompts of version {facts.get('prompts')!r}, not {VERSION!r}. Train again.")
+    return restore(checkpoint, weights, facts, base, device)
+
+
+def answer(model: LanguageModel, asked: Sequence[Asked], sampling: TextSampling, seed: int) -> list[Crystal]:
+    """Returns a crystal for each question, in order; a failed one is written again, up to `sampling.max_tries` times.
+
+    `info` holds `text` (the last one) and `n_tries`.
+    """
+    found: dict[int, Crystal] = {}
+    pending = list(range(len(asked)))
+    for attempt in range(sampling.max_tries):
+        requests = [_request(asked[place], mix_seed(seed, place, attempt)) for place in pending]
+        for place, text in zip(pending, write_texts(model, requests, sampling), strict=True):
+            crystal = _read(text, asked[place].numbers)
+            found[place] = replace(crystal, info={**crystal.info, "n_tries": attempt + 1})
+        pending = [place for place in pending if not found[place].ok]
+        if not pending:
+            break
+    return [found[place] for place in range(len(asked))]
+
+
+def generate_conditional(
+    checkpoint: Path, conditions: Sequence[Mapping[str, Any]], sampling: TextSampling, seed: int, device: str
+) -> list[Crystal]:
+    """Returns a crystal for each set of attributes (names of `prompts.SENTENCES`), in order, as `answer` does.
+
+    A formula with a number of atoms fixes the atoms: others are "wrong_composition". Raises ValueError on an unknown
+    attribute, or a number of atoms that does not fit the formula.
+    """
+    asked = [Asked(ask_crystal(stated), _atoms(stated)) for stated in conditions]
+    return answer(open_checkpoint(checkpoint, sampling.base, device), asked, sampling, seed) if asked else []
+
+
+def infill(
+    checkpoint: Path,
+    crystals: Sequence[Crystal],
+    seed: int,
+    device: str,
+    *,
+    candidates: Sequence[str] = SYMBOLS,
+    base: str | None = None,
+) -> list[Crystal]:
+    """Returns the crystals with what the model makes of one element that is hidden, drawn for each.
+
+    `info` gets `hidden` (its symbol), `rank` (its place among the candidates by likelihood, from 1; None when it is not
+    among them) and `guesses` (the five likeliest). Those that are not ok, or that cannot be written, get None. Raises
+    ValueError on an unknown candidate.
+    """
+    from xtalgen.models.nn.scoring import score_answers
+
+    unknown = sorted(set(candidates) - set(SYMBOLS))
+    if unknown or not candidates:
+        raise ValueError(f"candidates: {unknown[0]!r} is no element." if unknown else "candidates: name at least one.")
+    model = open_checkpoint(checkpoint, base, device)
+    judged = []
+    for place, crystal in enumerate(crystals):
+        found: dict[str, Any] = {"hidden": None, "rank": None, "guesses": None}
+        if crystal.ok:
+            rng = np.random.default_rng(mix_seed(seed, place))
+            masked = int(rng.choice(np.unique(crystal.atomic_numbers)))
+            prompt = ask_hidden(write_crystal(crystal, rng.random(3), masked))
+            scores = score_answers(model, prompt, candidates)
+            ranked = [candidates[i] for i in scores.argsort(descending=True, stable=True).tolist()]
+            hidden = SYMBOLS[masked - 1]
+            found = {
+                "hidden": hidden,
+                "rank": ranked.index(hidden) + 1 if hidden in ranked else None,
+                "guesses": " ".join(ranked[:5]),
+            }
+        judged.append(replace(crystal, info={**crystal.info, **found}))
+    return judged
+
+
+def _request(asked: Asked, seed: int) -> Request:
+    if asked.numbers is None:
+        return Request(asked.prompt, seed)
+    counts = Counter(SYMBOLS[number - 1] for number in asked.numbers.tolist())
+    return Request(asked.prompt, seed, dict(counts), len(asked.numbers))
+
+
+def _read(text: Text, wanted: np.ndarray | None) -> Crystal:
+    crystal = read_crystal_text(str(text), wanted)
+    if text.ended or text.faulty:
+        return crystal
+    return Crystal("", "endless", atomic_numbers=None if wanted is None else wanted.astype(np.uint8), info=crystal.info)
+
+
+def _atoms(stated: Mapping[str, Any]) -> np.ndarray | None:
+    """Returns the atomic numbers that formula and number of atoms fix, None when one of them is not stated."""
+    if "formula" not in stated:
+        return None
+    counts = read_formula(stated["formula"])
+    if "n_atoms" not in stated:
+        return None
+    units, rest = divmod(int(stated["n_atoms"]), sum(counts.values()))
+    if rest or units < 1:
+        raise ValueError(f"{stated['n_atoms']} atoms make no whole number of {stated['formula']}.")
+    return np.repeat([SYMBOLS.index(symbol) + 1 for symbol in counts], [units * n for n in counts.values()])
