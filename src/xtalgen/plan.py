@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xtalgen.provenance import model_file, needs_bonds, shares_checkpoint
+from xtalgen.provenance import model_file, needs_base, needs_bonds, shares_checkpoint
 
 TASKS = ("dng", "csp")
 SPLITS = ("train", "val", "test")
@@ -38,6 +38,7 @@ class Plan:
             if not model_file(run["model"]).is_file():
                 raise ConfigError(f"{where}.model: there is no file {model_file(run['model'])}.")
             self._check_dataset(run["dataset"], f"{where}.dataset")
+            self._check_base(name, run)
         for name, dataset in self.config["datasets"].items():
             if name not in PUBLISHED_SETS and "source" not in dataset:
                 known = ", ".join(PUBLISHED_SETS)
@@ -46,6 +47,17 @@ class Plan:
         for name in self.config["tables"]["sets"]:
             if name in self.runs:
                 raise ConfigError(f"tables.sets: {name!r} is a run already; rename structures/{name}.*.")
+
+    def _check_base(self, name: str, run: Mapping[str, Any]) -> None:
+        where, base = f"runs.{name}.base", run.get("base")
+        if not needs_base(run["model"]):
+            if base is not None:
+                raise ConfigError(f"{where}: model {run['model']} starts from nothing; remove it.")
+            return
+        if base not in self.runs or base == name or needs_base(self.runs[base]["model"]):
+            raise ConfigError(f"{where}: model {run['model']} starts from another run; name a run that needs none.")
+        if self.runs[base]["dataset"] != run["dataset"]:
+            raise ConfigError(f"{where}: {base!r} learns from another data set than {name!r}.")
 
     def _check_dataset(self, name: str, where: str) -> None:
         if name not in self.config["datasets"]:
@@ -110,8 +122,14 @@ class Plan:
         """Returns the table of a split of the data set that a set or run is compared with."""
         return f"results/data/{self.dataset(name)}/{split}.parquet"
 
+    def base(self, run: str) -> str:
+        """Returns the run whose crystals a run starts from."""
+        return self.runs[run]["base"]
+
     def training_table(self, run: str, split: str) -> str:
-        """Returns the table of a split that a run is trained on: with bonds where its model asks for them."""
+        """Returns the table of a split that a run is trained on: with bonds, or with pairs, where its model asks."""
+        if needs_base(self.model(run)):
+            return f"results/base/{run}/{split}.parquet"
         stage = "bonds" if needs_bonds(self.model(run)) else "data"
         return f"results/{stage}/{self.dataset(run)}/{split}.parquet"
 
@@ -122,9 +140,20 @@ class Plan:
             return []
         return [f"results/train/{run}/{self.training(run, task)}/training.json"]
 
+    def starts(self, run: str, task: str) -> str | None:
+        """Returns the crystals that a run refines; None where it starts from nothing."""
+        return f"results/sample/{self.base(run)}/{task}.parquet" if needs_base(self.model(run)) else None
+
+    def sampled_from(self, run: str, task: str) -> list[str]:
+        """Returns the tables that the sample stage of a run reads beside the checkpoint."""
+        starts = self.starts(run, task)
+        return [starts] if starts else [self.split(run, "test")] if task == "csp" else []
+
     def asked_for(self, run: str, task: str) -> str:
         """Returns the arguments that tell the sample stage what to make."""
         asked = self.config["sample"]
+        if needs_base(self.model(run)):
+            return f"--starts {self.starts(run, task)}"
         if task == "dng":
             return f"--n {asked['n']}"
         limit = f" --limit {asked['max_targets']}" if asked["max_targets"] else ""

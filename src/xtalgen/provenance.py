@@ -43,6 +43,11 @@ def needs_bonds(model: str) -> bool:
     return _says_true(model, "needs_bonds")
 
 
+def needs_base(model: str) -> bool:
+    """Whether the model's class says `needs_base = True`: it starts from the crystals of another run."""
+    return _says_true(model, "needs_base")
+
+
 def _says_true(model: str, name: str) -> bool:
     # Read from the source, without importing torch.
     for node in ast.walk(ast.parse(model_file(model).read_text())):

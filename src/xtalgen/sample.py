@@ -22,7 +22,8 @@ COLUMNS = {"target_id": pa.string(), "text": pa.string(), "n_tries": pa.int64()}
 class Order:
     """What to sample: `n` crystals of the model's own choice (dng), or one for each target's composition (csp).
 
-    chunk: crystals made in one call of the model; prefix: what their ids begin with.
+    starts: crystals of another run that the model refines, one each, instead of targets; chunk: crystals made in one
+    call of the model; prefix: what their ids begin with.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Order:
     targets: tuple[Crystal, ...]
     chunk: int
     prefix: str
+    starts: tuple[Crystal, ...] = ()
 
     def key(self) -> str:
         """Returns a text that differs between orders that may give different crystals."""
@@ -47,9 +49,10 @@ class Order:
             self.seed,
             self.device,
         ]
-        return json.dumps([*parts, self.n, [target.id for target in self.targets], self.chunk], sort_keys=True)
+        given = [crystal.id for crystal in self.targets + self.starts]
+        return json.dumps([*parts, self.n, given, self.chunk], sort_keys=True)
 
-    def starts(self, shard: int, shards: int) -> list[int]:
+    def chunks(self, shard: int, shards: int) -> list[int]:
         """Returns the first crystal of each chunk that is a shard's share; shards count from 1."""
         return list(range(0, self.n, self.chunk))[shard - 1 :: shards]
 
@@ -59,6 +62,8 @@ class Order:
         wanted: Any = stop - start
         if self.targets:
             wanted = [np.asarray(target.atomic_numbers) for target in self.targets[start:stop]]
+        elif self.starts:
+            wanted = self.starts[start:stop]
         generator = models.load(self.model)
         sampling = models.build(generator.Sampling, self.settings, f"sample settings of {self.model}")
         seed = int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0])
@@ -68,8 +73,9 @@ class Order:
         return to_table((self._label(crystal, start + i) for i, crystal in enumerate(made)), COLUMNS)
 
     def _label(self, crystal: Crystal, index: int) -> Crystal:
+        kept = {name: self.starts[index].info.get(name) for name in COLUMNS} if self.starts else {}
         target = {"target_id": self.targets[index].id} if self.targets else {}
-        return replace(crystal, id=f"{self.prefix}-{index:06d}", info={**crystal.info, **target})
+        return replace(crystal, id=f"{self.prefix}-{index:06d}", info={**kept, **crystal.info, **target})
 
 
 def sample(order: Order, *, shard: int, shards: int, work: Path, out: Path) -> None:
@@ -80,7 +86,7 @@ def sample(order: Order, *, shard: int, shards: int, work: Path, out: Path) -> N
     on unknown settings.
     """
     key, parts = order.key(), []
-    bar = tqdm(order.starts(shard, shards), f"sample {order.prefix}", unit="chunk", disable=not sys.stderr.isatty())
+    bar = tqdm(order.chunks(shard, shards), f"sample {order.prefix}", unit="chunk", disable=not sys.stderr.isatty())
     for start in bar:
         part = work / f"chunk-{start:06d}.parquet"
         if not (part.is_file() and read_metadata(read_table(part)).get("key") == key):

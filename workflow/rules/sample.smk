@@ -5,11 +5,7 @@ rule sample:
     """Sample one shard of a run's crystals."""
     input:
         checkpoint=lambda wildcards: plan.checkpoint(wildcards.run, wildcards.task),
-        targets=branch(
-            lambda wildcards: wildcards.task == "csp",
-            then=split_of("test"),
-            otherwise=[],
-        ),
+        given=lambda wildcards: plan.sampled_from(wildcards.run, wildcards.task),
     output:
         "results/sample/{run}/{task}/{scatteritem}.parquet",
     log:

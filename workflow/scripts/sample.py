@@ -8,6 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
+from xtalgen.crystals import read_crystals
 from xtalgen.devices import pick_device
 from xtalgen.sample import Order, read_targets, sample
 
@@ -20,6 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--n", type=int, help="number of crystals to generate de novo")
     wanted.add_argument("--targets", type=Path, help="split whose compositions to predict structures for")
+    wanted.add_argument("--starts", type=Path, help="crystals of another run that the model refines")
     parser.add_argument("--per-target", type=int, default=1, help="predictions per composition")
     parser.add_argument("--limit", type=int, help="predict only the first so many compositions")
     parser.add_argument("--settings", type=json.loads, default={}, help="the model's settings of sampling, as JSON")
@@ -32,8 +34,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     targets = read_targets(args.targets, args.per_target, args.limit) if args.targets else ()
+    starts = tuple(read_crystals(args.starts)) if args.starts else ()
     order = Order(args.model, args.checkpoint, args.settings, args.seed, pick_device(args.device),
-                  args.n or len(targets), targets, args.chunk, args.prefix)  # fmt: skip
+                  args.n or len(targets + starts), targets, args.chunk, args.prefix, starts)  # fmt: skip
     shard, shards = map(int, args.shard.split("-of-"))
     sample(order, shard=shard, shards=shards, work=args.work, out=args.out)
 

@@ -44,12 +44,16 @@ class AbstractModel(ABC):
 
     Config: frozen dataclass, every hyper-parameter of training with its default.
     Sampling: frozen dataclass, every setting of sampling with its default.
-    shared_checkpoint: one training serves both tasks (a literal in the class body; the workflow reads it unimported).
+    Literals in the class body, which the workflow reads unimported: shared_checkpoint, one training serves both tasks;
+    needs_bonds, crystals come with the column `bonds`; needs_base, the model refines the crystals of another run and
+    learns from pairs (`xtalgen.base`).
     """
 
     Config: ClassVar[type]
     Sampling: ClassVar[type]
     shared_checkpoint: ClassVar[bool] = False
+    needs_bonds: ClassVar[bool] = False
+    needs_base: ClassVar[bool] = False
 
     @abstractmethod
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: Any, job: Job) -> None:
@@ -61,12 +65,18 @@ class AbstractModel(ABC):
 
     @abstractmethod
     def sample(
-        self, checkpoint: Path, wanted: int | Sequence[np.ndarray], sampling: Any, seed: int, device: str
+        self,
+        checkpoint: Path,
+        wanted: int | Sequence[np.ndarray] | Sequence[Crystal],
+        sampling: Any,
+        seed: int,
+        device: str,
     ) -> Iterator[Crystal]:
         """Yields exactly the crystals asked for, failures included (with a status); ids are given by the caller.
 
         wanted: a number of crystals (dng), or one array of atomic numbers (n,) per crystal (csp): its crystal has
-        exactly these atoms, in this order. The same seed gives the same crystals.
+        exactly these atoms, in this order; for a model with `needs_base`, the crystals of another run to refine, failed
+        ones among them. The same seed gives the same crystals.
         """
 
     @abstractmethod

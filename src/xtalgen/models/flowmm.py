@@ -78,7 +78,7 @@ class Model(AbstractModel):
         constants = fit_constants(split.train.crystals)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix_seed(job.seed, 0))
-            module = _build(job.task, constants, asdict(config)).to(job.device)
+            module = build(job.task, constants, asdict(config)).to(job.device)
         outcome = fit(module, split.train, split.val, config, job)
         facts = {"constants": asdict(constants), "histogram": histogram_of(split.train.n_atoms)}
         write_results("flowmm", module, outcome, split=split, config=config, job=job, facts=facts)
@@ -97,13 +97,16 @@ class Model(AbstractModel):
         asked = "dng" if isinstance(wanted, int) else "csp"
         if facts["task"] != asked:
             raise ValueError(f"{checkpoint}: trained for {facts['task']!r}, cannot sample {asked!r}. Train that task.")
-        module = _build(asked, Constants.from_json(facts["constants"]), facts["config"])
+        module = build(asked, Constants.from_json(facts["constants"]), facts["config"])
         module.load_state_dict(weights)
         module.to(device).eval()
         if isinstance(wanted, int):
             wanted = draw_sizes(facts["histogram"], wanted, seed)
         yield from in_batches(
-            wanted, sampling.batch_size, device, lambda batch: _integrate(module, batch, sampling, seed)
+            wanted,
+            sampling.batch_size,
+            device,
+            lambda batch: integrate(module, _start(module, batch, seed), batch, sampling),
         )
 
     def network_evaluations(self, sampling: FlowMMSampling) -> int:
@@ -111,7 +114,8 @@ class Model(AbstractModel):
         return sampling.steps
 
 
-def _build(task: str, constants: Constants, config: dict[str, Any]) -> RiemannianFlow:
+def build(task: str, constants: Constants, config: dict[str, Any]) -> RiemannianFlow:
+    """Returns the module of a configuration, with random weights."""
     return RiemannianFlow(
         task,
         constants,
@@ -124,10 +128,9 @@ def _build(task: str, constants: Constants, config: dict[str, Any]) -> Riemannia
 
 
 @torch.inference_mode()
-def _integrate(module: RiemannianFlow, wanted: Wanted, sampling: FlowMMSampling, seed: int) -> list[Crystal]:
-    """Returns the crystals at the end of the flow, by Euler steps from the base distribution."""
+def integrate(module: RiemannianFlow, point: State, wanted: Wanted, sampling: FlowMMSampling) -> list[Crystal]:
+    """Returns the crystals at the end of the flow that begins at `point`, by Euler steps."""
     atomic_numbers, mask = wanted.atomic_numbers, wanted.mask
-    point = _start(module, wanted, seed)
     for step in range(sampling.steps):
         time = step / sampling.steps
         times = torch.full((len(mask),), time, device=mask.device)

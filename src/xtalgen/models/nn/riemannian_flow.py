@@ -155,7 +155,7 @@ class RiemannianFlow(Trainable):
         Per crystal each part is a mean over atoms and components; parts are weighted 400 : 1 (: 40 for types), summing
         to 1. One time per crystal, uniform in [0, 1).
         """
-        start, end = self.base(batch.mask, generator), self.encode(batch)
+        start, end = self.start(batch, generator), self.encode(batch)
         time = torch.rand(len(batch), device=batch.mask.device, generator=generator)
         point, target = self.path(start, end, time, batch.mask)
         found = self.velocity(point, time, batch.atomic_numbers, batch.mask)
@@ -173,6 +173,14 @@ class RiemannianFlow(Trainable):
         bits = to_bits(batch.atomic_numbers) if self.n_types else batch.frac_coords[..., :0]
         lattice = torch.cat([batch.lengths, angles_to_logit(batch.angles)], dim=-1)
         return State(types=bits, coords=batch.frac_coords, lattice=lattice)
+
+    def start(self, batch: Batch, generator: torch.Generator) -> State:
+        """Returns where the paths begin: the structures paired with the data where there are any, else the base."""
+        if "base_coords" not in batch.extra:
+            return self.base(batch.mask, generator)
+        return State(
+            types=batch.frac_coords[..., :0], coords=batch.extra["base_coords"], lattice=batch.extra["base_lattice"]
+        )
 
     def base(self, mask: Bool[Tensor, "batch atoms"], generator: torch.Generator) -> State:
         """Returns starting points: normal bits, uniform coordinates, log-normal lengths, uniform angles."""

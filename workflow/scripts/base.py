@@ -1,0 +1,28 @@
+"""Pairs the crystals of a split with another model's predictions for their compositions.
+
+python workflow/scripts/base.py --split results/data/mp_20/train.parquet --predicted made.parquet --out pairs.parquet
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from xtalgen.base import pair
+from xtalgen.crystals import ContractError
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", type=Path, required=True, help="crystal table of a data set's split")
+    parser.add_argument("--predicted", type=Path, required=True, help="another run's samples for its compositions")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    try:
+        pair(args.split, args.predicted, out=args.out)
+    except (ContractError, FileNotFoundError) as error:
+        sys.exit(f"base: {error}")
+
+
+if __name__ == "__main__":
+    main()
