@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xtalgen.models.nn.language_model import LanguageModel
-from xtalgen.models.nn.text_grammar import LONGEST_ATOM, LONGEST_CELL, State, TokenMasks, start
+from xtalgen.models.nn.text_grammar import LONGEST_ATOM, LONGEST_CELL, State, TokenMasks, start, token_masks
 
 # A text that cannot become a crystal is written up to the end of its line, so that its fault can be read, or so far.
 MOST_AFTER_FAULT = 40
@@ -99,7 +99,7 @@ def write_texts(model: LanguageModel, requests: Sequence[Request], sampling: Tex
     """Returns a text for each request, in order. Raises ValueError when the tokenizer cannot be constrained."""
     masks = None
     if sampling.constrained:
-        masks = TokenMasks(model.vocabulary.pieces, model.vocabulary.end, _device(model))
+        masks = token_masks(model.vocabulary.pieces, model.vocabulary.end, _device(model))
     prompts = model.vocabulary.encode_all([request.prompt for request in requests])
     order = sorted(range(len(requests)), key=lambda place: (requests[place].size, len(prompts[place])))
     texts: dict[int, Text] = {}

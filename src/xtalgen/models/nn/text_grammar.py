@@ -5,7 +5,7 @@ Walks exactly the texts that `crystal_text.read_crystal_text` accepts, one chara
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from jaxtyping import Bool
@@ -135,12 +135,13 @@ class TokenMasks:
         self.size, self.end, self.device = len(pieces), end, device
         # A token that goes on after a line end is left out: what follows would depend on more than the line.
         fit = {token: piece for token, piece in enumerate(pieces) if piece and "\n" not in piece[:-1] and token != end}
-        self.numeric = {token: piece for token, piece in fit.items() if set(piece) <= NUMERIC}
-        self.symbolic = {token: piece for token, piece in fit.items() if piece.removesuffix("\n") in PARTS}
+        numeric = {token: piece for token, piece in fit.items() if set(piece) <= NUMERIC}
+        symbolic = {token: piece for token, piece in fit.items() if piece.removesuffix("\n") in PARTS}
+        self.numeric, self.symbolic = _by_first(numeric), _by_first(symbolic)
         # What is left of a symbol may have no tokens: "I" begins "In", but not every vocabulary has "n" alone.
-        parts = {piece.removesuffix("\n") for piece in self.symbolic.values()}
+        parts = {piece.removesuffix("\n") for piece in symbolic.values()}
         self.endings = {rest for rest in PARTS if _splits(rest, parts)}
-        missing = sorted((NUMERIC - set(self.numeric.values())) | (ALL_SYMBOLS - self.endings))
+        missing = sorted((NUMERIC - set(numeric.values())) | (ALL_SYMBOLS - self.endings))
         if missing:
             raise ValueError(
                 f"the tokenizer has no token for {missing[0]!r}, so constrained sampling cannot write every crystal. "
@@ -157,9 +158,12 @@ class TokenMasks:
 
     def _compute(self, state: State, *, room: bool) -> Bool[Tensor, " tokens"]:
         allowed = torch.zeros(self.size, dtype=torch.bool)
-        for token, piece in (self.symbolic if state.line == ELEMENT else self.numeric).items():
-            after = state.follow(piece)
-            allowed[token] = after is not None and self._goes_on(state, after, room=room)
+        for first, tokens in (self.symbolic if state.line == ELEMENT else self.numeric).items():
+            if state.follow(first) is None:
+                continue
+            for token, piece in tokens:
+                after = state.follow(piece)
+                allowed[token] = after is not None and self._goes_on(state, after, room=room)
         allowed[self.end] = state.ended
         return allowed.to(self.device)
 
@@ -170,6 +174,19 @@ class TokenMasks:
             return room
         return any(symbol.startswith(after.written) and symbol[len(after.written):] in self.endings
                    for symbol in after.symbols())  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def token_masks(pieces: tuple[str, ...], end: int, device: torch.device) -> TokenMasks:
+    """Returns the masks of a vocabulary; a process that samples again finds those that it has computed."""
+    return TokenMasks(pieces, end, device)
+
+
+def _by_first(pieces: Mapping[int, str]) -> dict[str, list[tuple[int, str]]]:
+    found: dict[str, list[tuple[int, str]]] = {}
+    for token, piece in pieces.items():
+        found.setdefault(piece[0], []).append((token, piece))
+    return found
 
 
 def _without(left: tuple[tuple[str, int], ...], taken: str) -> tuple[tuple[str, int], ...]:

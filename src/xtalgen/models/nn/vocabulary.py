@@ -34,7 +34,7 @@ class Vocabulary:
         return [found.ids for found in self.tokenizer.encode_batch(texts)]
 
     @cached_property
-    def pieces(self) -> list[str]:
+    def pieces(self) -> tuple[str, ...]:
         """What each token adds to a text; "" for those that add nothing, such as the end."""
         # Tokens are decoded behind another one, since some tokenizers drop a space at the beginning of a text.
         before = self.tokenizer.encode("0", add_special_tokens=False).ids
@@ -42,7 +42,7 @@ class Vocabulary:
         special = {token for token, added in self.tokenizer.get_added_tokens_decoder().items() if added.special}
         found = self.tokenizer.decode_batch([[*before, token] for token in range(len(self))], skip_special_tokens=False)
         hidden = {*special, self.end, self.pad}
-        return ["" if token in hidden else text[known:] for token, text in enumerate(found)]
+        return tuple("" if token in hidden else text[known:] for token, text in enumerate(found))
 
     def decode(self, tokens: list[int]) -> str:
         """Returns the text of an answer's tokens."""
