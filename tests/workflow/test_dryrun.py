@@ -52,6 +52,16 @@ def test_the_demo_runs_in_its_own_folder(checkout):
     assert "mp_20" not in text
 
 
+def test_a_run_that_refines_another_starts_from_its_crystals(checkout):
+    checkout.edit("config.yaml", "  cdvae: {", "  refined: {model: flowllm, dataset: mp_20, base: flowmm}\n  cdvae: {")
+    planned = checkout.planned("results/sample/refined/dng.parquet")
+    assert planned["base"] == planned["base_predictions"] == 2
+    assert planned["train"] == 3, "the base for both tasks, the flow once"
+    text = checkout.snakemake("--dry-run", "--printshellcmds", "--cores", "1", "results/sample/refined/dng.parquet")
+    assert "--starts results/sample/flowmm/dng.parquet" in text
+    assert "--train results/base/refined/train.parquet" in text
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -65,6 +75,12 @@ def test_the_demo_runs_in_its_own_folder(checkout):
         ("    model: flowmm\n", "    model: flowmn\n", "runs.flowmm.model: there is no file"),
         ("  mp_20: {} ", "  mp_20: {}\n  mine: {} ", "datasets.mine: give its folder as `source`"),
         ("  sets: [] ", "  sets: [flowmm] ", "'flowmm' is a run already"),
+        ("{model: cdvae,", "{model: flowllm,", "runs.cdvae.base: model flowllm starts from another run; name a run"),
+        (
+            "{model: cdvae,",
+            "{base: flowmm, model: cdvae,",
+            "runs.cdvae.base: model cdvae starts from nothing; remove it",
+        ),
     ],
 )
 def test_a_mistake_in_the_configuration_is_named(checkout, old, new, said):

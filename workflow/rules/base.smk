@@ -16,7 +16,7 @@ rule base_predictions:
         "../../envs/models.yaml"
     threads: 2
     resources:
-        gpu=1,
+        gpu=GPU,
         mem_mb=16000,
         runtime="1d",
     params:

@@ -12,6 +12,8 @@ from xtalgen.provenance import fingerprint, model_file
 
 validate(config, "../schemas/config.schema.yaml")
 plan = Plan(config)
+# Jobs that use a GPU where there may be one.
+GPU = int(config["device"] != "cpu")
 RUN = "|".join(map(re.escape, plan.runs)) or "no-run"
 
 # Every job runs this checkout with the Python that runs Snakemake, unless the user asked for conda environments. Waiting

@@ -28,7 +28,7 @@ rule embeddings:
         "../../envs/crystals.yaml"
     threads: 2
     resources:
-        gpu=1,
+        gpu=GPU,
         mem_mb=8000,
         runtime="6h",
     params:

@@ -20,7 +20,7 @@ rule relax:
         "../../envs/crystals.yaml"
     threads: 2
     resources:
-        gpu=1,
+        gpu=GPU,
         mem_mb=16000,
         runtime="12h",
     params:
@@ -49,7 +49,7 @@ rule hull:
         "../../envs/crystals.yaml"
     threads: 2
     resources:
-        gpu=1,
+        gpu=GPU,
         mem_mb=16000,
         runtime="12h",
     params:

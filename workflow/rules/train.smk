@@ -18,7 +18,7 @@ rule train:
         "../../envs/models.yaml"
     threads: 2
     resources:
-        gpu=1,
+        gpu=GPU,
         mem_mb=16000,
         runtime="3d",
     params:
