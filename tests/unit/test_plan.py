@@ -26,6 +26,12 @@ def config(**changes):
     return {**base, **changes}
 
 
+def refining(**changes):
+    """A run that refines another, beside the others."""
+    refined = {"model": "flowllm", "dataset": "mp_20", "tasks": ["dng", "csp"], **changes}
+    return {"runs": {**config()["runs"], "refined": refined}}
+
+
 def test_sets_tasks_and_data_sets():
     plan = Plan(config())
     assert plan.sets() == ["big/dng", "big/csp", "small/csp", "own"]
@@ -65,6 +71,11 @@ def test_own_structures_are_compared_with_the_named_reference():
         ({"evaluate": {"reference": "no"}}, "evaluate.reference: 'no' is not under `datasets`; there are mp_20, mine"),
         ({"datasets": {"mp_20": {}, "mine": {}}}, "datasets.mine: give its folder as `source`"),
         ({"tables": {"sets": ["big"]}}, "'big' is a run already"),
+        (refining(), "runs.refined.base: model flowllm starts from another run; name a run that needs none"),
+        (refining(base="nobody"), "runs.refined.base: model flowllm starts from another run"),
+        (refining(base="refined"), "runs.refined.base: model flowllm starts from another run"),
+        (refining(base="small"), "runs.refined.base: 'small' learns from another data set than 'refined'"),
+        (refining(base="big", model="flowmm"), "runs.refined.base: model flowmm starts from nothing; remove it"),
     ],
 )
 def test_contradictions_are_named(changes, said):
@@ -93,6 +104,15 @@ def test_models_that_see_bonds_are_trained_on_tables_with_bonds():
     plan = Plan(config(runs=runs))
     assert plan.training_table("cdvae", "train") == "results/bonds/mp_20/train.parquet"
     assert plan.training_table("flowmm", "val") == "results/data/mp_20/val.parquet"
+
+
+def test_a_run_that_refines_another_learns_from_pairs_and_starts_from_samples():
+    plan = Plan(config(**refining(base="big")))
+    assert plan.training_table("refined", "train") == "results/base/refined/train.parquet"
+    assert plan.asked_for("refined", "csp") == "--starts results/sample/big/csp.parquet"
+    assert plan.sampled_from("refined", "csp") == ["results/sample/big/csp.parquet"]
+    assert plan.sampled_from("big", "csp") == ["results/data/mp_20/test.parquet"]
+    assert plan.sampled_from("big", "dng") == []
 
 
 def test_where_splits_come_from():
