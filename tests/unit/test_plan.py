@@ -107,7 +107,8 @@ def test_models_that_see_bonds_are_trained_on_tables_with_bonds():
 
 
 def test_a_run_that_refines_another_learns_from_pairs_and_starts_from_samples():
-    plan = Plan(config(**refining(base="big")))
+    sample = {"n": 3, "per_target": 2, "max_targets": None}
+    plan = Plan(config(**refining(base="big"), sample=sample))
     assert plan.training_table("refined", "train") == "results/base/refined/train.parquet"
     assert plan.asked_for("refined", "csp") == "--starts results/sample/big/csp.parquet"
     assert plan.sampled_from("refined", "csp") == ["results/sample/big/csp.parquet"]
