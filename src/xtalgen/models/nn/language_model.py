@@ -1,5 +1,6 @@
 """The language model as the training loop sees it: a small Llama of our own, or adapters on a base."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ class LanguageModel(Trainable):
             return {name: weight for name, weight in weights.items() if not (tied and name == "lm_head.weight")}
         from peft import get_peft_model_state_dict
 
-        weights = dict(get_peft_model_state_dict(self.network))
+        weights = dict(get_peft_model_state_dict(self.network, save_embedding_layers=False))
         if self.padded:
             rows = [layer.weight[self.vocabulary.pad] for layer in embeddings(self.network)]
             weights[PAD_ROWS] = torch.stack(rows)
@@ -188,6 +189,8 @@ def _adapted(network: nn.Module, config: Mapping[str, Any]) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(network, adapters)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+            return get_peft_model(network, adapters)
     except ValueError as error:
         raise BaseError(f"base {config['base']!r}: {error} Set `lora_targets` to names of its layers.") from error
