@@ -16,7 +16,7 @@ from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
 from xtalgen.models.nn.batches import mix_seed
 from xtalgen.models.nn.checkpoint import load_checkpoint
-from xtalgen.models.nn.crystal_text import SYMBOLS, read_crystal_text, read_formula, write_crystal
+from xtalgen.models.nn.crystal_text import SYMBOLS, read_crystal_text, read_formula, unwritable, write_crystal
 from xtalgen.models.nn.fit import FitConfig, fit
 from xtalgen.models.nn.generation import Request, Text, TextSampling, write_texts
 from xtalgen.models.nn.language_model import LanguageModel, facts_of, new_model, restore
@@ -177,28 +177,28 @@ def generate_conditional(
 def infill(
     checkpoint: Path,
     crystals: Sequence[Crystal],
+    sampling: TextSampling,
     seed: int,
     device: str,
     *,
     candidates: Sequence[str] = SYMBOLS,
-    base: str | None = None,
 ) -> list[Crystal]:
     """Returns the crystals with what the model makes of one element that is hidden, drawn for each.
 
     `info` gets `hidden` (its symbol), `rank` (its place among the candidates by likelihood, from 1; None when it is not
-    among them) and `guesses` (the five likeliest). Those that are not ok, or that cannot be written, get None. Raises
-    ValueError on an unknown candidate.
+    among them) and `guesses` (the five likeliest). Those that are not ok, or that cannot be written, get None. Of
+    `sampling` only `base` counts. Raises ValueError on an unknown candidate.
     """
     from xtalgen.models.nn.scoring import score_answers
 
     unknown = sorted(set(candidates) - set(SYMBOLS))
     if unknown or not candidates:
         raise ValueError(f"candidates: {unknown[0]!r} is no element." if unknown else "candidates: name at least one.")
-    model = open_checkpoint(checkpoint, base, device)
+    model = open_checkpoint(checkpoint, sampling.base, device)
     judged = []
     for place, crystal in enumerate(crystals):
         found: dict[str, Any] = {"hidden": None, "rank": None, "guesses": None}
-        if crystal.ok:
+        if crystal.ok and not unwritable(crystal):
             rng = np.random.default_rng(mix_seed(seed, place))
             masked = int(rng.choice(np.unique(crystal.atomic_numbers)))
             prompt = ask_hidden(write_crystal(crystal, rng.random(3), masked))

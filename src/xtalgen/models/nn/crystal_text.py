@@ -67,6 +67,15 @@ def write_crystal(crystal: Crystal, shift: Float[np.ndarray, "3"] | None = None,
     return "\n".join(lines)
 
 
+def unwritable(crystal: Crystal) -> str | None:
+    """Returns the reason why a crystal that is ok cannot be written as text, None when it can."""
+    try:
+        write_crystal(crystal)
+    except TextError as error:
+        return error.status
+    return None
+
+
 def read_crystal_text(text: str, wanted: np.ndarray | None = None) -> Crystal:
     """Returns the crystal of a text, with the text in `info`; one that is not ok has no geometry.
 

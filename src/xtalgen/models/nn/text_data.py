@@ -10,7 +10,7 @@ import torch
 
 from xtalgen.crystals import Crystal
 from xtalgen.models.nn.batches import Split, mix_seed, select_both
-from xtalgen.models.nn.crystal_text import TextError, write_crystal
+from xtalgen.models.nn.crystal_text import unwritable
 from xtalgen.models.nn.language_model import Tokens
 from xtalgen.models.nn.prompts import ATTRIBUTES, VERSION, Mixture, draw
 from xtalgen.models.nn.vocabulary import Vocabulary
@@ -111,17 +111,9 @@ def load_texts(
     device: str,
 ) -> Split:
     """Returns the crystals of both sets that can be written as text. Raises ValueError when a set has none."""
-    kept, left_out = select_both(train, val, _unwritable)
+    kept, left_out = select_both(train, val, unwritable)
     data = {
         name: TextData(crystals, vocabulary, mixture, longest=longest, batch_size=batch_size, device=device)
         for name, crystals in kept.items()
     }
     return Split(data["train"], data["val"], left_out)
-
-
-def _unwritable(crystal: Crystal) -> str | None:
-    try:
-        write_crystal(crystal)
-    except TextError as error:
-        return error.status
-    return None
