@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from xtalgen.crystals import Crystal
+from xtalgen import models
+from xtalgen.crystals import Crystal, read_crystals, to_table, write_table
 from xtalgen.curves import BLUE, GREY, ORANGE, STYLE
+from xtalgen.devices import pick_device
 from xtalgen.metrics.intervals import Estimate, rate
 from xtalgen.models.crystal_text_llm import generate_conditional, infill
+from xtalgen.models.nn.checkpoint import write_json
 from xtalgen.models.nn.crystal_text import formula, read_formula
 from xtalgen.models.nn.generation import TextSampling
 from xtalgen.models.nn.prompts import attributes_of
@@ -36,6 +39,34 @@ INFILL_COLUMNS = {"hidden": pa.string(), "rank": pa.int64(), "guesses": pa.strin
 GRAMS_PER_A3 = 1.66053906660  # of one atomic mass unit in Å³, in g/cm³
 TOPS = (1, 3, 5, 10)
 MATCHES: Mapping[str, str] = {"formula": "same formula", "n_atoms": "same atoms in cell", "spg_num": "same space group"}
+
+
+def run(
+    task: str,
+    *,
+    checkpoint: Path,
+    table: Path,
+    out: Path,
+    limit: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    figure: Path | None = None,
+) -> None:
+    """Runs a task of `TASKS` on the crystals of a table, the first `limit` of them; writes its table and its rates.
+
+    options: of the task; settings: of sampling. Raises ContractError for a wrong table, ValueError for a wrong setting,
+    TypeError for an unknown option.
+    """
+    stage, columns, summarise_task = TASKS[task]
+    sampling = models.build(TextSampling, dict(settings or {}), "--settings")
+    crystals = read_crystals(table)[:limit]
+    rows = stage(checkpoint, crystals, sampling, seed, pick_device(device), **(options or {}))
+    write_table(to_table(rows, columns), out)
+    write_json(out.with_suffix(".json"), summarise_task(rows))
+    if figure is not None and task == "conditional":
+        draw_conditional(rows, figure)
 
 
 def run_conditional(

@@ -6,16 +6,12 @@ import sys
 from pathlib import Path
 
 from xtalgen import conditions
-from xtalgen.crystals import ContractError, read_crystals, to_table, write_table
-from xtalgen.devices import pick_device
-from xtalgen.models import build
-from xtalgen.models.crystal_text_llm import Model
-from xtalgen.models.nn.checkpoint import write_json
+from xtalgen.crystals import ContractError
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("do", choices=["conditional", "infill"])
+    parser.add_argument("task", choices=sorted(conditions.TASKS))
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--table", type=Path, required=True, help="crystals whose properties or elements are asked for")
     parser.add_argument("--limit", type=int, help="take the first so many of them")
@@ -23,20 +19,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON of the settings of sampling")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="table to write (.parquet); its rates beside it (.json)"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet); rates go beside it (.json)")
     parser.add_argument("--figure", type=Path, help="conditional: asked against obtained, as .svg or .png")
-    given = parser.parse_args(argv)
-    stage, columns, summarise = conditions.TASKS[given.do]
     try:
-        crystals = read_crystals(given.table)[: given.limit]
-        sampling = build(Model.Sampling, given.settings, "--settings")
-        rows = stage(given.checkpoint, crystals, sampling, given.seed, pick_device(given.device), **given.options)
-        write_table(to_table(rows, columns), given.out)
-        write_json(given.out.with_suffix(".json"), summarise(rows))
-        if given.figure and given.do == "conditional":
-            conditions.draw_conditional(rows, given.figure)
+        conditions.run(**vars(parser.parse_args(argv)))
     except (ContractError, FileNotFoundError, TypeError, ValueError) as error:
         sys.exit(f"crystal_text: {error}")
 
