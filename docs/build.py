@@ -1,4 +1,4 @@
-"""Writes the generated pages (`make docs`): the references of configuration and metrics, and the graph in README.md.
+"""Writes the generated pages (`make docs`): the references of configuration, metrics and recipes, the graph in README.md.
 
 With --check nothing is written and a stale page is an error.
 """
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from xtalgen.metrics import describe_metrics
+from xtalgen.metrics.recipes import describe_recipes
 
 ROOT = Path(__file__).parents[1]
 GRAPH = re.compile(r"(<!-- graph -->\n).*?(<!-- /graph -->)", re.DOTALL)
@@ -67,6 +68,7 @@ def build() -> dict[Path, str]:
     return {
         ROOT / "docs/reference/config.md": describe_config(schema),
         ROOT / "docs/reference/metrics.md": describe_metrics(),
+        ROOT / "docs/reference/recipes.md": describe_recipes(),
         ROOT / "README.md": GRAPH.sub(lambda found: found[1] + graph + found[2], readme),
     }
 

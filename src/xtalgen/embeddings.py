@@ -6,7 +6,6 @@ Without a potential: the fingerprints that coverage compares, structure (Crystal
 """
 
 import functools
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,12 @@ from xtalgen.metrics.validity import usable, volume
 from xtalgen.parallel import Failure
 from xtalgen.potentials import Identity, Potential, identify, load_identified, quiet
 from xtalgen.resume import clear, content_key, map_resumably
+from xtalgen.symmetry import Item, space_group
 
 METHOD = "mean-invariants/1"
 FINGERPRINTS = "fingerprints"
 MIN_VOLUME_PER_ATOM = 1.0  # Å³; denser cells cost gigabytes of neighbours
-SYMPREC = 0.1  # Å; loose enough for crystals relaxed to a few 0.01 eV/Å
 DIGITS = 6  # of a descriptor's numbers; the map shows none of the further ones
-
-Item = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def embed(
@@ -95,17 +92,6 @@ def describe(item: Item, *, identity: Identity, device: str) -> list[Any]:
 def symmetry(item: Item) -> list[Any]:
     """Returns [None, space group number] of a cell."""
     return [None, space_group(item)]
-
-
-def space_group(item: Item, symprec: float = SYMPREC) -> int:
-    """Returns the number of the space group by moyo; 0 where it finds none, as when atoms overlap."""
-    from moyopy import Cell, MoyoDataset
-
-    logging.getLogger("moyo").setLevel(logging.ERROR)  # it comments on every cell that is not primitive
-    try:
-        return int(MoyoDataset(Cell(*(part.tolist() for part in item)), symprec=symprec).number)
-    except Exception:  # noqa: BLE001 - moyo raises its own kinds
-        return 0
 
 
 @functools.cache

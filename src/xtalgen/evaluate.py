@@ -18,10 +18,12 @@ from xtalgen.fingerprints import Fingerprints, read_fingerprints
 from xtalgen.metrics import for_task, validity
 from xtalgen.metrics.coverage import cutoffs
 from xtalgen.metrics.distributions import density, num_elems
-from xtalgen.metrics.generation import Inputs, Scores, Settings, relaxed_well, score_generation
-from xtalgen.metrics.matching import CSP, SAME
+from xtalgen.metrics.generation import relaxed_well, score_generation
+from xtalgen.metrics.inputs import Inputs, Scores, Settings
 from xtalgen.metrics.prediction import Predictions, assign_targets, score_prediction
+from xtalgen.metrics.recipes import describe_choices
 from xtalgen.resume import clear, content_key
+from xtalgen.symmetry import SYMPREC
 
 CONTRACT = "metrics/1"
 POTENTIAL = ("potential", "potential_version", "potential_sha256")
@@ -35,6 +37,7 @@ class Sources:
     sample: Path
     train: Path
     test: Path
+    val: Path | None = None
     relaxed: Path | None = None
     hull: Path | None = None
     fingerprints: Path | None = None
@@ -83,6 +86,7 @@ def evaluate(
         "failures": dict(sorted(scores.failures.items())),
         "metrics": {metric: scores.metrics[metric].as_json() for metric in wanted},
         "cost": _cost(sources.training, read_metadata(table), len(sample)),
+        "outcomes": scores.outcomes,
     }
     _write_json(content, out_json)
     clear(work)
@@ -99,6 +103,7 @@ def _score_dng(
         check_potentials(sources.relaxed, sources.hull)
     dataset = read_metadata(data[1]).get("dataset", "")
     train, test = (from_table(split) for split in data)
+    splits = {"train": train, "test": test, "val": None if sources.val is None else from_table(read_table(sources.val))}
     ids, test_ids = [crystal.id for crystal in sample], [crystal.id for crystal in test]
     return score_generation(
         Inputs(
@@ -107,12 +112,24 @@ def _score_dng(
             hull=None if sources.hull is None else from_table(read_table(sources.hull)),
             train=train,
             test=test,
+            known=_known(settings, splits),
             fingerprints=_fingerprints(sources.fingerprints, ids, sources.sample),
             references=_fingerprints(sources.reference_fingerprints, test_ids, sources.test),
             limits=cutoffs(dataset),
         ),
         settings,
     )
+
+
+def _known(settings: Settings, splits: dict[str, list[Crystal] | None]) -> list[Crystal]:
+    """Returns what the recipe compares with for novelty. Raises ContractError when the validation split is missing."""
+    named = settings.recipe.likeness.known
+    missing = [name for name in named if splits[name] is None]
+    if missing:
+        raise ContractError(
+            f"Recipe {settings.recipe.name!r} asks for novelty against the split {missing[0]!r}: give its table too."
+        )
+    return [crystal for name in named for crystal in splits[name] or ()]
 
 
 def _score_csp(sources: Sources, settings: Settings, sample: list[Crystal], test: list[Crystal], work: Path) -> Scores:
@@ -131,7 +148,12 @@ def _score_csp(sources: Sources, settings: Settings, sample: list[Crystal], test
         ),
         settings,
         work=work,
-        key=content_key(sources.sample, sources.test, tolerances=str(CSP), timeout=settings.match_timeout),
+        key=content_key(
+            sources.sample,
+            sources.test,
+            tolerances=str(settings.recipe.prediction.tolerances),
+            timeout=settings.match_timeout,
+        ),
     )
 
 
@@ -203,43 +225,24 @@ def _formula(crystal: Crystal) -> str:
 
 def _recipe(task: str, sources: Sources, settings: Settings, data: dict[str, str]) -> dict[str, Any]:
     """Returns every choice behind the numbers, with the versions of the libraries that made them."""
-    common = {
-        "struct_valid": {"min_distance": validity.MIN_DISTANCE, "min_volume": validity.MIN_VOLUME},
-        "comp_valid": {
-            "rule": "smact_validity, alloys included",
-            "oxidation_states": validity.OXIDATION_STATES,
-            "max_combinations": validity.MAX_COMBINATIONS,
-        },
+    common = describe_choices(settings.recipe, task) | {
         "intervals": f"95 %; rates: Wilson; others: percentile bootstrap, {settings.resamples} resamples",
         "seed": settings.seed,
         "match_timeout": settings.match_timeout,
-        "versions": {package: version(package) for package in ("smact", "pymatgen", "matminer", "scipy")},
+        "versions": {package: version(package) for package in ("smact", "pymatgen", "matminer", "moyopy", "scipy")},
     }
     if task == "csp":
-        return common | {"matching": _tolerances(CSP) | {"several_samples": "best of them"}}
+        return common
     limits = cutoffs(data.get("dataset", ""))
     return common | {
-        "coverage": {
-            "structure_cutoff": limits.structure,
-            "composition_cutoff": limits.composition,
-            "standardised_by": "mean and standard deviation of the training split",
-            "precision_denominator": "all asked for",
-        },
-        "wasserstein": {"crystals": "valid, as sampled", "n_wasserstein": settings.n_wasserstein},
-        "uniqueness": _tolerances(SAME)
-        | {"order": "sample", "novel_against": "train", "geometry": "relaxed where relaxation succeeded"},
-        "stable_below": settings.stable_below,
-        "metastable_below": settings.metastable_below,
-        "sun_requires_validity": False,
+        "coverage": common["coverage"]
+        | {"structure_cutoff": limits.structure, "composition_cutoff": limits.composition},
+        "symprec": SYMPREC,
         "relaxation": _described(
             sources.relaxed, ("potential", "potential_version", "potential_sha256", "fmax", "max_steps")
         ),
         "hull": _described(sources.hull, ("potential", "potential_sha256", "relax_steps", "missing_terminals")),
     }
-
-
-def _tolerances(tolerances: Any) -> dict[str, float]:
-    return {"ltol": tolerances.ltol, "stol": tolerances.stol, "angle_tol": tolerances.angle_tol}
 
 
 def _described(path: Path | None, keys: Sequence[str]) -> dict[str, str | None] | None:

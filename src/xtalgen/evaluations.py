@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class Value:
 class Evaluation:
     """One row of the tables: everything the metrics file of a set says.
 
-    funnel: (step, count) in order; failures: count by class; cost: facts by name, None where unknown.
+    funnel: (step, count) in order; failures: count by class; cost: facts by name, None where unknown; outcomes:
+    what paired tests need.
     """
 
     set: str
@@ -43,6 +44,12 @@ class Evaluation:
     failures: Mapping[str, int]
     metrics: Mapping[str, Value]
     cost: Mapping[str, Any]
+    outcomes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def recipe_name(self) -> str:
+        """The name of the recipe, with what was changed of it; empty where the file names none."""
+        return str(self.recipe.get("name", ""))
 
     @property
     def run(self) -> str:
@@ -93,6 +100,7 @@ def read_evaluation(path: Path) -> Evaluation:
             failures=content.get("failures") or {},
             metrics={name: _value(entry) for name, entry in content["metrics"].items()},
             cost=content.get("cost") or {},
+            outcomes=content.get("outcomes") or {},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ContractError(

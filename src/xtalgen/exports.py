@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from xtalgen.crystals import ContractError, Crystal, from_table, read_table
+from xtalgen.symmetry import space_group
 
 NEEDED = ("unique", "novel", "struct_valid", "comp_valid", "e_above_hull")
 COLUMNS = (
     "rank", "id", "formula", "n_atoms", "spg_num", "e_above_hull", "stable", "metastable", "energy", "converged",
     "match_id", "source_name", "file",
 )  # fmt: skip
-SYMPREC = 0.1  # Å; loose enough for crystals relaxed to a few 0.01 eV/Å
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
@@ -68,17 +68,12 @@ def _finite(number: float | None) -> bool:
 
 
 def _describe(crystal: Crystal) -> tuple[dict[str, Any], str]:
-    from moyopy import Cell, MoyoDataset
     from pymatgen.io.cif import CifWriter
 
     from xtalgen.structures import to_structure
 
     structure = to_structure(crystal)
-    cell = Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist())
-    try:
-        spg_num = MoyoDataset(cell, symprec=SYMPREC).number
-    except Exception:  # noqa: BLE001 - moyo raises its own kinds where atoms overlap; the number stays empty then
-        spg_num = None
+    spg_num = space_group((crystal.lattice, crystal.frac_coords, crystal.atomic_numbers)) or None
     facts = {"formula": structure.composition.reduced_formula, "n_atoms": crystal.n_atoms, "spg_num": spg_num}
     return facts, str(CifWriter(structure))
 

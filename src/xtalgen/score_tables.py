@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xtalgen.evaluations import Evaluation, Value, flatten
+from xtalgen.leads import compare, find_lead
 from xtalgen.metrics import METRICS
 from xtalgen.published import Published
 
@@ -16,11 +17,16 @@ SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class Column:
-    """A metric's place in a table; `head` replaces the registry's label, `threshold` is the recipe's key of a bound."""
+    """A metric's place in a table.
+
+    head: replaces the registry's label; threshold: the recipe's key of a bound; optional: left out where no row has a
+    value.
+    """
 
     metric: str
     head: str = ""
     threshold: str = ""
+    optional: bool = False
 
     @property
     def label(self) -> str:
@@ -42,12 +48,18 @@ PREDICTION = (
     Column("rms_dist"),
     Column("match_rate_all"),
     Column("rms_dist_all"),
+    Column("match_rate_best", optional=True),
+    Column("rms_dist_best", optional=True),
+    Column("match_rate_best_all", optional=True),
+    Column("rms_dist_best_all", optional=True),
     Column("metre"),
     Column("crmse"),
 )
 STABILITY = (
+    Column("unique_sampled"),
     Column("unique"),
     Column("novel"),
+    Column("framework_novel"),
     Column("unique_novel"),
     Column("stable", threshold="stable_below"),
     Column("metastable", threshold="metastable_below"),
@@ -57,16 +69,47 @@ STABILITY = (
     Column("rmsd"),
     Column("e_above_hull_median"),
 )
+SYMMETRY = (Column("p1"), Column("n_space_groups"), Column("tvd_space_group"))
 
 
 def score_block(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[str]:
-    """Returns the lines of a table of our own rows, followed by its footnotes."""
+    """Returns the lines of a table of our own rows, followed by its footnotes and the tests of its leads."""
     notes: dict[str, int] = {}
+    columns = shown(group, columns)
     cells = scores(group, columns, notes=notes)
     head = ["Method", *heads(group, columns), "n"]
     body = [[escape(row.run), *line, f"{row.n:,}"] for row, line in zip(group, cells, strict=True)]
     footnotes = [f"{str(number).translate(SUPERSCRIPT)} {escape(reason)}  " for reason, number in notes.items()]
-    return [*align([head, *body]), *(["", *footnotes] if footnotes else [])]
+    leads = describe_leads(group, columns)
+    return [*align([head, *body]), *(["", *footnotes] if footnotes else []), *(["", *leads] if leads else [])]
+
+
+def shown(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[Column]:
+    """Returns the columns without the optional ones that no row has a value for."""
+    return [
+        column
+        for column in columns
+        if not column.optional or any(row.value(column.metric).value is not None for row in group)
+    ]
+
+
+def describe_leads(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[str]:
+    """Returns one line on the leads that may be noise and one on the others, none without two rows."""
+    found = [(column, lead) for column in columns if (lead := find_lead(group, column.metric))]
+    lines = []
+    for noise, title in ((True, "**Lead within noise**"), (False, "Lead beyond noise")):
+        named = [
+            f"{column.label}, {escape(group[lead.best].run)} over {escape(group[lead.next].run)}, "
+            f"{_p_value(lead.comparison.p)} ({lead.comparison.test})"
+            for column, lead in found
+            if lead.comparison.noise is noise
+        ]
+        lines += [f"{title}: {'; '.join(named)}.  "] if named else []
+    return lines
+
+
+def _p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def heads(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[str]:
@@ -75,7 +118,7 @@ def heads(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[str]:
     for column in columns:
         metric = METRICS[column.metric]
         unit = "%" if metric.percent else metric.unit if metric.unit not in column.label.lower() else ""
-        bound = f", E ≤ {_thresholds(group, column.threshold)} eV/atom" if column.threshold and group else ""
+        bound = f", {_bound(group, column)} eV/atom" if column.threshold and group else ""
         texts.append(f"{column.label}{bound}{f' ({unit})' if unit else ''} {ARROWS[metric.better]}")
     return texts
 
@@ -85,8 +128,8 @@ def scores(
 ) -> list[list[str]]:
     """Returns the cells of the table, one list per row.
 
-    plain: without intervals and marks but `*` for the best. notes: collects the reasons of missing values and their
-    numbers.
+    plain: without intervals and marks but `*` for the best, `≈` where its lead is within noise. notes: collects the
+    reasons of missing values and their numbers.
     """
     notes = {} if notes is None else notes
     by_column = []
@@ -94,16 +137,17 @@ def scores(
         values = [row.value(column.metric) for row in group]
         digits, scale = _digits(column.metric, values), 100.0 if METRICS[column.metric].percent else 1.0
         best = best_rows(column.metric, values, digits)
+        lead = "≈" if _within_noise(group, column.metric) else "*"
         cells = []
         for index, (row, value) in enumerate(zip(group, values, strict=True)):
             if value.value is None:
                 number = notes.setdefault(value.reason or "no value", len(notes) + 1)
                 cells.append(NONE if plain else NONE + str(number).translate(SUPERSCRIPT))
             elif plain:
-                cells.append(_number(value.value * scale, digits) + ("*" if index in best else " "))
+                cells.append(_number(value.value * scale, digits) + (lead if index in best else " "))
             else:
                 text = _with_interval(value, scale, digits)
-                mark = " †" if best and index not in best and any(_overlap(value, values[i]) for i in best) else ""
+                mark = " †" if best and index not in best and _undecided(group, column.metric, index, best) else ""
                 count = f" (n = {value.n:,})" if value.n is not None and value.n != row.n else ""
                 cells.append((f"**{text}**" if index in best else text) + mark + count)
         by_column.append(cells)
@@ -164,6 +208,27 @@ def _thresholds(group: Sequence[Evaluation], key: str) -> str:
         value for row in group for name, value in flatten(row.recipe).items() if name.split(".")[-1] == key
     )
     return " or ".join(f"{float(value):g}" for value in found) or "threshold"
+
+
+def _bound(group: Sequence[Evaluation], column: Column) -> str:
+    disjoint = {flatten(row.recipe).get("stability.disjoint") for row in group} == {"true"}
+    below = f"{_thresholds(group, 'stable_below')} < " if disjoint and column.threshold == "metastable_below" else ""
+    return f"{below}E ≤ {_thresholds(group, column.threshold)}"
+
+
+def _within_noise(group: Sequence[Evaluation], metric: str) -> bool:
+    found = find_lead(group, metric)
+    return found is not None and found.comparison.noise
+
+
+def _undecided(group: Sequence[Evaluation], metric: str, index: int, best: set[int]) -> bool:
+    """Whether a row may be as good as one of the best: by a test, or by overlapping intervals where there is none."""
+    for other in best:
+        found = compare(group[other], group[index], metric)
+        noise = _overlap(group[other].value(metric), group[index].value(metric)) if found is None else found.noise
+        if noise:
+            return True
+    return False
 
 
 def _digits(metric: str, values: Sequence[Value]) -> int:

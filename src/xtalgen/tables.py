@@ -22,6 +22,7 @@ from xtalgen.score_tables import (
     NONE,
     PREDICTION,
     STABILITY,
+    SYMMETRY,
     Column,
     align,
     escape,
@@ -29,11 +30,13 @@ from xtalgen.score_tables import (
     published_block,
     score_block,
     scores,
+    shown,
 )
 
 GENERATION = ("dng", "own")
 CSV_COLUMNS = (
     "origin", "set", "task", "dataset", "kind", "name", "unit", "value", "n", "low", "high", "reason", "recipe",
+    "recipe_name",
 )  # fmt: skip
 
 INTRODUCTION = f"""\
@@ -41,9 +44,10 @@ INTRODUCTION = f"""\
 
 Every value stands with its 95 % interval, as `value [low, high]`. A rate has the number of crystals asked for, `n`, as
 its denominator, failures included; where another number of crystals stands behind a value it follows as `(n = …)`.
-**Bold**: best of the rows run here in that table, where there are two or more. `†`: the interval overlaps the best
-row's, so the two are not told apart at 95 %. `{NONE}`: no value; the footnote says why. *Italic*: published by others,
-not run here. Columns are [defined below](#definitions); [the recipe](#recipe) of every number follows the tables.
+**Bold**: best of the rows run here in that table, where there are two or more. `†`: may be as good as the best, p ≥
+0.05; the lines below a table name the test. `{NONE}`: no value; the footnote says why. *Italic*: published by others, not
+run here. Rows share a table when they share data set and recipe. Columns are [defined below](#definitions);
+[the recipe](#recipe) of every number follows the tables.
 """
 
 
@@ -66,6 +70,7 @@ def markdown(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> st
         *_sections("De Novo Generation", rows, GENERATION, DE_NOVO, others),
         *_sections("Crystal Structure Prediction", rows, ("csp",), PREDICTION, others),
         *_sections("Stability", rows, GENERATION, STABILITY, others),
+        *_sections("Symmetry", rows, GENERATION, SYMMETRY, others),
         _cost(rows, others),
         _counts("Funnel", "Crystals left after each step, and their share of those asked for.", rows, _funnel),
         _counts("Failures", "Crystals of each failure class; they stay in every denominator.", rows, _failures),
@@ -76,16 +81,18 @@ def markdown(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> st
 
 
 def compact(rows: Sequence[Evaluation]) -> str:
-    """Returns the scores without intervals, for a terminal; `*` marks the best of two or more rows."""
+    """Returns the scores without intervals, for a terminal: `*` at the best of several rows, `≈` if maybe noise."""
     parts = []
     for title, tasks, columns in (
         ("De novo generation", GENERATION, DE_NOVO),
         ("Crystal structure prediction", ("csp",), PREDICTION),
         ("Stability", GENERATION, STABILITY),
+        ("Symmetry", GENERATION, SYMMETRY),
     ):
-        for dataset, group in _groups(rows, tasks):
+        for name, group in _groups(rows, tasks):
             if not _has(group, columns):
                 continue
+            columns = shown(group, columns)  # noqa: PLW2901 - no other group needs them
             cells = scores(group, columns, plain=True)
             head = ["", *(text.replace("Property Distribution: ", "") for text in heads(group, columns)), "n"]
             body = [[row.run, *line, str(row.n)] for row, line in zip(group, cells, strict=True)]
@@ -95,7 +102,7 @@ def compact(rows: Sequence[Evaluation]) -> str:
             lines = [
                 "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in turned
             ]
-            parts.append("\n".join([f"{title} on {dataset}", *lines]))
+            parts.append("\n".join([f"{title} on {name.replace('`', '')}", *lines]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -106,7 +113,7 @@ def long_csv(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> st
     writer.writeheader()
     for row in rows:
         common = {"origin": "run here", "set": row.set, "task": row.task, "dataset": row.dataset}
-        common["recipe"] = recipe_hash(row.recipe)
+        common |= {"recipe": recipe_hash(row.recipe), "recipe_name": row.recipe_name}
         for name, found in row.metrics.items():
             unit = METRICS[name].unit if name in METRICS else ""
             entry = {"value": found.value, "n": found.n, "low": found.low, "high": found.high, "reason": found.reason}
@@ -138,9 +145,11 @@ def _write(path: Path, text: str) -> None:
 
 
 def _groups(rows: Sequence[Evaluation], tasks: Sequence[str]) -> Iterator[tuple[str, list[Evaluation]]]:
-    """Yields each data set with its rows of the tasks: values of different data sets share no table."""
-    for dataset in dict.fromkeys(row.dataset for row in rows if row.task in tasks):
-        yield dataset, [row for row in rows if row.task in tasks and row.dataset == dataset]
+    """Yields each data set and recipe, as a heading names them, with its rows: values of others do not compare."""
+    chosen = [row for row in rows if row.task in tasks]
+    for dataset, recipe in dict.fromkeys((row.dataset, row.recipe_name) for row in chosen):
+        name = f"`{escape(dataset)}`" + (f", recipe `{escape(recipe)}`" if recipe else "")
+        yield name, [row for row in chosen if (row.dataset, row.recipe_name) == (dataset, recipe)]
 
 
 def _has(group: Sequence[Evaluation], columns: Sequence[Column]) -> bool:
@@ -156,12 +165,15 @@ def _sections(
     others: Sequence[Published],
 ) -> list[str]:
     sections = []
-    for dataset, group in _groups(rows, tasks):
+    quoted: set[str] = set()  # data sets whose published rows are printed already, below another recipe
+    for name, group in _groups(rows, tasks):
         if not _has(group, columns):
             continue
-        wanted = [row for row in others if row.dataset == dataset and row.task in tasks]
+        dataset = group[0].dataset
+        wanted = [row for row in others if row.dataset == dataset and row.task in tasks and dataset not in quoted]
+        quoted.add(dataset)
         notes = _notes(group, beside_published=bool(wanted))
-        lines = [f"## {title} on `{escape(dataset)}`", "", *notes, *score_block(group, columns), ""]
+        lines = [f"## {title} on {name}", "", *notes, *score_block(group, columns), ""]
         sections.append("\n".join([*lines, *published_block(wanted, columns)]))
     return sections
 
@@ -170,6 +182,10 @@ def _notes(group: Sequence[Evaluation], *, beside_published: bool) -> list[str]:
     """Returns what a reader must know before comparing rows: caveats of the data, differences between recipes."""
     notes: dict[str, list[str]] = {}
     for row in group:
+        if row.recipe.get("about"):
+            followed = f", but {row.recipe['not_followed']}" if row.recipe.get("not_followed") else ""
+            text = escape(f"{row.recipe['about']}{followed}")
+            notes.setdefault(f"**Recipe** `{escape(row.recipe_name)}`: {text}.", []).append(row.run)
         for caveat in row.data.get("caveats") or []:
             notes.setdefault(f"**Data.** {escape(caveat)}", []).append(row.run)
         if beside_published and row.data.get("published") is False:
@@ -224,7 +240,7 @@ def _counts(title: str, about: str, rows: Sequence[Evaluation], read: Callable[[
     lines = [f"## {title}", "", about, ""]
     any_counts = False
     for tasks in (GENERATION, ("csp",)):
-        for dataset, group in _groups(rows, tasks):
+        for name, group in _groups(rows, tasks):
             counts = [read(row) for row in group]
             names = list(dict.fromkeys(name for found in counts for name in found))
             if not names:
@@ -232,7 +248,7 @@ def _counts(title: str, about: str, rows: Sequence[Evaluation], read: Callable[[
             any_counts = True
             # A class that a set does not list did not occur; a step that it does not list was not taken.
             absent = "0" if title == "Failures" else NONE
-            head = [f"On `{escape(dataset)}`", *(f"`{escape(row.set)}`" for row in group)]
+            head = [f"On {name}", *(f"`{escape(row.set)}`" for row in group)]
             body = [[escape(name), *(found.get(name, absent) for found in counts)] for name in names]
             lines += [*align([head, *body]), ""]
     if not any_counts:
@@ -270,10 +286,12 @@ def _count(value: Any) -> str:
 def _definitions() -> str:
     head = ["Column", "Name in the CSV", "Unit", "Better", "Definition", "Reference"]
     body = []
-    for column in (*DE_NOVO, *PREDICTION, *STABILITY):
+    for column in (*DE_NOVO, *PREDICTION, *STABILITY, *SYMMETRY):
         metric = METRICS[column.metric]
         unit = "%" if metric.percent else metric.unit or NONE
         body.append([column.label, f"`{metric.name}`", unit, metric.better, metric.definition, metric.reference])
-    note = "Thresholds named here are the defaults; the heads and the recipe name those used."
+    note = (
+        "Thresholds and tables named here are those of the recipe `xtalgen`; the heads and the recipe name those used."
+    )
     cells = [[escape(cell) for cell in row] for row in (head, *body)]
     return "\n".join(["## Definitions", "", note, "", *align(cells), ""])

@@ -12,6 +12,7 @@ from xtalgen.evaluate import Settings, Sources, evaluate
 from xtalgen.fingerprints import N_OPS, NOT_CHOSEN
 from xtalgen.metrics import for_task
 from xtalgen.metrics.magpie import magpie_features
+from xtalgen.metrics.recipes import choose_recipe
 from xtalgen.metrics.validity import reduced_counts, usable
 
 SETTINGS = Settings(resamples=50)
@@ -99,12 +100,13 @@ def test_every_row_stays_in_every_denominator(tmp_path):
     metrics = found["metrics"]
     assert list(rows) == list("abcdef")
     assert found["n"] == 6
-    rates = {metric.name for metric in for_task("dng") if metric.percent} - {"cov_recall"}
+    rates = {metric.name for metric in for_task("dng") if metric.percent} - {"cov_recall", "p1"}
     assert {metrics[name]["n"] for name in rates} == {6}
     counts = {name: round(metrics[name]["value"] * 6) for name in rates}
     # "f" equals "e", which failed to relax and is judged as sampled; "b" equals "a"; copper is not like halite.
     assert counts == {
-        "struct_valid": 4, "comp_valid": 4, "valid": 3, "cov_precision": 2, "converged": 3, "unique": 2, "novel": 4,
+        "struct_valid": 4, "comp_valid": 4, "valid": 3, "cov_precision": 2, "converged": 3, "unique": 2,
+        "unique_sampled": 2, "novel": 4, "framework_novel": 4,
         "unique_novel": 2, "stable": 2, "metastable": 3, "sun": 1, "msun": 1,
     }  # fmt: skip
     assert rows["a"].info["e_above_hull"] == pytest.approx(-2.0)
@@ -137,9 +139,11 @@ def test_thresholds_are_arguments(tmp_path):
         "relaxed": table(tmp_path / "r.parquet", relaxation(sample, [-3.0, -3.0]), RELAXED, **CHGNET),
         "hull": table(tmp_path / "h.parquet", relaxation([one_atom("x")], [-3.2]), RELAXED, **CHGNET),
     }
-    found, rows = run(tmp_path, "dng", sample, [], [], settings=Settings(resamples=50, metastable_below=0.25), **files)
+    changed = replace(SETTINGS, recipe=choose_recipe(metastable_below=0.25))
+    found, rows = run(tmp_path, "dng", sample, [], [], settings=changed, **files)
     assert found["metrics"]["metastable"]["value"] == 0.5
     assert found["recipe"]["metastable_below"] == 0.25
+    assert found["recipe"]["name"] == "xtalgen with metastable_below = 0.25"
     assert rows["b"].info["hull_status"] == "no_terminal"
     assert found["failures"] == {"hull: no_terminal": 1}
     found, _ = run(tmp_path, "dng", sample, [], [], **files)

@@ -75,10 +75,13 @@ def test_best_of_several_counts(tmp_path):
     target = rock_salt("a")
     sample = [prediction(target, "p0", 0.06), prediction(target, "p1"), broken("p2")]
     found = score(sample, [target], [0, 0, 0], tmp_path)
-    assert found["match_rate"].value == 1.0
+    assert found["match_rate"].value == found["match_rate_best"].value == 1.0
     assert found["match_rate"].n == 1
-    assert found["rms_dist"].value == pytest.approx(0.0, abs=1e-9)
+    assert found["rms_dist"].value > 0.1  # the first prediction of the target
+    assert found["rms_dist_best"].value == pytest.approx(0.0, abs=1e-9)
     assert found["valid"].n == 3
+    single = score(sample[:1], [target], [0], tmp_path / "single")
+    assert single["match_rate_best"].reason == "one prediction per target"
 
 
 def test_polymorphs_in_the_wrong_order_are_found_by_metre_only(tmp_path):

@@ -6,6 +6,7 @@ import re
 import string
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +14,12 @@ from hypothesis import strategies as st
 import tables as script
 from xtalgen.crystals import ContractError
 from xtalgen.evaluations import Evaluation, Value, flatten, read_evaluation, read_evaluations
+from xtalgen.leads import compare
 from xtalgen.metrics import METRICS
+from xtalgen.metrics.comparisons import pack_outcomes
+from xtalgen.metrics.intervals import rate
 from xtalgen.published import read_published
-from xtalgen.score_tables import DE_NOVO, PREDICTION, STABILITY, best_rows, scores
+from xtalgen.score_tables import DE_NOVO, PREDICTION, STABILITY, SYMMETRY, best_rows, scores
 from xtalgen.tables import compact, long_csv, markdown, tables
 
 DNG = {
@@ -87,6 +91,9 @@ GOLDEN = f"""\
 | cdvae  | **99.98 [99.93, 99.99]**   | 79.4 [78.9, 79.9] †         | **99.0 [98.5, 99.5]** (n = 9,046) | **99.5 [99.0, 100.0]**    | **0.160 [0.140, 0.180]** (n = 1,000)     | {NONE}¹                                  | 10,000 |
 
 ¹ no valid \\| crystal
+
+**Lead within noise**: Validity: Composition, flowmm over cdvae, p = 0.3 (Fisher).
+Lead beyond noise: Validity: Structural, cdvae over flowmm, p < 0.001 (Fisher).
 """  # noqa: E501 - a table's rows are as long as they are
 
 
@@ -121,12 +128,12 @@ def test_sections_and_column_order(paths):
     assert re.search(r"\| valid +\| 8,000 \(80.0%\)", page)
     assert re.search(r"\| timeout +\| 7 +\| 0 ", page)
     assert "| `potential.name`" in section(page, "Recipe")
-    for column in (*DE_NOVO, *PREDICTION, *STABILITY):
+    for column in (*DE_NOVO, *PREDICTION, *STABILITY, *SYMMETRY):
         assert METRICS[column.metric].definition in section(page, "Definitions")
 
 
 def test_every_metric_stands_in_a_table_but_the_conjunction():
-    shown = {column.metric for column in (*DE_NOVO, *PREDICTION, *STABILITY)}
+    shown = {column.metric for column in (*DE_NOVO, *PREDICTION, *STABILITY, *SYMMETRY)}
     assert set(METRICS) - shown == {"valid"}
 
 
@@ -245,14 +252,73 @@ def row_of(value, low=None, high=None, name="a"):
 def test_ties_as_written_are_all_bold_and_one_row_is_not():
     rows = [row_of(0.50001), row_of(0.50004), row_of(0.4), row_of(None)]
     cells = [line[0] for line in scores(rows, DE_NOVO[:1])]
-    assert cells == ["**50.0**", "**50.0**", "40.0", f"{NONE}¹"]
+    assert cells == ["**50.0**", "**50.0**", "40.0 †", f"{NONE}¹"]
     assert scores(rows[:1], DE_NOVO[:1]) == [["50.0"]]
     assert scores([row_of(None), rows[0]], DE_NOVO[:1])[1] == ["50.0"]
 
 
-def test_touching_intervals_are_marked():
-    cells = scores([row_of(0.9, 0.8, 0.95), row_of(0.7, 0.6, 0.8), row_of(0.5, 0.4, 0.6)], DE_NOVO[:1])
-    assert [line[0][-1] for line in cells] == ["*", "†", "]"]
+def csp(name, flags, ids=None, recipe=None):
+    flags = np.array(flags)
+    packed = pack_outcomes(ids or [f"t{i}" for i in range(len(flags))], {"match_rate": flags})
+    found = rate(int(flags.sum()), len(flags)).as_json()
+    return content(f"{name}/csp", {"match_rate": found}, task="csp", recipe=recipe or RECIPE) | {"outcomes": packed}
+
+
+def test_rows_that_may_be_as_good_are_marked():
+    cells = scores([row_of(0.9, 0.8, 0.95), row_of(0.7, 0.6, 0.8), row_of(0.2, 0.1, 0.4)], DE_NOVO[:1])
+    assert [line[0][-1] for line in cells] == ["*", "†", "]"]  # of ten crystals each
+    distance = [Value(0.2, 10, 0.15, 0.25), Value(0.24, 10, 0.2, 0.28), Value(0.5, 10, 0.4, 0.6)]
+    rows = [replace(row_of(0.9), metrics={"wdist_density": value}) for value in distance]
+    assert [line[0][-1] for line in scores(rows, DE_NOVO[4:5])] == ["*", "†", "]"]
+
+
+def test_same_targets_are_compared_in_pairs(tmp_path):
+    # 24 of 40 against 16 of 40: unpaired this is noise, but one is right wherever the other is.
+    better, worse = np.arange(40) < 24, np.arange(40) < 16
+    page, _ = made(write(tmp_path, csp("a", better), csp("b", worse)))
+    assert "Lead beyond noise: Match rate, a over b, p = 0.0078 (McNemar, same targets)." in page
+    (tmp_path / "other").mkdir()
+    other = csp("b", worse, ids=[f"other{i}" for i in range(40)])
+    page, _ = made(write(tmp_path / "other", csp("a", better), other))
+    assert re.search(r"\*\*Lead within noise\*\*: Match rate, a over b, p = 0\.1\d? \(Fisher\)", page)
+    assert " †" in page
+
+
+def test_paired_answers_do_not_depend_on_the_order_of_targets(tmp_path):
+    rng = np.random.default_rng(0)
+    flags, order = rng.random(50) < 0.5, rng.permutation(50)
+    rows = [csp("a", flags), csp("b", flags[order], ids=[f"t{i}" for i in order])]
+    one, other = read_evaluations(write(tmp_path, *rows))
+    assert compare(one, other, "match_rate").p == 1.0
+    assert one.outcomes["bits"] == other.outcomes["bits"]
+
+
+def test_recipes_share_no_table(tmp_path):
+    named = {**RECIPE, "name": "cdvae", "about": "as CDVAE", "not_followed": "its seed"}
+    page, text = made(write(tmp_path, content("a/dng", DNG), content("b/dng", DNG, recipe=named)), published=True)
+    assert page.count("## De Novo Generation on `mp_20`") == 2
+    found = section(page, "De Novo Generation on `mp_20`, recipe `cdvae`")
+    assert "> **Recipe** `cdvae`: as CDVAE, but its seed." in found
+    assert "| b " in found
+    assert "| a " not in found
+    assert page.count("*99.27*") == 1
+    assert {row["recipe_name"] for row in csv.DictReader(text.splitlines()) if row["set"] == "b/dng"} == {"cdvae"}
+
+
+def test_metastable_without_stable_says_so_in_its_head(tmp_path):
+    disjoint = {**RECIPE, "name": "lemat", "stability": {"disjoint": True}}
+    page, _ = made(write(tmp_path, content("a/dng", DNG, recipe=disjoint)))
+    assert "Metastable, 0 < E ≤ 0.1 eV/atom (%) ↑" in page
+    assert "Stable, E ≤ 0 eV/atom (%) ↑" in page
+
+
+def test_best_of_several_has_columns_only_where_there_are_several(tmp_path):
+    one = {"match_rate": {"value": 0.5, "n": 4}, "match_rate_best": {"value": None, "reason": "one prediction"}}
+    page, _ = made(write(tmp_path, content("a/csp", one, task="csp")))
+    assert "best of k" not in section(page, "Crystal Structure")
+    several = {**one, "match_rate_best": {"value": 0.75, "n": 4}}
+    page, _ = made(write(tmp_path, content("a/csp", several, task="csp")))
+    assert "Match rate, best of k (%) ↑" in section(page, "Crystal Structure")
 
 
 def test_rare_events_keep_their_digits():

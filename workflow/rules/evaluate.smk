@@ -1,5 +1,10 @@
 """Scores: fingerprints of samples and of the test split, and every metric of a set."""
 
+RECIPE = f"--recipe {config['evaluate']['recipe']}" + "".join(
+    f" --{key.replace('_', '-')} {config['evaluate'][key]}"
+    for key in ("stable_below", "metastable_below")
+    if config["evaluate"][key] is not None
+)
 FINGERPRINTS = f"--timeout {config['evaluate']['fingerprint_timeout']}"
 
 
@@ -59,6 +64,7 @@ rule evaluate:
         sample="results/sample/{set}.parquet",
         train=split_of("train"),
         test=split_of("test"),
+        val=branch(is_generated, then=split_of("val"), otherwise=[]),
         fingerprints=branch(is_generated, then="results/fingerprints/{set}.parquet", otherwise=[]),
         reference_fingerprints=branch(
             is_generated,
@@ -88,13 +94,12 @@ rule evaluate:
             for name, path in input.items()
             if path and name not in ("sample", "train", "test")
         ),
-        stable=config["evaluate"]["stable_below"],
-        metastable=config["evaluate"]["metastable_below"],
+        recipe=RECIPE,
         match_timeout=config["evaluate"]["match_timeout"],
         seed=config["seed"],
         code=code("evaluate"),
     shell:
         "python $SCRIPTS/evaluate.py --task {params.task} --set {wildcards.set} --sample {input.sample:q} "
-        "--train {input.train} --test {input.test} {params.optional} --stable-below {params.stable} "
-        "--metastable-below {params.metastable} --match-timeout {params.match_timeout} --seed {params.seed} "
+        "--train {input.train} --test {input.test} {params.optional} {params.recipe} "
+        "--match-timeout {params.match_timeout} --seed {params.seed} "
         "--workers {threads} --work results/evaluate/{wildcards.set}-work --out-table {output.table:q} --out-json {output.json:q} 2> {log}"

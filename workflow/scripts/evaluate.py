@@ -8,9 +8,11 @@ import argparse
 from pathlib import Path
 
 from xtalgen.evaluate import Settings, Sources, evaluate
+from xtalgen.metrics.recipes import DEFAULT, RECIPES, choose_recipe
 
-FILES = ("sample", "train", "test", "relaxed", "hull", "fingerprints", "reference_fingerprints", "training")
-NUMBERS = ("stable_below", "metastable_below", "match_timeout", "n_wasserstein", "resamples", "workers", "seed")
+FILES = ("sample", "train", "test", "val", "relaxed", "hull", "fingerprints", "reference_fingerprints", "training")
+THRESHOLDS = ("stable_below", "metastable_below")
+NUMBERS = ("match_timeout", "resamples", "workers", "seed")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -23,12 +25,16 @@ def main(argv: list[str] | None = None) -> None:
     for name in NUMBERS:
         default = getattr(Settings, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    parser.add_argument("--recipe", choices=RECIPES, default=DEFAULT, help="whose definitions to follow")
+    for name in THRESHOLDS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, help="eV/atom; by default the recipe's")
     parser.add_argument("--work", type=Path, help="folder for finished comparisons; by default beside --out-json")
     parser.add_argument("--out-table", type=Path, required=True)
     parser.add_argument("--out-json", type=Path, required=True)
     args = parser.parse_args(argv)
     sources = Sources(**{name: getattr(args, name) for name in FILES})
-    settings = Settings(**{name: getattr(args, name) for name in NUMBERS})
+    recipe = choose_recipe(args.recipe, **{name: getattr(args, name) for name in THRESHOLDS})
+    settings = Settings(recipe, **{name: getattr(args, name) for name in NUMBERS})
     evaluate(args.task, sources, settings, out_table=args.out_table, out_json=args.out_json,
              name=args.name, work=args.work)  # fmt: skip
 

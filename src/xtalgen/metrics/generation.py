@@ -2,85 +2,60 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from xtalgen.crystals import Crystal
-from xtalgen.fingerprints import Fingerprints
-from xtalgen.metrics.coverage import Cutoffs, coverage
-from xtalgen.metrics.distributions import density, num_elems, wasserstein
-from xtalgen.metrics.intervals import RESAMPLES, Estimate, bootstrap, missing, rate
-from xtalgen.metrics.magpie import magpie_features
+from xtalgen.metrics import distances
+from xtalgen.metrics.inputs import Columns, Flags, Inputs, Scores, Settings
+from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
+from xtalgen.metrics.likeness import NOT_VALID, Matching, framework_novel, judge_likeness, unique_within
+from xtalgen.metrics.recipes import CLASS, PARSED, SAMPLED, Recipe
 from xtalgen.metrics.stability import AboveHull, Phase, energies_above_hull
-from xtalgen.metrics.uniqueness import Kind, unique_and_novel
+from xtalgen.metrics.symmetries import space_groups, symmetry_metrics
+from xtalgen.metrics.uniqueness import Kind
 from xtalgen.metrics.validity import Validity, judge, reduced_counts, usable
 
-Columns = dict[str, tuple[pa.DataType, Sequence[Any]]]
-
 
 @dataclass(frozen=True)
-class Settings:
-    """How to score. Energies in eV/atom; match_timeout: seconds of wall time for one structure comparison."""
+class Verdicts:
+    """What was found of each crystal."""
 
-    stable_below: float = 0.0
-    metastable_below: float = 0.1
-    match_timeout: float = 60.0
-    n_wasserstein: int = 1000
-    resamples: int = RESAMPLES
-    workers: int = 1
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Verdicts by row, metrics, counts after each step, counts of failures by class, further facts of the recipe."""
-
-    columns: Columns
-    metrics: dict[str, Estimate]
-    funnel: list[tuple[str, int]]
-    failures: Counter[str]
-    recipe: dict[str, Any] = field(default_factory=dict)
-    n_reference: int | None = None
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Everything that generated crystals are scored with; lists of crystals and fingerprints in the sample's order."""
-
-    sample: Sequence[Crystal]
-    relaxed: Sequence[Crystal] | None
-    hull: Sequence[Crystal] | None
-    train: Sequence[Crystal]
-    test: Sequence[Crystal]
-    fingerprints: Fingerprints | None
-    references: Fingerprints | None
-    limits: Cutoffs
+    validity: Validity
+    kinds: Sequence[Kind]
+    above: Sequence[AboveHull]
+    groups: Sequence[int | None]
+    flags: Mapping[str, Flags]
 
 
 def score_generation(inputs: Inputs, settings: Settings) -> Scores:
-    """Returns every metric of generated crystals. Each rate has the number of crystals asked for as denominator."""
-    prints = inputs.fingerprints
-    validity = judge(inputs.sample, None if prints is None else prints.chosen & ~prints.ok)
-    final = _final(inputs.sample, inputs.relaxed)
-    kinds = unique_and_novel(final, inputs.train, workers=settings.workers, timeout=settings.match_timeout)
+    """Returns every metric of generated crystals, each rate over the crystals that the recipe says."""
+    recipe, prints = settings.recipe, inputs.fingerprints
+    validity = judge(inputs.sample, None if prints is None else prints.chosen & ~prints.ok, recipe.validity)
+    asked = validity.both if recipe.only_valid else np.ones(len(inputs.sample), dtype=bool)
+    compared = inputs.sample if recipe.likeness.geometry == SAMPLED else _final(inputs.sample, inputs.relaxed)
+    matching = Matching(recipe.likeness.tolerances, settings.workers, settings.match_timeout)
+    kinds = judge_likeness(compared, inputs.known, asked, matching)
     above = _above_hull(inputs, settings)
-    columns = _verdicts(inputs, settings, validity, kinds, above)
-    flags = {name: np.array(columns[name][1], dtype=bool) for name in columns if columns[name][0] == pa.bool_()}
-    metrics = _rates(inputs, flags)
-    metrics |= _coverage(inputs)
-    metrics |= _distances(inputs, settings, validity)
+    flags = _new(inputs, validity, kinds, compared, matching) | _stable(inputs, recipe, above, asked)
+    if "stable" in flags:
+        flags |= _sun(compared, recipe, flags, matching)
+    groups = space_groups(_final(inputs.sample, inputs.relaxed), workers=settings.workers)
+    verdicts = Verdicts(validity, kinds, above, groups, flags)
+    metrics = _rates(inputs, recipe, flags)
+    metrics |= distances.coverage_metrics(inputs, recipe, validity)
+    metrics |= distances.distribution_metrics(inputs, settings, validity)
+    metrics |= _symmetry(inputs, settings, groups)
     metrics |= _averages(inputs, settings, above)
-    references = inputs.references
     return Scores(
-        columns,
+        _columns(inputs, verdicts),
         metrics,
         _funnel(inputs, flags, above),
         _failures(inputs, kinds, above),
-        {"crystalnn_success_required": prints is not None},
-        None if references is None else int(references.ok.sum()),
+        {"crystalnn_success_required": prints is not None and recipe.validity.needs_fingerprint},
+        None if inputs.references is None else int(inputs.references.ok.sum()),
     )
 
 
@@ -99,49 +74,106 @@ def _final(sample: Sequence[Crystal], relaxed: Sequence[Crystal] | None) -> list
 def _above_hull(inputs: Inputs, settings: Settings) -> list[AboveHull]:
     if inputs.relaxed is None or inputs.hull is None:
         return [AboveHull(None, "no_energy")] * len(inputs.sample)
-    phases = [_phase(row) if relaxed_well(row) and usable(row) else None for row in inputs.relaxed]
-    references = [_phase(row) for row in inputs.hull if relaxed_well(row)]
-    return energies_above_hull(phases, references, workers=settings.workers)
+    if settings.recipe.stability.energies == SAMPLED:
+        phases = [_phase(before, after.info.get("e_initial")) for before, after in _pairs(inputs)]
+    else:
+        phases = [_phase(after, after.info.get("energy")) if relaxed_well(after) else None for after in inputs.relaxed]
+    references = [_phase(row, row.info["energy"]) for row in inputs.hull if relaxed_well(row)]
+    return energies_above_hull(phases, [row for row in references if row], workers=settings.workers)
 
 
-def _phase(row: Crystal) -> Phase:
-    return Phase(reduced_counts(row.atomic_numbers), row.info["energy"] / row.n_atoms)
+def _pairs(inputs: Inputs) -> Sequence[tuple[Crystal, Crystal]]:
+    return list(zip(inputs.sample, inputs.relaxed or (), strict=True))
 
 
-def _verdicts(
-    inputs: Inputs, settings: Settings, validity: Validity, kinds: Sequence[Kind], above: Sequence[AboveHull]
-) -> Columns:
-    """Returns the verdicts by row; null where nothing could be judged."""
-    hull = np.array([np.nan if found.value is None else found.value for found in above], dtype=float)
+def _phase(row: Crystal, energy: float | None) -> Phase | None:
+    """Returns the phase of a crystal and its energy in eV; None where there is no usable one."""
+    if energy is None or not np.isfinite(energy) or not usable(row):
+        return None
+    return Phase(reduced_counts(row.atomic_numbers), energy / row.n_atoms)
+
+
+def _new(
+    inputs: Inputs, validity: Validity, kinds: Sequence[Kind], compared: Sequence[Crystal], matching: Matching
+) -> dict[str, Flags]:
     unique = np.array([kind.unique for kind in kinds], dtype=bool)
     novel = np.array([kind.novel for kind in kinds], dtype=bool)
-    stable, metastable = hull <= settings.stable_below, hull <= settings.metastable_below
-    flags = {"struct_valid": validity.structure, "comp_valid": validity.composition, "valid": validity.both}
-    flags |= {"unique": unique, "novel": novel, "unique_novel": unique & novel}
-    columns: Columns = {name: (pa.bool_(), values.tolist()) for name, values in flags.items()}
+    everything = np.ones(len(kinds), dtype=bool)
+    as_sampled = compared is inputs.sample and all(kind.status != NOT_VALID for kind in kinds)
+    return {
+        "struct_valid": validity.structure,
+        "comp_valid": validity.composition,
+        "valid": validity.both,
+        "unique_sampled": unique if as_sampled else unique_within(inputs.sample, everything, matching),
+        "unique": unique,
+        "novel": novel,
+        "unique_novel": unique & novel,
+        "framework_novel": framework_novel(compared, inputs.known, kinds, matching),
+    }
+
+
+def _stable(inputs: Inputs, recipe: Recipe, above: Sequence[AboveHull], asked: Flags) -> dict[str, Flags]:
+    flags: dict[str, Flags] = {}
+    if inputs.relaxed is not None:
+        flags["relaxed"] = np.array([relaxed_well(row) for row in inputs.relaxed], dtype=bool)
+        converged = np.array([bool(row.info.get("converged")) for row in inputs.relaxed], dtype=bool)
+        flags["converged"] = flags["relaxed"] & converged
+    if inputs.relaxed is not None and inputs.hull is not None:
+        hull = np.array([np.nan if found.value is None else found.value for found in above], dtype=float)
+        rules = recipe.stability
+        flags["stable"] = asked & (hull <= rules.stable_below)
+        flags["metastable"] = asked & (hull <= rules.metastable_below)
+        if rules.disjoint:
+            flags["metastable"] &= ~flags["stable"]
+    return flags
+
+
+def _sun(
+    compared: Sequence[Crystal], recipe: Recipe, flags: Mapping[str, Flags], matching: Matching
+) -> dict[str, Flags]:
+    """Returns what is (meta)stable, unique and novel at once, in the recipe's order of asking."""
+    compound = np.array([recipe.stability.elements or len(set(_numbers(row))) > 1 for row in compared], dtype=bool)
+    found = {}
+    for name, stability in (("sun", "stable"), ("msun", "metastable")):
+        among = flags[stability] & compound
+        within = recipe.stability.unique_among == CLASS
+        unique = unique_within(compared, among, matching) if within else flags["unique"]
+        found[name] = among & unique & flags["novel"]
+    return found
+
+
+def _numbers(row: Crystal) -> list[int]:
+    return [] if row.atomic_numbers is None else row.atomic_numbers.tolist()
+
+
+def _columns(inputs: Inputs, verdicts: Verdicts) -> Columns:
+    """Returns the verdicts by row; null where nothing could be judged."""
+    kinds, above = verdicts.kinds, verdicts.above
+    columns: Columns = {name: (pa.bool_(), values.tolist()) for name, values in verdicts.flags.items()}
+    columns["min_distance"] = (pa.float64(), [float(x) if np.isfinite(x) else None for x in verdicts.validity.distance])
     columns["duplicate_of"] = (pa.string(), [kind.duplicate_of for kind in kinds])
     columns["match_id"] = (pa.string(), [kind.match_id for kind in kinds])
     columns["match_status"] = (pa.string(), [kind.status for kind in kinds])
+    columns["spg_num"] = (pa.int64(), list(verdicts.groups))
+    if inputs.fingerprints is not None:
+        columns["fingerprint_status"] = (pa.string(), list(inputs.fingerprints.status))
     if inputs.relaxed is not None:
-        converged = [relaxed_well(row) and bool(row.info.get("converged")) for row in inputs.relaxed]
         columns["relax_status"] = (pa.string(), [row.status for row in inputs.relaxed])
-        columns["relaxed"] = (pa.bool_(), [relaxed_well(row) for row in inputs.relaxed])
-        columns["converged"] = (pa.bool_(), converged)
-    if inputs.relaxed is not None and inputs.hull is not None:
+    if "stable" in verdicts.flags:
         columns["hull_status"] = (pa.string(), [found.status for found in above])
         columns["e_above_hull"] = (pa.float64(), [found.value for found in above])
-        flags = {"stable": stable, "metastable": metastable}
-        flags |= {"sun": stable & unique & novel, "msun": metastable & unique & novel}
-        columns |= {name: (pa.bool_(), values.tolist()) for name, values in flags.items()}
     return columns
 
 
-def _rates(inputs: Inputs, flags: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
+def _rates(inputs: Inputs, recipe: Recipe, flags: Mapping[str, Flags]) -> dict[str, Estimate]:
     n = len(inputs.sample)
     metrics = {name: rate(int(values.sum()), n) for name, values in flags.items() if name != "relaxed"}
+    if recipe.validity.rates_of == PARSED:
+        parsed = sum(crystal.ok for crystal in inputs.sample)
+        metrics |= {name: rate(int(flags[name].sum()), parsed) for name in ("struct_valid", "comp_valid", "valid")}
     if inputs.relaxed is None:
         metrics["converged"] = missing("not relaxed", n)
-    if inputs.relaxed is None or inputs.hull is None:
+    if "stable" not in flags:
         metrics |= {name: missing(_no_hull(inputs), n) for name in ("stable", "metastable", "sun", "msun")}
     return metrics
 
@@ -150,41 +182,9 @@ def _no_hull(inputs: Inputs) -> str:
     return "not relaxed" if inputs.relaxed is None else "no hull was given"
 
 
-def _coverage(inputs: Inputs) -> dict[str, Estimate]:
-    """Returns recall over references with fingerprint, precision over all crystals asked for (CDVAE's denominators)."""
-    generated, references = inputs.fingerprints, inputs.references
-    if generated is None or references is None:
-        return dict.fromkeys(("cov_recall", "cov_precision"), missing("no fingerprints were given"))
-    if not references.ok.any():
-        return dict.fromkeys(("cov_recall", "cov_precision"), missing("no test crystal has a fingerprint"))
-    train = [reduced_counts(crystal.atomic_numbers) for crystal in inputs.train if usable(crystal)]
-    features = magpie_features(train) if train else references.composition[references.ok]
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
-    # A feature that is the same in all of the training split has no scale; CDVAE's scaler divides by 1 then.
-    scale = np.where(deviation > 1e-12, deviation, 1.0)
-    sets = [
-        (found.structure[found.ok], (found.composition[found.ok] - mean) / scale) for found in (generated, references)
-    ]
-    covered = coverage(sets[0], sets[1], inputs.limits)
-    return {
-        "cov_recall": rate(int(covered.references.sum()), len(covered.references)),
-        "cov_precision": rate(int(covered.generated.sum()), int(generated.chosen.sum())),
-    }
-
-
-def _distances(inputs: Inputs, settings: Settings, validity: Validity) -> dict[str, Estimate]:
-    valid = [crystal for crystal, chosen in zip(inputs.sample, validity.both, strict=True) if chosen]
-    test = [crystal for crystal in inputs.test if usable(crystal)]
-    return {
-        name: wasserstein(
-            np.array([prop(crystal) for crystal in valid], dtype=float),
-            np.array([prop(crystal) for crystal in test], dtype=float),
-            at_most=settings.n_wasserstein,
-            seed=settings.seed,
-            resamples=settings.resamples,
-        )
-        for name, prop in (("wdist_density", density), ("wdist_num_elems", num_elems))
-    }
+def _symmetry(inputs: Inputs, settings: Settings, groups: Sequence[int | None]) -> dict[str, Estimate]:
+    expected = space_groups(inputs.test, workers=settings.workers)
+    return symmetry_metrics(groups, expected, seed=settings.seed, resamples=settings.resamples)
 
 
 def _averages(inputs: Inputs, settings: Settings, above: Sequence[AboveHull]) -> dict[str, Estimate]:
@@ -232,6 +232,6 @@ def _failures(inputs: Inputs, kinds: Sequence[Kind], above: Sequence[AboveHull])
         rows = [inputs.relaxed[row] for row in fine]
         failures.update(f"relax: {row.status}" for row in rows if not row.ok)
         failures.update("relax: not_converged" for row in rows if relaxed_well(row) and not row.info.get("converged"))
-    failures.update(f"match: {kinds[row].status}" for row in fine if kinds[row].status != "ok")
+    failures.update(f"match: {kinds[row].status}" for row in fine if kinds[row].status not in ("ok", NOT_VALID))
     failures.update(f"hull: {found.status}" for found in above if found.status not in ("ok", "no_energy"))
     return failures

@@ -11,10 +11,14 @@ import pyarrow as pa
 
 from xtalgen.crystals import Crystal
 from xtalgen.fingerprints import Fingerprints
-from xtalgen.metrics.generation import Columns, Scores, Settings
+from xtalgen.metrics.comparisons import pack_outcomes
+from xtalgen.metrics.inputs import Columns, Flags, Scores, Settings
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
-from xtalgen.metrics.matching import CSP, Matches, match_targets
+from xtalgen.metrics.matching import Matches, match_targets
+from xtalgen.metrics.recipes import BOTH, PREDICTION
 from xtalgen.metrics.validity import Validity, judge, usable
+
+ONE = "one prediction per target"
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,25 @@ def assign_targets(sample: Sequence[Crystal], test: Sequence[Crystal], where: st
     return list(places), own
 
 
+@dataclass(frozen=True)
+class Found:
+    """What was found of each prediction: its validity, its target's, its matches, whether it is its target's first."""
+
+    validity: Validity
+    target_valid: Flags
+    matches: Matches
+    first: Flags
+
+
 def score_prediction(predictions: Predictions, settings: Settings, *, work: Path, key: str) -> Scores:
     """Returns every metric of predicted structures; the denominator is the number of targets asked for.
 
-    With several predictions per target the best counts. `work` keeps finished comparisons of inputs `key`.
+    The match rate is that of each target's first prediction; where there are several, the best of them counts in the
+    metrics that say so. `work` keeps finished comparisons of inputs `key`.
     """
-    sample, targets = predictions.sample, predictions.targets
-    validity = judge(sample, _failed(predictions.fingerprints))
-    target_valid = judge(targets, _failed(predictions.references)).both
+    sample, targets, rules = predictions.sample, predictions.targets, settings.recipe.validity
+    validity = judge(sample, _failed(predictions.fingerprints), rules)
+    target_valid = judge(targets, _failed(predictions.references), rules).both
     matches = match_targets(
         sample,
         targets,
@@ -68,18 +83,27 @@ def score_prediction(predictions: Predictions, settings: Settings, *, work: Path
         timeout=settings.match_timeout,
     )
     counts = Counter(predictions.own)
-    recipe = {
-        "samples_per_target": max(counts.values(), default=0),
-        "crystalnn_success_required": predictions.fingerprints is not None,
-    }
-    own_valid = np.array([target_valid[place] for place in predictions.own], dtype=bool)
+    own = np.asarray(predictions.own, dtype=int)
+    first = np.zeros(len(sample), dtype=bool)
+    first[np.unique(own, return_index=True)[1]] = True
+    found = Found(validity, target_valid[own], matches, first)
+    several = max(counts.values(), default=0)
+    best = _best_of(predictions, settings, found)
     return Scores(
-        _verdicts(validity, matches, own_valid),
-        _metrics(predictions, settings, validity, matches, own_valid),
-        _funnel(predictions, validity, matches, own_valid),
+        _verdicts(found),
+        _metrics(predictions, settings, found, best, several),
+        _funnel(predictions, found),
         _failures(sample, matches),
-        recipe,
+        {
+            "samples_per_target": several,
+            "crystalnn_success_required": predictions.fingerprints is not None and rules.needs_fingerprint,
+        },
         len(targets),
+        pack_outcomes(
+            [target.id for target in targets],
+            {f"match_rate{suffix}": np.isfinite(values) for suffix, values in best.items()}
+            | {"metre": np.isfinite(matches.nearest)},
+        ),
     )
 
 
@@ -87,34 +111,58 @@ def _failed(fingerprints: Fingerprints | None) -> np.ndarray | None:
     return None if fingerprints is None else fingerprints.chosen & ~fingerprints.ok
 
 
-def _verdicts(validity: Validity, matches: Matches, target_valid: np.ndarray) -> Columns:
+def _verdicts(found: Found) -> Columns:
+    validity, matches = found.validity, found.matches
     matched = np.isfinite(matches.own)
     flags = {"struct_valid": validity.structure, "comp_valid": validity.composition, "valid": validity.both}
-    flags |= {"target_valid": target_valid, "matched": matched}
+    flags |= {"target_valid": found.target_valid, "first": found.first, "matched": matched}
     columns: Columns = {name: (pa.bool_(), values.tolist()) for name, values in flags.items()}
-    distances = [float(value) if found else None for value, found in zip(matches.own, matched, strict=True)]
+    distances = [float(value) if there else None for value, there in zip(matches.own, matched, strict=True)]
     columns["rms_dist"] = (pa.float64(), distances)
     columns["match_status"] = (pa.string(), [matches.failures.get(row, "ok") for row in range(len(matched))])
     return columns
 
 
+def _best_of(predictions: Predictions, settings: Settings, found: Found) -> dict[str, np.ndarray]:
+    """Returns the smallest displacement to each target, infinite without match, by the suffix of the metrics' names."""
+    rules = settings.recipe.prediction
+    everything = np.ones(len(predictions.sample), dtype=bool)
+    filters = {
+        BOTH: found.validity.both & found.target_valid,
+        PREDICTION: found.validity.both,
+    }
+    counted = {
+        "": found.first & filters.get(rules.first, everything),
+        "_all": found.first,
+        "_best": filters.get(rules.best, everything),
+        "_best_all": everything,
+    }
+    n = len(predictions.targets)
+    return {
+        suffix: _best(np.where(chosen, found.matches.own, np.nan), predictions.own, n)
+        for suffix, chosen in counted.items()
+    }
+
+
 def _metrics(
-    predictions: Predictions, settings: Settings, validity: Validity, matches: Matches, target_valid: np.ndarray
+    predictions: Predictions, settings: Settings, found: Found, best: dict[str, np.ndarray], several: int
 ) -> dict[str, Estimate]:
-    n, n_targets = len(predictions.sample), len(predictions.targets)
+    n, n_targets, validity = len(predictions.sample), len(predictions.targets), found.validity
     flags = {"struct_valid": validity.structure, "comp_valid": validity.composition, "valid": validity.both}
     metrics = {name: rate(int(values.sum()), n) for name, values in flags.items()}
     options: dict[str, Any] = {"seed": settings.seed, "resamples": settings.resamples}
-    for suffix, counted in (("", validity.both & target_valid), ("_all", np.ones(n, dtype=bool))):
-        best = _best(np.where(counted, matches.own, np.nan), predictions.own, n_targets)
-        found = best[np.isfinite(best)]
-        metrics[f"match_rate{suffix}"] = rate(len(found), n_targets)
-        metrics[f"rms_dist{suffix}"] = bootstrap(found, np.mean, reason="no target is matched", **options)
-    nearest = matches.nearest
+    for suffix, displacements in best.items():
+        if "best" in suffix and several <= 1:
+            metrics |= dict.fromkeys((f"match_rate{suffix}", f"rms_dist{suffix}"), missing(ONE))
+            continue
+        matched = displacements[np.isfinite(displacements)]
+        metrics[f"match_rate{suffix}"] = rate(len(matched), n_targets)
+        metrics[f"rms_dist{suffix}"] = bootstrap(matched, np.mean, reason="no target is matched", **options)
+    nearest = found.matches.nearest
     metrics["metre"] = rate(int(np.isfinite(nearest).sum()), n_targets)
-    penalised = np.where(np.isfinite(nearest), nearest, CSP.stol)
-    crmse = bootstrap(penalised, np.mean, reason="nothing was asked for", **options)
-    metrics["crmse"] = crmse if n_targets else missing("nothing was asked for")
+    stol = settings.recipe.prediction.tolerances.stol
+    penalised = np.where(np.isfinite(nearest), nearest, stol)
+    metrics["crmse"] = bootstrap(penalised, np.mean, reason="nothing was asked for", **options)
     return metrics
 
 
@@ -124,16 +172,14 @@ def _best(distances: np.ndarray, own: Sequence[int], n_targets: int) -> np.ndarr
     return best
 
 
-def _funnel(
-    predictions: Predictions, validity: Validity, matches: Matches, target_valid: np.ndarray
-) -> list[tuple[str, int]]:
+def _funnel(predictions: Predictions, found: Found) -> list[tuple[str, int]]:
     """Returns how many predictions are left after each step: those that passed it and every step before."""
     parsed = np.array([usable(crystal) for crystal in predictions.sample], dtype=bool)
     steps = {
         "parsed": parsed,
-        "valid": validity.both,
-        "target valid": target_valid,
-        "matched": np.isfinite(matches.own),
+        "valid": found.validity.both,
+        "target valid": found.target_valid,
+        "matched": np.isfinite(found.matches.own),
     }
     left, funnel = np.ones(len(parsed), dtype=bool), [("sampled", len(parsed))]
     for name, passed in steps.items():

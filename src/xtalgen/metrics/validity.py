@@ -1,28 +1,46 @@
 """Validity in structure and composition, as CDVAE's evaluation defines them (Xie et al. 2022)."""
 
-import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from xtalgen.crystals import Crystal
+from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
+from xtalgen.lattice import lattice_to_parameters
+from xtalgen.metrics.compositions import SMACT_2_2_1, comp_valid, reduced_counts
 
 MIN_DISTANCE = 0.5
 MIN_VOLUME = 0.1
 MAX_VALID_NUMBER = 104
-OXIDATION_STATES = "smact14"
-MAX_COMBINATIONS = 10_000_000
 BLOCK_PAIRS = 200_000
 IMAGES = np.array(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij")).reshape(3, -1).T
 
 
-def usable(crystal: Crystal) -> bool:
-    """Whether a crystal has a geometry to work on: finite, at least 0.1 Å³, elements up to Z = 104.
+@dataclass(frozen=True)
+class ValidityRules:
+    """What papers differ in when they say "valid".
 
-    FlowMM counts heavier elements as invalid. Pymatgen would build neither a NaN nor a flat cell.
+    oxidation_states: a table of `compositions.TABLES`; max_combinations: of oxidation states, more are invalid; angles:
+    cells with an angle outside this open range (degrees) are no crystals; max_number: nor are those with heavier
+    elements; composition_needs_geometry: whether a crystal without usable cell is invalid in composition too;
+    needs_fingerprint: whether one whose CrystalNN fingerprint failed is invalid; rates_of: "asked for", or "parsed" for
+    rates over the crystals that could be read.
+    """
+
+    oxidation_states: str = SMACT_2_2_1
+    max_combinations: int | None = 10_000_000
+    angles: tuple[float, float] | None = None
+    max_number: int = MAX_VALID_NUMBER
+    composition_needs_geometry: bool = True
+    needs_fingerprint: bool = True
+    rates_of: str = "asked for"
+
+
+def usable(crystal: Crystal, max_number: int = MAX_VALID_NUMBER) -> bool:
+    """Whether a crystal has a geometry to work on: finite, at least 0.1 Å³, elements up to Z = `max_number`.
+
+    FlowMM counts elements beyond 104 as invalid. Pymatgen would build neither a NaN nor a flat cell.
     """
     if crystal.lattice is None or crystal.frac_coords is None or crystal.atomic_numbers is None:
         return False
@@ -30,9 +48,7 @@ def usable(crystal: Crystal) -> bool:
         return False
     numbers = np.asarray(crystal.atomic_numbers)
     fits = crystal.lattice.shape == (3, 3) and crystal.frac_coords.shape == (len(numbers), 3) and len(numbers) > 0
-    return bool(
-        fits and volume(crystal.lattice) >= MIN_VOLUME and numbers.min() >= 1 and numbers.max() <= MAX_VALID_NUMBER
-    )
+    return bool(fits and volume(crystal.lattice) >= MIN_VOLUME and numbers.min() >= 1 and numbers.max() <= max_number)
 
 
 def volume(lattice: Float[np.ndarray, "3 3"]) -> float:
@@ -40,8 +56,18 @@ def volume(lattice: Float[np.ndarray, "3 3"]) -> float:
     return float(abs(np.linalg.det(lattice)))
 
 
+def fits_guards(crystal: Crystal, rules: ValidityRules) -> bool:
+    """Whether a recipe takes a row for a crystal at all."""
+    if not usable(crystal, min(rules.max_number, MAX_ATOMIC_NUMBER)):
+        return False
+    if rules.angles is None:
+        return True
+    _, angles = lattice_to_parameters(crystal.lattice)
+    return bool(angles.min() > rules.angles[0] and angles.max() < rules.angles[1])
+
+
 def struct_valid(
-    crystals: Sequence[Crystal], min_distance: float = MIN_DISTANCE
+    crystals: Sequence[Crystal], min_distance: float = MIN_DISTANCE, rules: ValidityRules | None = None
 ) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Returns which crystals are structurally valid and the smallest distance in Å between two of their sites.
 
@@ -49,7 +75,8 @@ def struct_valid(
     and all that follow it, so a crystal of one site has distance infinity. NaN where the geometry is unusable.
     """
     distances = np.full(len(crystals), np.nan)
-    rows = np.array([row for row, crystal in enumerate(crystals) if usable(crystal)], dtype=int)
+    rules = rules or ValidityRules()
+    rows = np.array([row for row, crystal in enumerate(crystals) if fits_guards(crystal, rules)], dtype=int)
     pairs = np.array([crystals[row].n_atoms * (crystals[row].n_atoms - 1) // 2 for row in rows], dtype=int)
     blocks = np.cumsum(pairs) // BLOCK_PAIRS
     for block in np.unique(blocks):
@@ -68,56 +95,24 @@ class Validity:
     distance: Float[np.ndarray, " n"]
 
 
-def judge(crystals: Sequence[Crystal], failed: Bool[np.ndarray, " n"] | None = None) -> Validity:
-    """Returns the validity of each crystal; `failed` marks those whose fingerprint failed, which are not valid."""
-    structure, distance = struct_valid(crystals)
-    composition = np.array(
-        [usable(crystal) and comp_valid(reduced_counts(crystal.atomic_numbers)) for crystal in crystals], dtype=bool
-    )
+def judge(
+    crystals: Sequence[Crystal], failed: Bool[np.ndarray, " n"] | None = None, rules: ValidityRules | None = None
+) -> Validity:
+    """Returns the validity of each crystal; `failed` marks those whose fingerprint failed."""
+    rules = rules or ValidityRules()
+    structure, distance = struct_valid(crystals, rules=rules)
+    composition = np.array([_composition(crystal, rules) for crystal in crystals], dtype=bool)
     both = structure & composition
-    return Validity(structure, composition, both if failed is None else both & ~failed, distance)
+    if failed is not None and rules.needs_fingerprint:
+        both = both & ~failed
+    return Validity(structure, composition, both, distance)
 
 
-def comp_valid(counts: Sequence[tuple[int, int]]) -> bool:
-    """Returns whether a composition is valid by SMACT with the 2014 oxidation states (Davies et al. 2019).
-
-    counts: (atomic number, count) of each element, reduced by their greatest common divisor. Elements, alloys of metals
-    included, are valid. Elements beyond Z = 104 or unknown to SMACT, and compositions with more than 1e7 combinations
-    of oxidation states (as in DiffCSP), are not.
-    """
-    return _comp_valid(tuple(sorted((int(number), int(count)) for number, count in counts)))
-
-
-def reduced_counts(atomic_numbers: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """Returns (atomic number, count) of each element, by atomic number, divided by the greatest common divisor."""
-    numbers, counts = np.unique(np.asarray(atomic_numbers), return_counts=True)
-    divisor = math.gcd(*(int(count) for count in counts))
-    return tuple((int(number), int(count) // divisor) for number, count in zip(numbers, counts, strict=True))
-
-
-@functools.cache
-def _comp_valid(counts: tuple[tuple[int, int], ...]) -> bool:
-    from pymatgen.core import Composition, Element
-    from smact.screening import smact_validity
-
-    if not counts or any(not 1 <= number <= MAX_VALID_NUMBER for number, _ in counts):
+def _composition(crystal: Crystal, rules: ValidityRules) -> bool:
+    numbers = crystal.atomic_numbers
+    if numbers is None or not len(numbers) or (rules.composition_needs_geometry and not fits_guards(crystal, rules)):
         return False
-    composition = Composition({Element.from_Z(number).symbol: count for number, count in counts})
-    if len(counts) > 1 and _combinations([element.symbol for element in composition]) > MAX_COMBINATIONS:
-        return False
-    try:
-        return bool(smact_validity(composition, oxidation_states_set=OXIDATION_STATES))
-    except (KeyError, NameError, TypeError):  # SMACT has no data on the element
-        return False
-
-
-def _combinations(symbols: list[str]) -> int:
-    import smact
-
-    try:
-        return math.prod(len(smact.Element(symbol).oxidation_states_smact14 or [0]) for symbol in symbols)
-    except (KeyError, NameError):
-        return 0
+    return comp_valid(reduced_counts(numbers), rules.oxidation_states, rules.max_combinations)
 
 
 def _min_distances(crystals: Sequence[Crystal]) -> np.ndarray:

@@ -1,0 +1,98 @@
+"""How far a set is from the test split: coverage, and distances between distributions, as a recipe defines them."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from xtalgen.fingerprints import Fingerprints
+from xtalgen.metrics.coverage import coverage
+from xtalgen.metrics.distributions import density, num_elems, wasserstein
+from xtalgen.metrics.inputs import Inputs, Settings
+from xtalgen.metrics.intervals import Estimate, missing, rate
+from xtalgen.metrics.magpie import magpie_features
+from xtalgen.metrics.recipes import CDVAE_CONSTANTS, FINGERPRINTED, Recipe
+from xtalgen.metrics.validity import Validity, fits_guards, reduced_counts, usable
+
+CONSTANTS = Path(__file__).parents[1] / "magpie_scale.yaml"
+NAMES = ("cov_recall", "cov_precision")
+
+
+def coverage_metrics(inputs: Inputs, recipe: Recipe, validity: Validity) -> dict[str, Estimate]:
+    """Returns recall over references with fingerprint, and precision over the crystals that the recipe says."""
+    generated, references = inputs.fingerprints, inputs.references
+    if generated is None or references is None:
+        return dict.fromkeys(NAMES, missing("no fingerprints were given"))
+    if not references.ok.any():
+        return dict.fromkeys(NAMES, missing("no test crystal has a fingerprint"))
+    mean, deviation = _scale(inputs, references, recipe)
+    ours = generated.ok & validity.both if recipe.coverage.only_valid else generated.ok
+    sets = [
+        (found.structure[ok], (found.composition[ok] - mean) / deviation)
+        for found, ok in ((generated, ours), (references, references.ok))
+    ]
+    covered = coverage(sets[0], sets[1], inputs.limits)
+    survivors = recipe.coverage.precision_of == FINGERPRINTED
+    n = int(ours.sum()) if survivors else int(generated.chosen.sum())
+    precision = rate(int(covered.generated.sum()), n)
+    if survivors and n == 0:
+        precision = missing("no crystal has a fingerprint")
+    return dict(zip(NAMES, (rate(int(covered.references.sum()), len(covered.references)), precision), strict=True))
+
+
+def _scale(
+    inputs: Inputs, references: Fingerprints, recipe: Recipe
+) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " features"]]:
+    """Returns what composition features are standardised by."""
+    if recipe.coverage.standardised_by == CDVAE_CONSTANTS:
+        return _constants()
+    train = [reduced_counts(crystal.atomic_numbers) for crystal in inputs.train if usable(crystal)]
+    features = magpie_features(train) if train else references.composition[references.ok]
+    deviation = features.std(axis=0)
+    # A feature that is the same in all of the training split has no scale; CDVAE's scaler divides by 1 then.
+    return features.mean(axis=0), np.where(deviation > 1e-12, deviation, 1.0)
+
+
+@functools.cache
+def _constants() -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " features"]]:
+    import yaml
+
+    read = yaml.safe_load(CONSTANTS.read_text())
+    return np.array(read["means"]), np.array(read["deviations"])
+
+
+def distribution_metrics(inputs: Inputs, settings: Settings, validity: Validity) -> dict[str, Estimate]:
+    """Returns the Wasserstein distances of density and number of elements from the test split."""
+    recipe = settings.recipe
+    rules = recipe.distributions
+    valid = [
+        crystal for crystal, chosen in zip(inputs.sample, validity.both, strict=True) if chosen and usable(crystal)
+    ]
+    test = [crystal for crystal in inputs.test if usable(crystal)]
+    found = {}
+    for name, prop in (("wdist_density", density), ("wdist_num_elems", num_elems)):
+        values = np.array([prop(crystal) for crystal in valid], dtype=float)
+        whole = rules.elements_of_all and prop is num_elems
+        if whole:
+            values = _elements_of_all(inputs, recipe)
+        elif not rules.fewer and len(values) < rules.crystals:
+            found[name] = missing(f"{len(values):,} valid crystals; this recipe takes {rules.crystals:,}", len(values))
+            continue
+        found[name] = wasserstein(
+            values,
+            np.array([prop(crystal) for crystal in test], dtype=float),
+            at_most=max(len(values), 1) if whole else rules.crystals,
+            seed=settings.seed,
+            resamples=settings.resamples,
+        )
+    return found
+
+
+def _elements_of_all(inputs: Inputs, recipe: Recipe) -> Float[np.ndarray, " n"]:
+    """Returns the number of elements of every crystal that has any; those beyond the guards count as elements.
+
+    FlowMM puts a crystal of one atom in their place.
+    """
+    known = [crystal for crystal in inputs.sample if crystal.n_atoms]
+    return np.array([num_elems(row) if fits_guards(row, recipe.validity) else 1 for row in known], dtype=float)

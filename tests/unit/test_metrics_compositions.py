@@ -1,0 +1,128 @@
+"""Composition validity: three tables, shares of real data, quirks of the rule, equality with trying everything."""
+
+import csv
+import gzip
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Composition
+
+from xtalgen.metrics import compositions
+from xtalgen.metrics.compositions import TABLES, comp_valid, elements
+
+MP_20 = {
+    ("smact_2_2_1", "test"): 0.91134, ("smact_2_2_1", "val"): 0.90649,
+    ("smact14", "test"): 0.91046, ("icsd24", "test"): 0.92682,
+}  # fmt: skip
+
+
+def counts(formula):
+    return [(element.Z, int(count)) for element, count in Composition(formula).items()]
+
+
+@pytest.fixture(scope="module")
+def formulas(shared_data):
+    def read(split):
+        with gzip.open(shared_data / "mp_20" / f"{split}.csv.gz", "rt") as file:
+            return [counts(row["pretty_formula"]) for row in csv.DictReader(file)]
+
+    return {split: read(split) for split in ("test", "val")}
+
+
+@pytest.mark.parametrize(("table", "split"), MP_20)
+def test_share_of_mp_20_has_not_drifted(formulas, table, split):
+    found = [comp_valid(each, table) for each in formulas[split]]
+    assert len(found) == {"test": 9046, "val": 9047}[split]
+    assert np.mean(found) == pytest.approx(MP_20[table, split], abs=5e-6)
+
+
+def by_trying_everything(reduced):
+    """CDVAE's rule as its evaluation states it: every combination of states, pairs compared in order."""
+    known = [elements()[number] for number, _ in reduced]
+    if len(known) == 1 or all(element.metal for element in known):
+        return True
+    for charges in itertools.product(*(element.oxidation_states for element in known)):
+        if sum(charge * count for charge, (_, count) in zip(charges, reduced, strict=True)):
+            continue
+        if passes_pauling(charges, [element.electronegativity for element in known]):
+            return True
+    return False
+
+
+def passes_pauling(charges, scale):
+    for (one, own), (two, other) in itertools.combinations(zip(charges, scale, strict=True), 2):
+        try:
+            if (one > 0 > two and own >= other) or (one < 0 < two and own <= other):
+                return False
+        except TypeError:  # None does not compare
+            return True
+        if own is None or other is None:
+            return False
+    return True
+
+
+# Promethium, radon, helium and lawrencium have no electronegativity in the table; promethium has oxidation states.
+NUMBERS = st.one_of(st.sampled_from([1, 2, 5, 6, 7, 8, 9, 14, 16, 17, 26, 34, 52, 61, 86, 103]), st.integers(1, 103))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.dictionaries(NUMBERS, st.integers(1, 12), min_size=1, max_size=4))
+def test_rule_equals_trying_every_combination(composition):
+    divisor = math.gcd(*composition.values())
+    reduced = tuple(sorted((number, count // divisor) for number, count in composition.items()))
+    assert comp_valid(list(composition.items()), "smact_2_2_1") == by_trying_everything(reduced)
+
+
+@pytest.mark.parametrize(
+    ("formula", "valid"),
+    [
+        ("NaCl", True), ("Na2Cl2", True), ("Na2Cl", False), ("LiFePO4", True),
+        ("Fe", True), ("He", True),  # one element is enough, even a noble gas
+        ("CuZn", True), ("NaSb", True), ("NaB2", False),  # metals only; boron is none
+        ("NeXe", False), ("HeO", False),  # no oxidation states
+        ("PmCl3", True), ("Pm2O3", True), ("PmB", False),  # no electronegativity: nothing to object to
+        ("RfO2", False),  # beyond the table
+        ("CuSi64", False),
+    ],
+)  # fmt: skip
+def test_quirks_of_the_rule(formula, valid):
+    assert comp_valid(counts(formula), "smact_2_2_1") is valid
+
+
+def test_tables_disagree():
+    found = {table: [comp_valid(counts(formula), table) for formula in ("PmCl3", "NaCl")] for table in TABLES}
+    assert found["smact_2_2_1"] == [True, True]
+    assert found["smact14"] == [False, True]  # SMACT 2.6 and later: an unknown electronegativity fails
+    with pytest.raises(ValueError, match="no table 'smact'; there are smact_2_2_1, smact14, icsd24"):
+        comp_valid(counts("NaCl"), "smact")
+
+
+def test_too_many_combinations_are_invalid_only_where_the_recipe_says_so():
+    many = [(number, 1) for number in (*range(22, 30), *range(40, 46), 8, 16)]
+    assert comp_valid(many, "smact_2_2_1")
+    for table in TABLES:
+        assert not comp_valid(many, table, 10_000_000)
+    assert comp_valid(counts("Fe"), "smact_2_2_1", 1)
+
+
+def test_nothing_and_unknown_elements_are_invalid():
+    for table in TABLES:
+        assert not comp_valid([], table)
+        assert not comp_valid([(0, 1), (8, 2)], table)
+        assert not comp_valid([(118, 1)], table)
+
+
+def test_another_table_is_refused(monkeypatch, tmp_path):
+    changed = tmp_path / "table.yaml"
+    changed.write_text(compositions.FILE.read_text().replace("oxidation_states: [-1, 1]}", "oxidation_states: [1]}", 1))
+    monkeypatch.setattr(compositions, "FILE", changed)
+    elements.cache_clear()
+    with pytest.raises(ValueError, match=r"table\.yaml: not the table"):
+        elements()
+    monkeypatch.undo()
+    elements.cache_clear()
+    assert len(elements()) == 103
