@@ -1,7 +1,5 @@
 """Stage `fingerprints`: structure and composition fingerprints of every crystal of a table, for coverage."""
 
-import functools
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,17 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from xtalgen.crystals import Crystal, from_table, read_metadata, read_table, replace_columns, write_table
-from xtalgen.lattice import lattice_to_parameters
+from xtalgen.metrics.crystal_nn import careful_fingerprint, site_fingerprints
 from xtalgen.metrics.magpie import magpie_features
 from xtalgen.metrics.matching import Arrays, arrays, structure
+from xtalgen.metrics.order_parameters import N_FEATURES
 from xtalgen.metrics.validity import MIN_VOLUME, reduced_counts, usable, volume
-from xtalgen.parallel import Failure
+from xtalgen.parallel import Failure, map_items
 from xtalgen.resume import clear, content_key, map_resumably
+from xtalgen.voronoi import TooThinError
 
 NOT_CHOSEN = "not_chosen"
-MIN_ANGLE = 10.0
-MIN_VOLUME_PER_ATOM = 1.0
-N_OPS = 61
+N_OPS = N_FEATURES
 
 
 @dataclass(frozen=True)
@@ -54,10 +52,11 @@ def fingerprint(
 ) -> None:
     """Writes a table of the same ids with `structure_fingerprint` and `composition_fingerprint` to `out`.
 
-    Structure: mean over sites of matminer's CrystalNNFingerprint("ops"), within `timeout` seconds of wall time per
-    crystal; composition: Magpie features. Both are null unless `status` is "ok"; other statuses: "no_geometry",
-    "degenerate", "too_dense", "bad_angles" (not tried), "timeout", "crash", "error", and "not_chosen" outside the
-    seeded subset of `limit` usable crystals. Equal crystals are computed once. Resumes from `work` after a kill.
+    Structure: mean over atoms of matminer's CrystalNNFingerprint("ops"); composition: Magpie features. Both are null
+    unless `status` is "ok"; other statuses: "no_geometry", "degenerate" (not tried, or too thin a lattice), "error",
+    "timeout", "crash", and "not_chosen" outside the seeded subset of `limit` usable crystals. Equal crystals are
+    computed once. Crystals in which a last digit decides (`careful_crystals` in the metadata: how many) are done by
+    pymatgen in worker processes, within `timeout` seconds of wall time each, resuming from `work` after a kill.
     """
     table = read_table(crystals)
     rows = from_table(table)
@@ -68,25 +67,17 @@ def fingerprint(
         if status[index] == "ok":
             groups.setdefault(_content(row), []).append(index)
     items = [arrays(rows[members[0]]) for members in groups.values()]
-    key = content_key(crystals, timeout=timeout, limit=limit, seed=seed, matminer=version("matminer"))
-    results = map_resumably(
-        structure_fingerprint,
-        items,
-        work=work,
-        key=key,
-        workers=workers,
-        timeout=timeout,
-        label="fingerprints",
-        initializer=warm_up,
-    )
+    key = content_key(crystals, limit=limit, seed=seed, pymatgen=version("pymatgen-core"))
+    results, n_careful = _fingerprints(items, work=work, key=key, workers=workers, timeout=timeout)
     found: list[list[float] | None] = [None] * len(rows)
     for members, result in zip(groups.values(), results, strict=True):
         for index in members:
             if isinstance(result, Failure):
-                status[index] = result.kind
+                status[index] = "degenerate" if TooThinError.__name__ in result.message else result.kind
             else:
                 found[index] = result
-    _write(table, rows, status, found, out, timeout=str(timeout), limit=str(limit), seed=str(seed))
+    settings = {"timeout": timeout, "limit": limit, "seed": seed, "careful_crystals": n_careful}
+    _write(table, rows, status, found, out, **{name: str(value) for name, value in settings.items()})
     clear(work)
 
 
@@ -112,38 +103,66 @@ def choose(crystals: Sequence[Crystal], limit: int | None, seed: int) -> set[int
 
 
 def structure_fingerprint(item: Arrays) -> list[float]:
-    """Returns the mean over sites of CrystalNNFingerprint("ops") (Zimmermann & Jain 2020, doi:10.1039/C9RA07755C)."""
-    crystal = structure(item)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # CrystalNN warns about every crystal without oxidation states
-        sites = [_featurizer().featurize(crystal, site) for site in range(len(crystal))]
-    mean = np.mean(np.array(sites, dtype=float), axis=0)
+    """Returns the mean over atoms of CrystalNNFingerprint("ops") (Zimmermann & Jain 2020, doi:10.1039/C9RA07755C).
+
+    Equal to matminer's to 1e-8: atoms for which the last digit decides are done again with neighbours from pymatgen.
+    Raises what pymatgen raises where an atom has no cell or no radius, TooThinError and ValueError as `cells` does.
+    """
+    sites, certain = site_fingerprints(*item)
+    if not certain.all():
+        crystal = structure(item)
+        for site in np.flatnonzero(~certain):
+            sites[site] = careful_fingerprint(crystal, int(site))
+    return _mean(sites)
+
+
+def warm_up() -> None:
+    """Loads in a new worker process what would else count into its first crystal's time: ten seconds on a busy node."""
+    copper = (np.eye(3) * 3.0, np.zeros((1, 3)), np.array([29], dtype=np.uint8))
+    structure_fingerprint(copper)
+    careful_fingerprint(structure(copper), 0)
+
+
+def _fingerprints(
+    items: list[Arrays], *, work: Path, key: str, workers: int, timeout: float
+) -> tuple[list[list[float] | Failure], int]:
+    """Returns the structure fingerprint of each item, and how many of them were done with care."""
+    results = list(map_items(_quick_fingerprint, items, workers=1, timeout=None, label="fingerprints"))
+    doubtful = [place for place, result in enumerate(results) if result is None]
+    careful = map_resumably(
+        structure_fingerprint,
+        [items[place] for place in doubtful],
+        work=work,
+        key=key,
+        workers=workers,
+        timeout=timeout,
+        label="fingerprints with care",
+        initializer=warm_up,
+    )
+    for place, result in zip(doubtful, careful, strict=True):
+        results[place] = result
+    return results, len(doubtful)
+
+
+def _quick_fingerprint(item: Arrays) -> list[float] | None:
+    """Returns the fingerprint, or None when some atom has to be done with care."""
+    sites, certain = site_fingerprints(*item)
+    return _mean(sites) if certain.all() else None
+
+
+def _mean(sites: np.ndarray) -> list[float]:
+    mean = np.mean(sites, axis=0)
     if not np.isfinite(mean).all():
         raise ValueError("the fingerprint is not finite")
     return mean.tolist()
 
 
-def warm_up() -> None:
-    """Loads in a new worker process what would else count into its first crystal's time: ten seconds on a busy node."""
-    structure_fingerprint((np.eye(3) * 3.0, np.zeros((1, 3)), np.array([29], dtype=np.uint8)))
-
-
-@functools.cache
-def _featurizer() -> Any:
-    from matminer.featurizers.site.fingerprint import CrystalNNFingerprint
-
-    return CrystalNNFingerprint.from_preset("ops")
-
-
 def _guard(crystal: Crystal) -> str:
-    """Returns "ok", or why a fingerprint is not tried: CrystalNN takes minutes and gigabytes on such cells."""
-    if not usable(crystal):
-        flat = crystal.lattice is not None and np.isfinite(crystal.lattice).all()
-        return "degenerate" if flat and volume(crystal.lattice) < MIN_VOLUME else "no_geometry"
-    if volume(crystal.lattice) < MIN_VOLUME_PER_ATOM * crystal.n_atoms:
-        return "too_dense"
-    _, angles = lattice_to_parameters(crystal.lattice)
-    return "ok" if angles.min() >= MIN_ANGLE and angles.max() <= 180.0 - MIN_ANGLE else "bad_angles"
+    """Returns "ok", or why a fingerprint is not tried."""
+    if usable(crystal):
+        return "ok"
+    flat = crystal.lattice is not None and np.isfinite(crystal.lattice).all() and volume(crystal.lattice) < MIN_VOLUME
+    return "degenerate" if flat else "no_geometry"
 
 
 def _content(crystal: Crystal) -> bytes:
@@ -176,6 +195,9 @@ def _write(
 
 
 def _matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:
-    empty = [np.nan] * width
-    values = [empty if value is None else value for value in column.to_pylist()]
-    return np.array(values, dtype=float).reshape(len(values), width)
+    """Returns a column of equally long lists as rows, NaN where it is null."""
+    lists = column.combine_chunks()
+    matrix = np.full((len(lists), width), np.nan)
+    present = lists.is_valid().to_numpy(zero_copy_only=False)
+    matrix[present] = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    return matrix
