@@ -69,15 +69,34 @@ def cells(
     the longest diagonal of the lattice's cell. Raises ValueError when numbers are not finite or the
     lattice has no volume, TooThinError when a million atoms are within reach.
     """
+    lattice, frac_coords, heights = _checked(lattice, frac_coords)
+    widest = float(np.linalg.norm(DIAGONALS @ lattice, axis=1).max()) + 0.01
+    try:
+        return Cells(*_cells(lattice, frac_coords, heights, cutoff, widest))
+    except ValueError as error:
+        raise TooThinError(*error.args) from error
+
+
+def surroundings(
+    lattice: Float[np.ndarray, "3 3"], frac_coords: Float[np.ndarray, "atoms 3"], atom: int, reach: float
+) -> tuple[Float[np.ndarray, "found 3"], Int[np.ndarray, " found"], Int[np.ndarray, "found 3"]]:
+    """Returns the atoms within `reach` Å of one, itself first: vectors by growing length (Å), numbers, images.
+
+    Raises ValueError and TooThinError as `cells` does.
+    """
+    try:
+        vectors, around = _surroundings(*_checked(lattice, frac_coords), atom, reach)
+    except ValueError as error:
+        raise TooThinError(*error.args) from error
+    return vectors, around[:, 0], around[:, 1:]
+
+
+def _checked(lattice: Array, frac_coords: Array) -> tuple[Array, Array, Array]:
+    """Returns what the compiled functions take: contiguous arrays, and the heights of the lattice's cell."""
     if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all() and abs(np.linalg.det(lattice)) > 0):
         raise ValueError("lattice or coordinates are not finite, or the lattice has no volume")
     heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
-    widest = float(np.linalg.norm(DIAGONALS @ lattice, axis=1).max()) + 0.01
-    try:
-        fields = _cells(np.ascontiguousarray(lattice), np.ascontiguousarray(frac_coords), heights, cutoff, widest)
-    except ValueError as error:
-        raise TooThinError(*error.args) from error
-    return Cells(*fields)
+    return np.ascontiguousarray(lattice), np.ascontiguousarray(frac_coords), heights
 
 
 @compiled
@@ -92,8 +111,6 @@ def _cells(lattice: Array, frac_coords: Array, heights: Array, cutoff: float, wi
     for atom in range(n_atoms):
         reach = cutoff
         while True:
-            if n_atoms * np.prod(2 * reach / heights + 1) > MAX_IMAGES:
-                raise ValueError("the lattice is too thin: a million images of its atoms are within reach")
             vectors, around = _surroundings(lattice, frac_coords, heights, atom, reach)
             state, n_faces = _cell(vectors, reach, room)
             if state != OPEN or reach >= widest:
@@ -129,6 +146,8 @@ def _cells(lattice: Array, frac_coords: Array, heights: Array, cutoff: float, wi
 @no_type_check
 def _surroundings(lattice: Array, frac_coords: Array, heights: Array, atom: int, reach: float) -> tuple[Array, Array]:
     """Returns the atoms around one, itself first: vectors by growing length, numbers with images."""
+    if len(frac_coords) * np.prod(2 * reach / heights + 1) > MAX_IMAGES:
+        raise ValueError("the lattice is too thin: a million images of its atoms are within reach")
     count, vectors = 0, np.empty((256, 3))
     around = np.empty((256, 4), dtype=np.int64)
     centre, moved, vector = np.empty(3), np.empty(3), np.empty(3)

@@ -44,6 +44,17 @@ def site_fingerprints(
     return values, certain & ordered & (found.states == CLOSED)
 
 
+def likelihoods(weights: Float[Array, " neighbours"]) -> Float[Array, " numbers"]:
+    """Returns the likelihood of each coordination number from 0 on, of neighbours by falling weight (of the largest).
+
+    Weights rounded to thousandths cut the quarter circle into slices; the area of a slice is the likelihood of having
+    all neighbours from its upper end on (pymatgen).
+    """
+    found = np.zeros(len(weights) + 1)
+    _likelihoods(weights, found)
+    return found
+
+
 def careful_fingerprint(structure: Any, site: int) -> Float[Array, " 61"]:
     """Returns the fingerprint of one atom of a pymatgen structure, its neighbours found by pymatgen itself.
 
@@ -117,21 +128,16 @@ def _shells(starts: Array, vectors: Array, weights: Array) -> tuple[Array, Array
 @compiled
 @no_type_check
 def _likelihoods(weights: Array, shell: Array) -> bool:
-    """Fills in the likelihood of each coordination number; returns whether all roundings are certain.
-
-    Weights rounded to thousandths cut the quarter circle into slices; the area of a slice is the likelihood of having
-    all neighbours from its upper end on (pymatgen).
-    """
-    certain = True
+    """Fills in the likelihood of each coordination number; returns whether all roundings are certain."""
+    certain, rounded = True, np.zeros(len(weights) + 1)
     for place in range(len(weights)):
         thousandths = weights[place] * 1000
         certain = certain and abs(thousandths - math.floor(thousandths) - 0.5) > ROUNDING
-        weights[place] = np.rint(thousandths) / 1000
-    for place in range(len(weights)):
-        following = weights[place + 1] if place + 1 < len(weights) else 0.0
-        if place < LARGEST and weights[place] > following:
-            area = _quarter_circle(weights[place]) - _quarter_circle(following)
-            shell[place + 1] = area / (0.25 * math.pi)
+        rounded[place] = np.rint(thousandths) / 1000
+    for number in range(1, min(len(rounded), len(shell))):
+        if rounded[number - 1] > rounded[number]:
+            area = _quarter_circle(rounded[number - 1]) - _quarter_circle(rounded[number])
+            shell[number] = area / (0.25 * math.pi)
     return certain
 
 
