@@ -1,4 +1,4 @@
-"""Writes the generated pages (`make docs`): the references of configuration, metrics and recipes, the graph in README.md.
+"""Writes the generated pages (`make docs`): references of configuration, metrics and recipes, the graph in README.md.
 
 With --check nothing is written and a stale page is an error.
 """
