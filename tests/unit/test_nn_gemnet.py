@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,7 +18,7 @@ from xtalgen.models.nn.gemnet import (
     fitting_scales,
     he_orthogonal_,
 )
-from xtalgen.models.nn.periodic_graph import edge_vectors, nearest_graph
+from xtalgen.models.nn.periodic_graph import nearest_graph
 
 LATENT = 6
 
@@ -162,19 +162,18 @@ def test_vectors_turn_with_the_cell_and_atoms_stay(seed):
 @given(st.integers(0, 10_000))
 @torch.no_grad()
 def test_moving_the_whole_crystal_changes_nothing(seed):
-    net = network(hidden=8)
+    net = network(hidden=8, cutoff=4.0)
     latent, numbers, coords, lattice, mask = inputs(random_crystals(2, seed=seed, sizes=(6,)))
+    lattice = 1.4 * lattice
+    # Else a neighbour may lie beyond the 27 images, depending on where atoms are wrapped.
+    assume(float(1 / torch.linalg.inv(lattice).norm(dim=1).max()) > 4.0)
     # In steps of 1/8 float32 coordinates stay exact, so that no tie between neighbours is broken by rounding.
     coords = torch.round(coords * 1024) / 1024
     step = torch.from_numpy(np.random.default_rng(seed).integers(0, 8, 3)) / 8
     atoms, vectors, _ = net(latent, numbers, coords, lattice, mask)
     moved_atoms, moved, _ = net(latent, numbers, (coords + step) % 1.0, lattice, mask)
-    # Wrapping changes which 27 images are searched, which matters to a distant neighbour in a small cell.
-    graphs = [nearest_graph(x, lattice, mask) for x in (coords, (coords + step) % 1.0)]
-    lengths = [edge_vectors(g, x, lattice)[1] for g, x in zip(graphs, (coords, (coords + step) % 1.0), strict=True)]
-    if lengths[0].shape == lengths[1].shape and torch.allclose(lengths[0], lengths[1], atol=1e-4):
-        assert torch.allclose(moved, vectors, atol=2e-3 * float(vectors.abs().max() + 1))
-        assert torch.allclose(moved_atoms, atoms, atol=1e-3)
+    assert torch.allclose(moved, vectors, atol=2e-3 * float(vectors.abs().max() + 1))
+    assert torch.allclose(moved_atoms, atoms, atol=1e-3)
 
 
 @torch.no_grad()

@@ -240,7 +240,8 @@ torch.set_num_threads(1)
 torch.compile = partial(torch.compile, backend="eager")
 from test_nn_langevin import FAST, anneal, generator, start, tiny
 vae = tiny().eval()
-plain, compiled = (anneal(vae, start(vae), replace(FAST, compile=chosen, slots=40), generator()) for chosen in (False, True))
+fixed = replace(FAST, slots=40)
+plain, compiled = (anneal(vae, start(vae), replace(fixed, compile=chosen), generator()) for chosen in (False, True))
 assert torch.allclose(compiled[0], plain[0], atol=1e-5)
 assert torch.equal(compiled[1], plain[1])
 """

@@ -11,7 +11,18 @@ from torch.nn import functional
 
 from xtalgen.models.nn.bases import BesselBasis, SphericalBesselBasis, spherical_harmonics
 from xtalgen.models.nn.batches import MAX_ELEMENT
-from xtalgen.models.nn.periodic_graph import PeriodicGraph, edge_vectors, from_source, swap
+from xtalgen.models.nn.edges import (
+    Edges,
+    edge_vectors,
+    edges_of,
+    from_source,
+    from_target,
+    sum_at_target,
+    swap,
+    to_rows,
+    to_slots,
+)
+from xtalgen.models.nn.periodic_graph import PeriodicGraph
 
 RADIAL, ORDERS = 6, 7
 SMALL, MEDIUM, OUTPUT = 8, 64, 256  # widths of projected bases, of messages in triplets, and of the output blocks
@@ -51,12 +62,12 @@ class Embedding(nn.Module):
         self.from_radial = nn.Linear(RADIAL, hidden)
         self.join = nn.Linear(3 * hidden, hidden)
 
-    def forward(self, atomic_numbers: Tensor, radial: Tensor, graph: PeriodicGraph) -> Tensor:
+    def forward(self, atomic_numbers: Tensor, radial: Tensor, edges: Edges) -> Tensor:
         atoms = self.elements(atomic_numbers)
         target, source, edge = self.join.weight.split(self.hidden, dim=1)
         length = functional.linear(functional.silu(self.from_radial(radial)), edge, self.join.bias)
-        own = functional.linear(atoms, target).unsqueeze(2)
-        return functional.silu(own + from_source(graph, functional.linear(atoms, source)) + length)
+        own = from_target(edges, functional.linear(atoms, target))
+        return functional.silu(own + from_source(edges, functional.linear(atoms, source)) + length)
 
 
 class Interaction(nn.Module):
@@ -74,22 +85,23 @@ class Interaction(nn.Module):
 
     def forward(
         self,
-        edges: Float[Tensor, "batch atoms slots hidden"],
-        radial: Float[Tensor, "batch atoms slots radial"],
-        bessel: Float[Tensor, "batch atoms slots orders radial"],
-        angular: Float[Tensor, "batch atoms slots slots_orders"],
-        graph: PeriodicGraph,
-    ) -> Float[Tensor, "batch atoms slots hidden"]:
+        rows: Float[Tensor, "edges hidden"],
+        radial: Float[Tensor, "edges radial"],
+        bessel: Float[Tensor, "edges orders radial"],
+        angular: Float[Tensor, "atoms slots slots_orders"],
+        edges: Edges,
+    ) -> Float[Tensor, "edges hidden"]:
         """Returns the messages after this round."""
         # Absent edges send nothing: their radial basis is 0 and the layer that follows has no bias.
-        sent = functional.silu(self.down(functional.silu(self.from_reverse(edges)) * self.radial(radial)))
+        sent = functional.silu(self.down(functional.silu(self.from_reverse(rows)) * self.radial(radial)))
         weight = (self.circular[1].weight @ self.circular[0].weight).unflatten(1, (ORDERS, RADIAL))
         # The basis of a triplet is a product of one function of |kj| and one of the angle: the first goes to the edge.
-        filters = torch.einsum("bnslr,clr->bnslc", bessel, weight)
-        weighted = (sent.unsqueeze(-2) * filters).flatten(2, 3)
-        told = swap(graph, (angular.flatten(0, 1) @ weighted.flatten(0, 1)).view_as(sent))
-        changed = self.before_skip(functional.silu(self.from_edge(edges)) + functional.silu(self.up(told)))
-        return self.after_skip(functional.silu(self.last(changed)) + edges)
+        filters = torch.einsum("elr,clr->elc", bessel, weight)
+        weighted = to_slots(edges, (sent.unsqueeze(-2) * filters).flatten(1)).unflatten(-1, (ORDERS, MEDIUM))
+        told = (angular @ weighted.flatten(0, 1).flatten(1, 2)).view(*edges.shape, MEDIUM)
+        told = swap(edges, to_rows(edges, told))
+        changed = self.before_skip(functional.silu(self.from_edge(rows)) + functional.silu(self.up(told)))
+        return self.after_skip(functional.silu(self.last(changed)) + rows)
 
 
 class Output(nn.Module):
@@ -103,8 +115,8 @@ class Output(nn.Module):
         self.last = nn.Linear(OUTPUT, outputs, bias=False)
         nn.init.zeros_(self.last.weight)
 
-    def forward(self, edges: Tensor, radial: Tensor) -> Tensor:
-        atoms = self.up((edges * self.from_radial(radial)).sum(dim=2))
+    def forward(self, rows: Tensor, radial: Tensor, edges: Edges) -> Tensor:
+        atoms = self.up(sum_at_target(edges, rows * self.from_radial(radial)))
         for layer in self.layers:
             atoms = functional.silu(layer(atoms))
         return self.last(atoms)
@@ -131,27 +143,30 @@ class DenseDimeNet(nn.Module):
         graph: PeriodicGraph,
     ) -> Float[Tensor, "batch outputs"]:
         """Returns the encoding of each crystal; invariant to rotation, translation and order of the atoms."""
-        directions, lengths = edge_vectors(graph, frac_coords, lattice)
+        # On a GPU the host must not wait to count the bonds.
+        edges = edges_of(graph, packed=mask.device.type == "cpu")
+        directions, lengths = edge_vectors(edges, frac_coords, lattice)
         with torch.autocast(lengths.device.type, enabled=False):
-            radial = self.radial(lengths) * graph.mask.unsqueeze(-1)
+            radial = self.radial(lengths) * edges.present.unsqueeze(-1)
             bessel = self.bessel(lengths)
-            angular = self._angular(directions, graph)
-        edges = self.embed(atomic_numbers, radial, graph)
-        atoms = self.outputs[0](edges, radial)
+            angular = self._angular(to_slots(edges, directions), graph)
+        rows = self.embed(atomic_numbers, radial, edges)
+        atoms = self.outputs[0](rows, radial, edges)
         for block, output in zip(self.blocks, self.outputs[1:], strict=True):
-            edges = block(edges, radial, bessel, angular, graph)
-            atoms = atoms + output(edges, radial)
+            rows = block(rows, radial, bessel, angular, edges)
+            atoms = atoms + output(rows, radial, edges)
         weights = mask.unsqueeze(-1) / mask.sum(dim=1)[:, None, None]
         return (atoms.float() * weights).sum(dim=1)
 
-    def _angular(self, directions: Tensor, graph: PeriodicGraph) -> Float[Tensor, "batch atoms slots slots_orders"]:
+    def _angular(self, directions: Tensor, graph: PeriodicGraph) -> Float[Tensor, "atoms slots slots_orders"]:
         """Returns Y_l(α) at atom j between the edge that leaves for i and the edges that come from k ≠ i.
 
         k ≠ i as numbers of atoms, as in DimeNet's code: messages from other images of i are left out too.
         """
         cosines = directions @ directions.transpose(-1, -2)
         other = graph.source.unsqueeze(-1) != graph.source.unsqueeze(-2)
-        return torch.stack([value * other for value in spherical_harmonics(cosines, ORDERS)], dim=-1).flatten(-2)
+        harmonics = torch.stack([value * other for value in spherical_harmonics(cosines, ORDERS)], dim=-1)
+        return harmonics.flatten(-2).flatten(0, 1)
 
     def flop(self, n_atoms: int, slots: int) -> int:
         """Returns the FLOP of one forward pass of a crystal padded to n_atoms: matrix products, 2 per multiply-add."""

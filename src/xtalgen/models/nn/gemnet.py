@@ -1,12 +1,14 @@
 """GemNet-T with direct vectors (Gasteiger et al. 2021, arXiv 2106.08903) on dense slots: CDVAE's decoder.
 
 An atom's incoming edges fill its slots, so the angles between them are one product V Vᵀ per atom, and the sum over
-triplets is one batched product per atom. Linear layers on [source, target, edge] are split into their parts.
+triplets is one batched product per atom. All else happens edge by edge, on rows. Linear layers on [source, target,
+edge] are split into their parts.
 """
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,7 +17,18 @@ from torch.nn import functional
 
 from xtalgen.models.nn.bases import GaussianBasis, spherical_harmonics
 from xtalgen.models.nn.batches import MAX_ELEMENT
-from xtalgen.models.nn.periodic_graph import PeriodicGraph, edge_vectors, from_source, nearest_graph, swap
+from xtalgen.models.nn.edges import (
+    Edges,
+    edge_vectors,
+    edges_of,
+    from_source,
+    from_target,
+    sum_at_target,
+    swap,
+    to_rows,
+    to_slots,
+)
+from xtalgen.models.nn.periodic_graph import nearest_graph
 
 HALF = 1 / math.sqrt(2.0)  # keeps the variance of a sum of two
 ORDERS = 7
@@ -66,6 +79,25 @@ def fitting_scales(module: nn.Module) -> Iterator[None]:
             scale.fitting = False
 
 
+class ScaledSiLU(torch.autograd.Function):
+    """SiLU / 0.6, which keeps the variance. The factor is multiplied in place: memory is what takes time here."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return functional.silu(values).mul_(1 / 0.6)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(gradient, values).mul_(1 / 0.6)
+
+
+def halve(first: Tensor, second: Tensor) -> Tensor:
+    """Returns (first + second) / √2, which keeps the variance."""
+    return (first + second).mul_(HALF)
+
+
 class Dense(nn.Linear):
     """A linear layer without bias, then SiLU / 0.6 unless told otherwise."""
 
@@ -78,7 +110,7 @@ class Dense(nn.Linear):
 
     def forward(self, values: Tensor) -> Tensor:
         values = functional.linear(values, self.weight)
-        return functional.silu(values) / 0.6 if self.activated else values
+        return ScaledSiLU.apply(values) if self.activated else values
 
 
 class Residual(nn.Sequential):
@@ -88,7 +120,7 @@ class Residual(nn.Sequential):
         super().__init__(Dense(width, width), Dense(width, width))
 
     def forward(self, values: Tensor) -> Tensor:
-        return (values + super().forward(values)) * HALF
+        return halve(values, super().forward(values))
 
 
 class EdgeEmbedding(Dense):
@@ -98,11 +130,11 @@ class EdgeEmbedding(Dense):
         super().__init__(2 * atom + edge, outputs)
         self.columns = [atom, atom, edge]
 
-    def forward(self, atoms: Tensor, edges: Tensor, graph: PeriodicGraph) -> Tensor:  # type: ignore[override]
+    def forward(self, atoms: Tensor, rows: Tensor, edges: Edges) -> Tensor:  # type: ignore[override]
         source, target, edge = self.weight.split(self.columns, dim=1)
-        sent = from_source(graph, functional.linear(atoms, source))
-        own = functional.linear(atoms, target).unsqueeze(2)
-        return functional.silu(sent + own + functional.linear(edges, edge)) / 0.6
+        sent = from_source(edges, functional.linear(atoms, source))
+        sent = sent + from_target(edges, functional.linear(atoms, target))
+        return ScaledSiLU.apply(sent.add_(functional.linear(rows, edge)))
 
 
 class Triplets(nn.Module):
@@ -121,23 +153,23 @@ class Triplets(nn.Module):
 
     def forward(
         self,
-        edges: Float[Tensor, "batch atoms slots edge"],
-        radial: Float[Tensor, "batch atoms slots small"],
-        circular: Float[Tensor, "batch atoms slots small orders"],
-        angular: Float[Tensor, "batch atoms slots orders slots"],
-        graph: PeriodicGraph,
-    ) -> Float[Tensor, "batch atoms slots edge"]:
+        rows: Float[Tensor, "edges edge"],
+        radial: Float[Tensor, "edges small"],
+        circular: Float[Tensor, "edges small orders"],
+        angular: Float[Tensor, "atoms slots_orders slots"],
+        edges: Edges,
+    ) -> Float[Tensor, "edges edge"]:
         """Returns the sum over triplets, mixed with that of the reversed edge."""
-        sent = self.from_edge(edges)
-        sent = self.scale_radial(sent, graph.mask, sent * self.from_radial(radial), graph.mask)
+        sent = self.from_edge(rows)
+        sent = self.scale_radial(sent, edges.present, sent * self.from_radial(radial), edges.present)
         sent = self.down(sent)
-        batch, atoms, slots, trip = sent.shape
         # Absent edges carry nothing: their radial basis is 0 and no layer on the way has a bias.
-        around = angular.flatten(2, 3).flatten(0, 1) @ sent.flatten(0, 1)
-        around = circular @ around.view(batch, atoms, slots, ORDERS, trip)
+        around = angular @ to_slots(edges, sent).flatten(0, 1)
+        around = to_rows(edges, around.view(*edges.shape, ORDERS * sent.shape[1])).unflatten(1, (ORDERS, -1))
         weight = self.bilinear.transpose(0, 1).flatten(0, 1)
-        found = self.scale_sum(sent, graph.mask, around.flatten(-2) @ weight, graph.mask)
-        return (self.up_forward(found) + swap(graph, self.up_reverse(found))) * HALF
+        found = (circular @ around).flatten(-2) @ weight
+        found = self.scale_sum(sent, edges.present, found, edges.present)
+        return halve(self.up_forward(found), swap(edges, self.up_reverse(found)))
 
 
 class AtomUpdate(nn.Module):
@@ -149,9 +181,9 @@ class AtomUpdate(nn.Module):
         self.scale = Scale()
         self.layers = nn.Sequential(Dense(edge, atom), *(Residual(atom) for _ in range(PER_ATOM)))
 
-    def forward(self, edges: Tensor, radial: Tensor, graph: PeriodicGraph) -> Tensor:
-        received = (edges * self.from_radial(radial)).sum(dim=2)
-        return self.layers(self.scale(edges, graph.mask, received, graph.mask.any(dim=-1)))
+    def forward(self, rows: Tensor, radial: Tensor, edges: Edges) -> Tensor:
+        received = sum_at_target(edges, rows * self.from_radial(radial))
+        return self.layers(self.scale(rows, edges.present, received, edges.reached))
 
 
 class Interaction(nn.Module):
@@ -167,14 +199,12 @@ class Interaction(nn.Module):
         self.concat = EdgeEmbedding(atom, edge, edge)
         self.after_concat = nn.Sequential(*(Residual(edge) for _ in range(AFTER_CONCAT)))
 
-    def forward(
-        self, atoms: Tensor, edges: Tensor, bases: dict[str, Tensor], graph: PeriodicGraph
-    ) -> tuple[Tensor, Tensor]:
-        told = self.triplets(edges, bases["triplet"], bases["circular"], bases["angular"], graph)
-        changed = self.before_skip((self.from_edge(edges) + told) * HALF)
-        edges = self.after_skip((edges + changed) * HALF)
-        atoms = (atoms + self.update(edges, bases["atom"], graph)) * HALF
-        return atoms, (edges + self.after_concat(self.concat(atoms, edges, graph))) * HALF
+    def forward(self, atoms: Tensor, rows: Tensor, bases: dict[str, Tensor], edges: Edges) -> tuple[Tensor, Tensor]:
+        told = self.triplets(rows, bases["triplet"], bases["circular"], bases["angular"], edges)
+        changed = self.before_skip(halve(self.from_edge(rows), told))
+        rows = self.after_skip(halve(rows, changed))
+        atoms = halve(atoms, self.update(rows, bases["atom"], edges))
+        return atoms, halve(rows, self.after_concat(self.concat(atoms, rows, edges)))
 
 
 class EdgeOutput(nn.Module):
@@ -187,9 +217,9 @@ class EdgeOutput(nn.Module):
         self.scale = Scale()
         self.last = Dense(edge, 1, activated=False)
 
-    def forward(self, edges: Tensor, radial: Tensor, graph: PeriodicGraph) -> Tensor:
-        values = self.layers(edges)
-        return self.last(self.scale(values, graph.mask, values * self.from_radial(radial), graph.mask)).squeeze(-1)
+    def forward(self, rows: Tensor, radial: Tensor, edges: Edges) -> Tensor:
+        values = self.layers(rows)
+        return self.last(self.scale(values, edges.present, values * self.from_radial(radial), edges.present))
 
 
 class DenseGemNetT(nn.Module):
@@ -242,34 +272,37 @@ class DenseGemNetT(nn.Module):
         graph = nearest_graph(
             frac_coords, lattice, mask, cutoff=self.cutoff, neighbours=self.neighbours, slots=self.slots
         )
-        directions, lengths = edge_vectors(graph, frac_coords, lattice)
-        radial, bases = self._bases(directions, lengths, graph)
+        # As many slots as needed is a number read back from the device: so may be the number of edges.
+        edges = edges_of(graph, packed=self.slots == 0)
+        directions, lengths = edge_vectors(edges, frac_coords, lattice)
+        radial, bases = self._bases(directions, lengths, edges)
         element, crystal = self.with_latent.weight.split([self.hidden, self.latent], dim=1)
         whole = functional.linear(latent, crystal, self.with_latent.bias).unsqueeze(1)
         atoms = functional.linear(self.elements(atomic_numbers), element) + whole
-        edges = self.embed_edge(atoms, radial, graph)
-        numbers = self.outputs[0](edges, bases["output"], graph).float()
+        rows = self.embed_edge(atoms, radial, edges)
+        numbers = self.outputs[0](rows, bases["output"], edges).float()
         for block, output in zip(self.blocks, self.outputs[1:], strict=True):
-            atoms, edges = block(atoms, edges, bases, graph)
-            numbers = numbers + output(edges, bases["output"], graph).float()
-        return atoms, (numbers.unsqueeze(-1) * directions).sum(dim=2), graph.needed
+            atoms, rows = block(atoms, rows, bases, edges)
+            numbers = numbers + output(rows, bases["output"], edges).float()
+        return atoms, sum_at_target(edges, numbers * directions), graph.needed
 
     def _bases(
-        self, directions: Tensor, lengths: Tensor, graph: PeriodicGraph
-    ) -> tuple[Float[Tensor, "batch atoms slots radial"], dict[str, Tensor]]:
+        self, directions: Tensor, lengths: Tensor, edges: Edges
+    ) -> tuple[Float[Tensor, "edges radial"], dict[str, Tensor]]:
         """Returns the radial basis (0 without an edge), and its projections and the angular basis by name."""
         with torch.autocast(lengths.device.type, enabled=False):
-            radial = self.basis(lengths) * graph.mask.unsqueeze(-1)
-            cosines = directions @ directions.transpose(-1, -2)
+            radial = self.basis(lengths) * edges.present.unsqueeze(-1)
+            around = to_slots(edges, directions)
+            cosines = around @ around.transpose(-1, -2)
             # An edge forms no triplet with itself; with other images of its source it does.
-            other = ~torch.eye(graph.slots, dtype=torch.bool, device=lengths.device)
+            other = ~torch.eye(edges.shape[2], dtype=torch.bool, device=lengths.device)
             angular = torch.stack([value * other for value in spherical_harmonics(cosines, ORDERS)], dim=-2)
         circular = functional.linear(radial, self.circular.permute(2, 0, 1).flatten(0, 1))
         bases = {name: layer(radial) for name, layer in self.down.items()}
         return radial, {
             **bases,
             "circular": circular.unflatten(-1, (SMALL, ORDERS)),
-            "angular": angular.to(circular.dtype),
+            "angular": angular.flatten(2, 3).flatten(0, 1).to(circular.dtype),
         }
 
     def flop(self, n_atoms: int, slots: int) -> int:

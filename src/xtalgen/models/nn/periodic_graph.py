@@ -1,12 +1,11 @@
 """Neighbours of atoms in periodic cells as dense tables: each atom has slots, a slot holds an incoming edge.
 
-Every edge stands twice, once from either end, and knows the slot of its reverse. Passing something along edges is then
-a permutation, its gradient the same permutation, and sums over neighbours are sums over slots: no scatter anywhere.
+Every edge stands twice, once from either end, and knows the slot of its reverse. `edges` says how networks compute
+along them.
 """
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -90,23 +89,6 @@ def nearest_graph(
     )
 
 
-def edge_vectors(
-    graph: PeriodicGraph, frac_coords: Float[Tensor, "batch atoms 3"], lattice: Float[Tensor, "batch 3 3"]
-) -> tuple[Float[Tensor, "batch atoms slots 3"], Float[Tensor, "batch atoms slots"]]:
-    """Returns the unit vector of each edge from source to target, and its length in Å, in float32.
-
-    Slots without an edge have the vector 0 and the length 1.
-    """
-    with torch.autocast(lattice.device.type, enabled=False):
-        away = frac_coords.unsqueeze(2) - from_source(graph, frac_coords) - graph.image
-        vectors = (away.unsqueeze(-1) * lattice[:, None, None]).sum(dim=-2)
-        present = graph.mask.unsqueeze(-1)
-        # Absent edges are given a harmless vector before the root, whose gradient at 0 is not finite.
-        vectors = torch.where(present, vectors, torch.ones_like(vectors) / 3**0.5)
-        lengths = vectors.norm(dim=-1)
-        return torch.where(present, vectors / lengths.unsqueeze(-1), torch.zeros_like(vectors)), lengths
-
-
 def minimum_image(
     start: Float[Tensor, "batch atoms 3"], end: Float[Tensor, "batch atoms 3"], lattice: Float[Tensor, "batch 3 3"]
 ) -> Float[Tensor, "batch atoms 3"]:
@@ -116,51 +98,6 @@ def minimum_image(
         vectors = ((end - start) @ lattice).unsqueeze(2) + images.unsqueeze(1)
         shortest = vectors.square().sum(dim=-1).argmin(dim=-1)
         return vectors.gather(2, shortest[..., None, None].expand(-1, -1, 1, 3)).squeeze(2)
-
-
-def swap(graph: PeriodicGraph, values: Float[Tensor, "batch atoms slots features"]) -> Float[Tensor, "..."]:
-    """Returns for each edge the value of its reverse."""
-    return _Swap.apply(values, _flat(graph.reverse))
-
-
-def from_source(graph: PeriodicGraph, values: Float[Tensor, "batch atoms features"]) -> Float[Tensor, "..."]:
-    """Returns for each edge the value of the atom it comes from; without an edge, of the atom itself."""
-    return _FromSource.apply(values, _flat(graph.source, values.shape[1]), _flat(graph.reverse))
-
-
-def _flat(numbers: Int[Tensor, "batch *rest"], stride: int = 0) -> Int[Tensor, "all"]:
-    """Returns numbers within a crystal as numbers within the batch."""
-    rows = torch.arange(len(numbers), device=numbers.device) * (stride or numbers[0].numel())
-    return (numbers.flatten(1) + rows.unsqueeze(1)).flatten()
-
-
-class _Swap(torch.autograd.Function):
-    """A permutation that is its own inverse, hence its own gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, reverse: Tensor) -> Tensor:
-        ctx.save_for_backward(reverse)
-        return values.flatten(0, 2).index_select(0, reverse).view_as(values)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (reverse,) = ctx.saved_tensors
-        return gradient.flatten(0, 2).index_select(0, reverse).view_as(gradient), None
-
-
-class _FromSource(torch.autograd.Function):
-    """Atoms to the edges that leave them. Those edges are the reverses of the incoming ones: a sum over slots."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, source: Tensor, reverse: Tensor) -> Tensor:
-        ctx.save_for_backward(reverse)
-        batch, atoms, features = values.shape
-        return values.flatten(0, 1).index_select(0, source).view(batch, atoms, -1, features)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (reverse,) = ctx.saved_tensors
-        return gradient.flatten(0, 2).index_select(0, reverse).view_as(gradient).sum(dim=2), None, None
 
 
 def _images(device: torch.device) -> Float[Tensor, "27 3"]:
