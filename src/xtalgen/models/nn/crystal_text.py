@@ -138,12 +138,12 @@ def _read(text: str) -> tuple[list[float], list[int], np.ndarray, np.ndarray]:
     check_cell(lengths, angles)
     numbers, coords = [], []
     for place in range(2, len(lines), 2):
+        if len(numbers) == MOST_ATOMS:
+            raise TextError("too_large", f"more than {MOST_ATOMS} atoms")
         if not ELEMENT.fullmatch(lines[place]):
             raise TextError("unparsable", f"line {place + 1} is no element")
         if lines[place] not in NUMBERS:
             raise TextError("unknown_element", f"line {place + 1}: there is no element {lines[place]!r}")
-        if len(numbers) == MOST_ATOMS:
-            raise TextError("too_large", f"more than {MOST_ATOMS} atoms")
         coords.append([float(word) for word in _words(lines, place + 1, COORDINATE)])
         numbers.append(NUMBERS[lines[place]])
     if not numbers:

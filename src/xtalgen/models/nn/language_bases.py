@@ -23,6 +23,7 @@ from xtalgen.models.nn.vocabulary import Vocabulary
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "8bit": 1.0, "4bit": 0.55}
 # Room for what stands beside the weights while they load and for the first activations.
 OVERHEAD = 1.2
+SAMPLED_ROWS = 64
 PAD = "<|pad|>"
 GGUF_MAGIC = b"GGUF"
 ARCHIVES = (".whl", ".zip")
@@ -141,7 +142,7 @@ def _read(base: str, load: Callable[[], Any]) -> Any:
         return load()
     except BaseError:
         raise
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # a file may break its reader in any way
         if _is_path(base) and not Path(base).exists():
             raise BaseError(f"base {base!r}: there is no such file or folder.") from error
         said = " ".join(str(error).split())[:150]
@@ -181,12 +182,11 @@ def embeddings(network: Any) -> list[Any]:
 
 
 def _digest(network: Any, vocabulary: Vocabulary) -> str:
-    """Returns a digest of tokenizer and vectors (norms, biases), which every precision keeps as they are."""
+    """Returns a digest of tokenizer, vectors (norms, biases) and some embeddings, which every precision keeps alike."""
     digest = hashlib.sha256(vocabulary.tokenizer.to_str().encode())
-    for name, weight in sorted(network.named_parameters()):
-        digest.update(f"{name}{tuple(weight.shape) if weight.dim() == 1 else ''}".encode())
-        if weight.dim() == 1:
-            digest.update(weight.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
+    vectors = [weight for _, weight in sorted(network.named_parameters()) if weight.dim() == 1]
+    for weight in [network.get_input_embeddings().weight[:SAMPLED_ROWS], *vectors]:
+        digest.update(weight.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -41,7 +41,7 @@ class Vocabulary:
         known = len(self.tokenizer.decode(before, skip_special_tokens=False))
         special = {token for token, added in self.tokenizer.get_added_tokens_decoder().items() if added.special}
         found = self.tokenizer.decode_batch([[*before, token] for token in range(len(self))], skip_special_tokens=False)
-        hidden = {*special, self.end, self.pad}
+        hidden = {*special, self.end, self.pad, self.tokenizer.token_to_id(UNKNOWN)}
         return tuple("" if token in hidden else text[known:] for token, text in enumerate(found))
 
     def decode(self, tokens: list[int]) -> str:

@@ -1,0 +1,686 @@
+"""The language model: bases, adapters, sampling, resampling, infilling, bad input."""
+
+import copy
+import json
+import os
+import string
+import zipfile
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from random_crystals import random_crystals
+from xtalgen import models
+from xtalgen.models import Job, crystal_text_llm
+from xtalgen.models.crystal_text_llm import (
+    Asked,
+    CrystalTextConfig,
+    answer,
+    generate_conditional,
+    infill,
+    open_checkpoint,
+)
+from xtalgen.models.nn import language_bases
+from xtalgen.models.nn.checkpoint import load_checkpoint
+from xtalgen.models.nn.crystal_text import SYMBOLS
+from xtalgen.models.nn.generation import Request, Text, TextSampling, choose, write_texts
+from xtalgen.models.nn.language_bases import BaseError, check_memory, load_base
+from xtalgen.models.nn.language_model import IGNORED, LanguageModel, new_model, restore
+from xtalgen.models.nn.prompts import Mixture, ask_composition, ask_crystal
+from xtalgen.models.nn.scoring import score_answers
+from xtalgen.models.nn.text_data import TextData, load_texts
+from xtalgen.models.nn.vocabulary import END, PAD, UNKNOWN, Vocabulary, own_vocabulary
+
+SMALL = {"hidden": 16, "layers": 2, "heads": 2, "epochs": 2, "batch_size": 4, "warmup_steps": 2, "learning_rate": 1e-2}
+SCRATCH = CrystalTextConfig(base="scratch", **SMALL)
+CRYSTALS = [replace(crystal, info={}) for crystal in random_crystals(9, seed=5, sizes=(1, 2, 3))]
+SIZE = len(own_vocabulary())
+ATOM = "H\n0.00 0.00 0.00"
+HEAD = "4.0 5.0 6.0\n90 90 90\n"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def scratch():
+    return new_model(asdict(SCRATCH), 0, "cpu").eval()
+
+
+@pytest.fixture(scope="module")
+def lively(scratch):
+    """The same with large weights, so that its likeliest tokens change from place to place."""
+    model = copy.deepcopy(scratch)
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            if weight.dim() == 2:
+                weight.mul_(15)
+    return model
+
+
+def save_base(folder, seed=0, pad=None):
+    """Writes a tiny Llama with a tokenizer, as the Hugging Face hub keeps them."""
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    vocabulary = own_vocabulary()
+    torch.manual_seed(seed)
+    shape = LlamaConfig(vocab_size=len(vocabulary), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                        num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=False,
+                        bos_token_id=None, eos_token_id=vocabulary.end)  # fmt: skip
+    LlamaForCausalLM(shape).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=vocabulary.tokenizer, eos_token=END, unk_token=UNKNOWN, pad_token=pad,
+        clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return save_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def tuned(base, tmp_path_factory):
+    """A checkpoint of adapters on the tiny base."""
+    folder = tmp_path_factory.mktemp("tuned")
+    train(folder, base=base, base_precision="float32")
+    return folder / "out" / "checkpoint.safetensors"
+
+
+def train(folder, crystals=CRYSTALS, **changes):
+    config = CrystalTextConfig(**{**SMALL, "base": "scratch", **changes})
+    job = Job("dng", 0, folder / "work", folder / "out")
+    crystal_text_llm.Model().train(crystals, CRYSTALS[:3], config, job)
+    return folder / "out"
+
+
+def sample(checkpoint, wanted, seed=0, **settings):
+    settings = {"max_new_tokens": 120, "max_tries": 1, **settings}
+    return list(crystal_text_llm.Model().sample(checkpoint, wanted, TextSampling(**settings), seed, "cpu"))
+
+
+class Script(nn.Module):
+    """Stands for a network: writes the given texts, one in each try, the last one for ever."""
+
+    def __init__(self, vocabulary, texts, *, end=True):
+        super().__init__()
+        self.embedding = nn.Embedding(len(vocabulary), 1)
+        self.texts = [[*vocabulary.encode(text), *([vocabulary.end] if end else [])] for text in texts]
+        self.tries, self.step, self.calls = -1, 0, 0
+
+    def get_input_embeddings(self):
+        return self.embedding
+
+    def forward(self, input_ids, **_):
+        first = input_ids.shape[1] > 1
+        self.tries, self.step = self.tries + first, 0 if first else self.step + 1
+        self.calls += 1
+        text = self.texts[min(self.tries, len(self.texts) - 1)]
+        logits = torch.zeros(len(input_ids), 1, len(self.embedding.weight))
+        logits[:, :, text[self.step % len(text)]] = 100.0
+        return SimpleNamespace(logits=logits)
+
+
+def characters():
+    """Returns a vocabulary of single characters, which can write nonsense."""
+    places = {word: place for place, word in enumerate([PAD, END, *sorted(set(string.printable))])}
+    tokenizer = Tokenizer(tokenizers.models.WordLevel(places))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = tokenizers.decoders.Fuse()
+    return Vocabulary(tokenizer, end=1, pad=0)
+
+
+def scripted(*texts, end=True):
+    vocabulary = characters()
+    return LanguageModel(Script(vocabulary, texts, end=end), vocabulary, "scratch", digest="", padded=False)
+
+
+# choosing tokens
+
+
+def test_chances_run_through_the_distribution():
+    scores = torch.log(torch.tensor([[0.1, 0.2, 0.3, 0.4]])).repeat(5, 1)
+    chances = torch.tensor([0.0, 0.09, 0.11, 0.59, 0.61])
+    assert choose(scores, chances, 1.0, 1.0).tolist() == [0, 0, 1, 2, 3]
+    # Nucleus: by falling likelihood, 0.4 and 0.3 of 0.7.
+    assert choose(scores, chances, 1.0, 0.7).tolist() == [3, 3, 3, 2, 2]
+    assert choose(scores, chances, 1.0, 0.01).tolist() == [3] * 5
+    assert choose(scores, chances, 0.0, 1.0).tolist() == [3] * 5
+    assert choose(scores, chances, 1e-3, 1.0).tolist() == [3] * 5
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 0.999])
+@pytest.mark.parametrize("size", [50, 3000])
+def test_the_nucleus_is_that_of_transformers(top_p, size):
+    from transformers import TopPLogitsWarper
+
+    scores = torch.randn(20, size, generator=torch.Generator().manual_seed(0)) * 3
+    kept = TopPLogitsWarper(top_p)(None, scores.clone()) > -torch.inf
+    chances = torch.rand(400, generator=torch.Generator().manual_seed(1))
+    found = torch.zeros_like(kept)
+    for chance in chances:
+        tokens = choose(scores, chance.repeat(20), 1.0, top_p)
+        found[torch.arange(20), tokens] = True
+    assert not (found & ~kept).any()
+    assert found.sum() > 0.15 * kept.sum().clamp(max=2000)
+
+
+def test_forbidden_tokens_are_never_chosen():
+    scores = torch.full((3, 2000), -torch.inf)
+    scores[:, 7] = 0.0
+    for chance in (0.0, 0.5, 1 - 2**-24):
+        assert choose(scores, torch.full((3,), chance), 0.9, 0.9).tolist() == [7] * 3
+        assert choose(scores, torch.full((3,), chance), 0.9, 1.0).tolist() == [7] * 3
+
+
+def test_chances_give_the_frequencies():
+    weights = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    chances = torch.rand(20000, generator=torch.Generator().manual_seed(0))
+    tokens = choose(torch.log(weights).repeat(20000, 1), chances, 2.0, 1.0)
+    expected = weights**0.5 / (weights**0.5).sum()
+    torch.testing.assert_close(torch.bincount(tokens) / 20000, expected, atol=0.012, rtol=0)
+
+
+# writing texts
+
+
+def questions():
+    return [Request(ask_crystal({}), 1), Request(ask_composition(np.array([26, 8, 8])), 2),
+            Request(ask_crystal({"spg_num": 225, "formula": "NaCl"}), 3), Request(ask_crystal({}), 4)]  # fmt: skip
+
+
+def texts_of(model, requests, **settings):
+    return [str(text) for text in write_texts(model, requests, TextSampling(max_new_tokens=90, **settings))]
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_a_text_does_not_depend_on_its_batch(lively, constrained):
+    alone = [texts_of(lively, [request], constrained=constrained)[0] for request in questions()]
+    assert texts_of(lively, questions(), constrained=constrained) == alone
+    assert texts_of(lively, questions(), constrained=constrained, batch_size=2) == alone
+    assert len(set(alone)) == 4
+
+
+def test_writes_what_transformers_generates(lively):
+    """Greedy: cache, padding and positions are right when the texts are equal token by token."""
+    never = [token for token, piece in enumerate(lively.vocabulary.pieces) if not piece]
+    for request in questions():
+        given = torch.tensor([lively.vocabulary.encode(request.prompt)])
+        made = lively.network.generate(
+            given, max_new_tokens=70, do_sample=False, suppress_tokens=never, pad_token_id=lively.vocabulary.pad
+        )
+        expected = lively.vocabulary.decode(made[0, given.shape[1] :].tolist())
+        assert len(set(made[0].tolist())) > 10
+        assert write_freely(lively, request) == expected
+        # Usually a text ends where it can no longer become a crystal.
+        assert expected.startswith(texts_of(lively, [request], temperature=0.0)[0])
+
+
+def write_freely(model, request):
+    """Returns the greedy text without the stop at a fault, written beside a longer prompt."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "hopeless", property(lambda _: False))
+        settings = TextSampling(temperature=0.0, max_new_tokens=70)
+        beside = Request("A crystalline solid. " * 3 + request.prompt, 0)
+        return str(write_texts(model, [request, beside], settings)[0])
+
+
+def test_constrained_texts_are_crystals_of_the_asked_atoms(scratch):
+    asked = np.array([53, 49, 53, 49])
+    for crystal in answer(
+        scratch, [Asked(ask_crystal({}))] * 5 + [Asked(ask_composition(asked), asked)] * 5,
+        TextSampling(constrained=True, max_tries=1, max_new_tokens=100), 0,
+    ):  # fmt: skip
+        assert crystal.ok
+        assert crystal.info["n_tries"] == 1
+
+
+def test_constrained_texts_end_within_the_limit(scratch):
+    settings = TextSampling(constrained=True, max_tries=1, max_new_tokens=60, temperature=5.0, top_p=1.0)
+    assert all(crystal.ok for crystal in answer(scratch, [Asked(ask_crystal({}))] * 10, settings, 0))
+
+
+def test_constrained_settings_need_room_for_an_atom():
+    with pytest.raises(ValueError, match="max_new_tokens must be at least 45 when constrained, not 44"):
+        TextSampling(constrained=True, max_new_tokens=44)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temperature": -0.1}, "temperature must not be negative"),
+        ({"top_p": 0.0}, "top_p must be above 0"),
+        ({"max_tries": 0}, "max_tries must be at least 1"),
+    ],
+)
+def test_wrong_settings_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        TextSampling(**values)
+
+
+def test_weights_that_are_not_finite_give_failed_crystals(scratch):
+    bad = copy.deepcopy(scratch)
+    nn.init.constant_(bad.network.model.norm.weight, float("nan"))
+    for constrained in (False, True):
+        settings = TextSampling(constrained=constrained, max_tries=1, max_new_tokens=50)
+        found = answer(bad, [Asked(ask_crystal({}))] * 2, settings, 0)
+        assert [crystal.ok for crystal in found] == [constrained] * 2
+
+
+# texts that are no crystals
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("I am sorry", "unparsable"),
+        (f"{HEAD}Xx\n0.00 0.00 0.00", "unknown_element"),
+        (f"0.0 5.0 6.0\n90 90 90\n{ATOM}", "bad_lattice"),
+        (f"4.0 5.0 6.0\n90 90 179\n{ATOM}", "bad_lattice"),
+        ("4.0 5.0 6.0\n90 90 90", "no_atoms"),
+        (HEAD + "\n".join([ATOM] * 101), "too_large"),
+    ],
+)
+def test_rejected_texts_keep_text_status_and_tries(text, status):
+    found = answer(scripted(text), [Asked(ask_crystal({}))], TextSampling(max_tries=3, max_new_tokens=10**4), 0)[0]
+    assert found.status == status
+    assert text.startswith(found.info["text"].rstrip("\n"))
+    assert found.info["n_tries"] == 3
+
+
+def test_an_endless_text_ends_at_the_limit():
+    model = scripted(HEAD + ATOM + "\n" + "\n".join([ATOM] * 90) + "\n", end=False)
+    found = answer(model, [Asked(ask_crystal({}))], TextSampling(max_tries=1, max_new_tokens=100), 0)[0]
+    assert found.status == "endless"
+    assert model.network.calls == 100
+    assert found.info["text"].startswith(HEAD + ATOM)
+
+
+def test_a_hopeless_text_is_given_up_early():
+    model = scripted(HEAD + "Fe\nPb\n" * 100)
+    found = answer(model, [Asked(ask_crystal({}))], TextSampling(max_tries=1, max_new_tokens=400), 0)[0]
+    assert found.status == "unparsable"
+    assert found.info["text"] == HEAD + "Fe\nPb\n"
+    assert model.network.calls < 30
+
+
+def test_tries_go_on_until_one_is_a_crystal():
+    model = scripted("nothing", "4.0 5.0", HEAD + ATOM)
+    found = answer(model, [Asked(ask_crystal({}))] * 2, TextSampling(max_tries=5), 0)
+    assert [crystal.status for crystal in found] == ["ok", "ok"]
+    assert [crystal.info["n_tries"] for crystal in found] == [3, 3]
+    assert found[0].info["text"] == HEAD + ATOM
+
+
+def test_wrong_atoms_are_told():
+    asked = np.array([1, 8])
+    found = answer(scripted(HEAD + ATOM), [Asked(ask_composition(asked), asked)], TextSampling(max_tries=2), 0)[0]
+    assert found.status == "wrong_composition"
+    assert found.atomic_numbers.tolist() == [1, 8]
+    assert found.lattice is None
+
+
+def test_impossible_compositions_cost_nothing(tmp_path):
+    out = train(tmp_path)
+    wanted = [np.array([], dtype=np.int64), np.array([6] * 101), np.array([119]), np.array([26, 8])]
+    found = sample(out / "checkpoint.safetensors", wanted, constrained=True)
+    assert [crystal.status for crystal in found] == ["no_atoms", "too_large", "unknown_element", "ok"]
+    assert found[3].atomic_numbers.tolist() == [26, 8]
+
+
+# training
+
+
+def data(vocabulary=None, crystals=CRYSTALS, longest=2048, **info):
+    crystals = [replace(crystal, info=info) for crystal in crystals]
+    return TextData(crystals, vocabulary or own_vocabulary(), Mixture(), longest=longest, batch_size=4, device="cpu")
+
+
+def test_every_epoch_draws_other_texts_of_all_crystals():
+    texts = data()
+    first, again, other = (list(texts.epoch(4, (0, 0, epoch))) for epoch in (0, 0, 1))
+    assert sum(len(batch) for batch in first) == len(texts) == 9
+    assert all(torch.equal(a.ids, b.ids) for a, b in zip(first, again, strict=True))
+    assert sorted(map(str, (row for batch in first for row in batch.ids))) != sorted(
+        map(str, (row for batch in other for row in batch.ids))
+    )
+    rest = list(texts.epoch(4, (0, 0, 0), skip=2))
+    assert all(torch.equal(a.ids, b.ids) for a, b in zip(first[2:], rest, strict=True))
+    assert len(texts.plan(4)) == len(first)
+
+
+def test_batches_hold_whole_texts_with_their_end():
+    texts = data()
+    for batch in texts.batches(4):
+        for ids, mask in zip(batch.ids, batch.mask, strict=True):
+            assert ids[mask][-1] == texts.vocabulary.end
+            assert (ids[~mask] == texts.vocabulary.pad).all()
+            assert mask.int().diff().abs().sum() <= 1
+    assert texts.sizes().sum() <= texts.padded_sizes().sum()
+    assert len(texts.padded_sizes()) == 9
+
+
+def test_long_texts_are_cut():
+    assert data(longest=20).sizes().max() == 20
+
+
+def test_the_digest_knows_properties():
+    assert data(band_gap=1.0).digest == data(band_gap=1.0).digest != data(band_gap=2.0).digest
+
+
+def test_unwritable_crystals_are_counted():
+    long = replace(CRYSTALS[0], lattice=np.diag([150.0, 4.0, 4.0]))
+    split = load_texts([*CRYSTALS, long], CRYSTALS[:2], own_vocabulary(), Mixture(), longest=99, batch_size=2,
+                       device="cpu")  # fmt: skip
+    assert split.left_out["train"] == {"bad_lattice": 1}
+    with pytest.raises(ValueError, match="val: none of its 1 crystals can be trained on"):
+        load_texts(CRYSTALS, [long], own_vocabulary(), Mixture(), longest=99, batch_size=2, device="cpu")
+
+
+def test_the_loss_is_that_of_transformers(scratch):
+    batch = next(data().batches(4))
+    labels = torch.where(batch.mask, batch.ids, IGNORED)
+    expected = scratch.network(input_ids=batch.ids, attention_mask=batch.mask, labels=labels).loss
+    found, _ = scratch.loss(batch, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, expected)
+
+
+def test_flop_are_counted(scratch, base):
+    adapted = new_model(asdict(replace(SCRATCH, base=base, base_precision="float32")), 0, "cpu")
+    for model in (scratch, adapted):
+        model.train()
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            batch = next(data(model.vocabulary).batches(4))
+            with FlopCounterMode(display=False) as counter:
+                loss, _ = model.loss(batch, torch.Generator().manual_seed(0))
+            forward = counter.get_total_flops() / len(batch)
+            with FlopCounterMode(display=False) as counter:
+                loss.backward()
+        whole = forward + counter.get_total_flops() / len(batch)
+        expected = model.flop(batch.ids.shape[1])
+        assert forward == pytest.approx(expected[0], rel=0.01)
+        assert whole == pytest.approx(expected[1], rel=0.04)
+        assert model.traffic(10) > 0
+        model.eval()
+
+
+class Killed(BaseException):
+    """Stands for a kill."""
+
+
+@contextmanager
+def killed_while_saving(monkeypatch, nth):
+    original, count = torch.save, iter(range(1, 1000))
+
+    def save(state, path):
+        original(state, path)
+        if next(count) == nth:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", save)
+        with pytest.raises(Killed):
+            yield
+
+
+def test_killed_adapters_go_on_bit_equal(base, tmp_path, monkeypatch):
+    """Their dropout draws from the global generator, which no state holds."""
+    settings = {"base": base, "base_precision": "float32", "save_seconds": 0.0, "lora_dropout": 0.5}
+    whole = train(tmp_path / "whole", **settings)
+    with killed_while_saving(monkeypatch, 3):
+        train(tmp_path / "killed", **settings)
+    torch.manual_seed(99)
+    resumed = train(tmp_path / "killed", **settings)
+    assert (whole / "checkpoint.safetensors").read_bytes() == (resumed / "checkpoint.safetensors").read_bytes()
+
+
+# bases
+
+
+def test_a_checkpoint_of_adapters_holds_adapters_alone(tuned, base):
+    weights, facts = load_checkpoint(tuned, "cpu")
+    assert {name.split(".")[-2] for name in weights if name != "pad_embedding"} == {"lora_A", "lora_B"}
+    assert {name.split(".")[-3] for name in weights if name != "pad_embedding"} == {"q_proj", "v_proj"}
+    assert weights["pad_embedding"].shape == (2, 16)
+    assert facts["config"]["base"] == base
+    assert facts["prompts"] == "1"
+    assert "tokenizer" not in facts
+    assert json.loads((tuned.parent / "training.json").read_text())["n_train"] == 9
+
+
+def test_adapters_change_the_base_and_come_back(tuned, base):
+    weights, facts = load_checkpoint(tuned, "cpu")
+    assert any(weight.abs().max() > 0 for name, weight in weights.items() if "lora_B" in name)
+    found = open_checkpoint(tuned, None, "cpu")
+    plain = load_base(base, "float32", "cpu").network
+    ids = torch.tensor([found.vocabulary.encode(ask_crystal({}))])
+    adapted = new_model({**facts["config"], "base": base}, 0, "cpu").eval()
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(adapted.network, {k: v for k, v in weights.items() if k != "pad_embedding"})
+    torch.testing.assert_close(found.network(ids).logits, adapted.network(ids).logits, atol=1e-5, rtol=1e-4)
+    assert (found.network(ids).logits - plain(ids).logits).abs().max() > 1e-4
+
+
+def test_samples_of_adapters(tuned):
+    found = sample(tuned, 3, constrained=True)
+    assert all(crystal.ok for crystal in found)
+
+
+def test_a_base_that_moved_is_given_anew(tuned, base, tmp_path):
+    moved = tmp_path / "moved"
+    Path(base).rename(moved)
+    try:
+        with pytest.raises(BaseError, match=r"there is no such file or folder"):
+            sample(tuned, 1)
+        assert len(sample(tuned, 1, base=str(moved))) == 1
+    finally:
+        moved.rename(base)
+    with pytest.raises(BaseError, match=r"was trained on another base than .* Give the right one as `base`"):
+        sample(tuned, 1, base=save_base(tmp_path / "other", seed=1, pad=None))
+
+
+def test_prompts_of_another_version_are_refused(tuned, monkeypatch):
+    monkeypatch.setattr(crystal_text_llm, "VERSION", "2")
+    with pytest.raises(ValueError, match=r"prompts of version '1', not '2'\. Train again"):
+        sample(tuned, 1)
+
+
+@pytest.mark.parametrize("pad", [None, END])
+def test_a_tokenizer_without_pad_gets_one_with_the_mean_embedding(tmp_path, pad):
+    folder = save_base(tmp_path, pad=pad)
+    found = load_base(folder, "float32", "cpu")
+    assert found.padded
+    assert found.vocabulary.pad == SIZE != found.vocabulary.end
+    rows = found.network.get_input_embeddings().weight
+    torch.testing.assert_close(rows[SIZE], rows[:SIZE].mean(0))
+    heads = found.network.get_output_embeddings().weight
+    torch.testing.assert_close(heads[SIZE], heads[:SIZE].mean(0))
+
+
+def test_a_pad_of_its_own_is_kept(tmp_path):
+    found = load_base(save_base(tmp_path, pad=PAD), "float32", "cpu")
+    assert not found.padded
+    assert len(found.network.get_input_embeddings().weight) == SIZE
+
+
+def test_too_little_memory_is_told_before_loading(base, monkeypatch):
+    monkeypatch.setattr(language_bases, "available_memory", lambda _: 50_000)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", None)
+    with pytest.raises(BaseError, match=r"parameters need 0\.0 GB in float32, but 0\.0 GB are free on cpu"):
+        load_base(base, "float32", "cpu")
+
+
+def test_what_would_fit_is_said(monkeypatch):
+    monkeypatch.setattr(language_bases, "available_memory", lambda _: int(12e9))
+    check_memory("x", 10**9, "bfloat16", "cpu")
+    with pytest.raises(BaseError) as error:
+        check_memory("meta-llama/Llama-2-7b-hf", 6_738_000_000, "bfloat16", "cuda")
+    said = str(error.value)
+    assert "6.74 billion parameters need 16.2 GB in bfloat16, but 12.0 GB are free on cuda" in said
+    assert "base_precision 8bit (8.1 GB); base_precision 4bit (4.4 GB)" in said
+    assert "at most 5.00 billion parameters in bfloat16" in said
+    with pytest.raises(BaseError, match=r"What would fit: a base of at most"):
+        check_memory("x", 6_738_000_000, "bfloat16", "cpu")
+
+
+def test_a_gated_base_says_how_to_get_access(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("You are trying to access a gated repo. 401 Client Error.")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", refuse)
+    with pytest.raises(BaseError) as error:
+        load_base("meta-llama/Llama-2-7b-hf", "bfloat16", "cpu")
+    said = str(error.value)
+    assert "https://huggingface.co/meta-llama/Llama-2-7b-hf" in said
+    assert "hf auth login" in said
+    assert "hf download meta-llama/Llama-2-7b-hf --local-dir FOLDER" in said
+    assert "set `base: FOLDER`" in said
+    assert "\n" not in said
+
+
+def test_quantised_bases_need_their_package(base):
+    with pytest.raises(BaseError, match=r"4bit needs a GPU and the package bitsandbytes.*set base_precision to bfl"):
+        load_base(base, "4bit", "cpu")
+
+
+def test_wrong_paths_and_files_are_told(tmp_path):
+    with pytest.raises(BaseError, match="there is no such file or folder"):
+        load_base(str(tmp_path / "absent"), "float32", "cpu")
+    with pytest.raises(BaseError, match="there is no such file"):
+        load_base(str(tmp_path / "absent.gguf"), "float32", "cpu", tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BaseError, match="not a readable causal language model"):
+        load_base(str(tmp_path), "float32", "cpu")
+    with pytest.raises(BaseError, match="Set `lora_targets` to names of its layers"):
+        new_model({**asdict(SCRATCH), "base": save_base(tmp_path / "base"), "base_precision": "float32",
+                   "lora_targets": ("c_attn",)}, 0, "cpu")  # fmt: skip
+
+
+def archive(path, members):
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return str(path)
+
+
+def test_archives_are_opened_with_care(tmp_path):
+    cases = {
+        "none.whl": ({"a.txt": b"x"}, "holds 0 .gguf files, not one"),
+        "two.zip": ({"a.gguf": b"x", "b.gguf": b"x"}, "holds 2 .gguf files, not one"),
+        "fake.zip": ({"../../evil.gguf": b"no such format"}, "is not a GGUF file"),
+        "torn.zip": ({"base.gguf": b"GGUF and nothing else"}, "not a readable causal language model"),
+    }
+    for name, (members, message) in cases.items():
+        with pytest.raises(BaseError, match=message):
+            load_base(archive(tmp_path / name, members), "float32", "cpu", tmp_path / "cache")
+    assert not list(tmp_path.parent.glob("evil.gguf"))
+    (tmp_path / "damaged.whl").write_bytes(b"not a zip")
+    with pytest.raises(BaseError, match="a damaged archive"):
+        load_base(str(tmp_path / "damaged.whl"), "float32", "cpu", tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_a_real_base_out_of_a_gguf_file(tmp_path):
+    given = os.environ.get("XTALGEN_GGUF")
+    if not given:
+        pytest.skip("needs a GGUF file or an archive that holds one, named by XTALGEN_GGUF")
+    found = load_base(given, "float32", "cpu")
+    assert found.vocabulary.pad != found.vocabulary.end
+    text = "4.0 5.0 6.0\n90 90 120\nNa\n0.25 0.50 0.75"
+    assert found.vocabulary.decode(found.vocabulary.encode(text)) == text
+    del found
+    out = train(tmp_path, base=given, base_precision="float32", batch_size=3, epochs=1, hidden=512, heads=8)
+    losses = (out / "log.csv").read_text().splitlines()
+    assert len(losses) == 2
+    crystals = sample(out / "checkpoint.safetensors", 2, constrained=True, max_new_tokens=60)
+    assert all(crystal.ok for crystal in crystals)
+
+
+# its own tasks
+
+
+def test_scores_of_answers_are_those_of_whole_texts(scratch):
+    question = ask_crystal({})
+    answers = ["N", "Na", "Fe\n0.25"]
+    found = score_answers(scratch, question, answers)
+    asked = len(scratch.vocabulary.encode(question))
+    for score, text in zip(found.tolist(), answers, strict=True):
+        ids = torch.tensor([[*scratch.vocabulary.encode(question + text), scratch.vocabulary.end]])
+        with torch.no_grad():
+            scores = scratch.network(ids).logits.log_softmax(-1)[0, asked - 1 : -1]
+        assert score == pytest.approx(scores.gather(-1, ids[0, asked:, None]).sum().item(), abs=1e-4)
+
+
+def test_infilling_chooses_among_the_candidates(tuned):
+    settings = TextSampling()
+    broken = replace(CRYSTALS[0], status="unparsable", lattice=None)
+    found = infill(tuned, [*CRYSTALS[:4], broken], settings, 0, "cpu")
+    for crystal in found[:4]:
+        assert crystal.info["hidden"] in {SYMBOLS[number - 1] for number in crystal.atomic_numbers}
+        assert 1 <= crystal.info["rank"] <= 104
+        assert len(crystal.info["guesses"].split()) == 5
+    assert found[4].info == {"hidden": None, "rank": None, "guesses": None}
+    few = infill(tuned, CRYSTALS[:4], settings, 0, "cpu", candidates=["O", found[0].info["hidden"]])
+    assert {*few[0].info["guesses"].split()} == {"O", found[0].info["hidden"]}
+    assert few[0].info["rank"] in (1, 2)
+    assert [crystal.info["hidden"] for crystal in few] == [crystal.info["hidden"] for crystal in found[:4]]
+    assert infill(tuned, CRYSTALS[:1], settings, 0, "cpu", candidates=["Rf"])[0].info["rank"] is None
+    with pytest.raises(ValueError, match="'Xx' is no element"):
+        infill(tuned, CRYSTALS, settings, 0, "cpu", candidates=["O", "Xx"])
+
+
+def test_conditions_fix_the_atoms_where_they_can(tuned):
+    asked = [{"formula": "NaCl", "n_atoms": 4, "spg_num": 225}, {"band_gap": 1.5}]
+    settings = TextSampling(constrained=True, max_tries=1, max_new_tokens=100)
+    found = generate_conditional(tuned, asked, settings, 0, "cpu")
+    assert sorted(found[0].atomic_numbers.tolist()) == [11, 11, 17, 17]
+    assert found[1].ok
+    assert generate_conditional(tuned, [], settings, 0, "cpu") == []
+    with pytest.raises(ValueError, match="3 atoms make no whole number of NaCl"):
+        generate_conditional(tuned, [{"formula": "NaCl", "n_atoms": 3}], settings, 0, "cpu")
+    with pytest.raises(ValueError, match="no attribute 'colour'"):
+        generate_conditional(tuned, [{"colour": "red"}], settings, 0, "cpu")
+
+
+def test_wrong_configurations_are_named():
+    with pytest.raises(ValueError, match="composition must lie between 0 and 1, not 2"):
+        CrystalTextConfig(composition=2.0)
+    with pytest.raises(ValueError, match="hidden must be a multiple of twice heads, not 30 with 4 heads"):
+        CrystalTextConfig(hidden=30, heads=4)
+    built = models.build(CrystalTextConfig, {"lora_targets": ["q_proj"], "learning_rate": "1e-4"}, "here")
+    assert built.lora_targets == ("q_proj",)
+    assert CrystalTextConfig().base == "meta-llama/Llama-2-7b-hf"
+
+
+def test_restoring_does_not_touch_the_global_generator(tmp_path):
+    weights, facts = load_checkpoint(train(tmp_path) / "checkpoint.safetensors", "cpu")
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    restore(tmp_path, weights, facts, None, "cpu")
+    assert torch.rand(1) == expected
+
+
+@pytest.mark.slow
+def test_learns_to_write_crystals(tmp_path):
+    """A small network learns the form of the text in seconds: most texts parse without help."""
+    crystals = random_crystals(60, seed=1, sizes=(1, 2))
+    out = train(tmp_path, crystals, hidden=64, layers=2, heads=4, epochs=60, batch_size=10, learning_rate=5e-3,
+                val_every=60, infilling=0.0, composition=0.5)  # fmt: skip
+    found = sample(out / "checkpoint.safetensors", 40, temperature=0.7)
+    assert sum(crystal.ok for crystal in found) >= 20
