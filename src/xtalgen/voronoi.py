@@ -103,9 +103,9 @@ def _checked(lattice: Array, frac_coords: Array) -> tuple[Array, Array, Array]:
 @no_type_check
 def _cells(lattice: Array, frac_coords: Array, heights: Array, cutoff: float, widest: float) -> tuple[Array, ...]:
     """Returns the fields of Cells."""
-    n_atoms, capacity, count = len(frac_coords), 32 * len(frac_coords), 0
+    n_atoms, count = len(frac_coords), 0
     starts, states = np.zeros(n_atoms + 1, dtype=np.int64), np.zeros(n_atoms, dtype=np.int64)
-    places, numbers = np.empty((capacity, 5)), np.empty((capacity, 4), dtype=np.int64)
+    places, numbers = np.empty((n_atoms * MAX_FACES, 5)), np.empty((n_atoms * MAX_FACES, 4), dtype=np.int64)
     polygons = np.empty((MAX_FACES, MAX_CORNERS, 3))
     room = (polygons, np.empty(MAX_FACES, dtype=np.int64), np.empty(MAX_FACES, dtype=np.int64))
     for atom in range(n_atoms):
@@ -117,10 +117,6 @@ def _cells(lattice: Array, frac_coords: Array, heights: Array, cutoff: float, wi
                 break
             reach = min(2 * reach, widest + 0.001)
         states[atom] = state
-        if count + n_faces > capacity:
-            capacity = 2 * capacity + n_faces
-            places = np.concatenate((places[:count], np.empty((capacity - count, 5))))
-            numbers = np.concatenate((numbers[:count], np.empty((capacity - count, 4), dtype=np.int64)))
         for face in range(n_faces):
             if room[1][face] > 0:
                 other = room[2][face]
@@ -146,10 +142,12 @@ def _cells(lattice: Array, frac_coords: Array, heights: Array, cutoff: float, wi
 @no_type_check
 def _surroundings(lattice: Array, frac_coords: Array, heights: Array, atom: int, reach: float) -> tuple[Array, Array]:
     """Returns the atoms around one, itself first: vectors by growing length, numbers with images."""
-    if len(frac_coords) * np.prod(2 * reach / heights + 1) > MAX_IMAGES:
+    images = float(len(frac_coords))
+    for axis in range(3):
+        images *= 2 * reach / heights[axis] + 2
+    if images > MAX_IMAGES:
         raise ValueError("the lattice is too thin: a million images of its atoms are within reach")
-    count, vectors = 0, np.empty((256, 3))
-    around = np.empty((256, 4), dtype=np.int64)
+    count, vectors, around = 0, np.empty((int(images), 3)), np.empty((int(images), 4), dtype=np.int64)
     centre, moved, vector = np.empty(3), np.empty(3), np.empty(3)
     low, high = np.empty(3, dtype=np.int64), np.empty(3, dtype=np.int64)
     _place(frac_coords[atom], lattice, centre)
@@ -168,14 +166,22 @@ def _surroundings(lattice: Array, frac_coords: Array, heights: Array, atom: int,
                     vector -= centre
                     if _dot(vector, vector) > (reach + EDGE) ** 2:
                         continue
-                    if count == len(vectors):
-                        vectors = np.concatenate((vectors, np.empty((count, 3))))
-                        around = np.concatenate((around, np.empty((count, 4), dtype=np.int64)))
                     vectors[count] = vector
                     around[count, 0], around[count, 1], around[count, 2], around[count, 3] = number, a, b, c
                     count += 1
-    order = np.argsort((vectors[:count] ** 2).sum(axis=1), kind="mergesort")
-    return vectors[order], around[order]
+    return _nearest_first(vectors[:count], around[:count])
+
+
+@compiled
+@no_type_check
+def _nearest_first(vectors: Array, around: Array) -> tuple[Array, Array]:
+    squares, near, names = np.empty(len(vectors)), np.empty_like(vectors), np.empty_like(around)
+    for k in range(len(vectors)):
+        squares[k] = _dot(vectors[k], vectors[k])
+    order = np.argsort(squares)
+    for k in range(len(vectors)):
+        near[k], names[k] = vectors[order[k]], around[order[k]]
+    return near, names
 
 
 @compiled
@@ -292,7 +298,9 @@ def _order(corners: Array, normal: Array) -> None:
     for corner in range(len(corners)):
         ray = corners[corner] - middle
         turns[corner] = math.atan2(_dot(ray, up), _dot(ray, right))
-    corners[:] = corners[np.argsort(turns)]
+    order, before = np.argsort(turns), corners.copy()
+    for corner in range(len(corners)):
+        corners[corner] = before[order[corner]]
 
 
 @compiled
