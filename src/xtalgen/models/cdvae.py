@@ -15,7 +15,7 @@ from torch import Tensor
 
 from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
-from xtalgen.models.nn.batches import MAX_ATOMS, MAX_ELEMENT, DeviceData, Extra, load_split, mix_seed, select
+from xtalgen.models.nn.batches import DeviceData, Extra, load_split, mix_seed, select
 from xtalgen.models.nn.bonded_graph import pad_bonds
 from xtalgen.models.nn.checkpoint import load_checkpoint
 from xtalgen.models.nn.crystal_vae import Constants, CrystalVAE, Noise, Weights, fit_constants
@@ -116,15 +116,8 @@ class Model(AbstractModel):
         ]
         if not latents:
             return
-        latents = torch.stack(latents).to(device)
-        if isinstance(wanted, int):
-            yield from decode(_ready(module, sampling), latents, sampling, seed)
-            return
-        refused = {i: crystal for i, numbers in enumerate(wanted) if (crystal := _impossible(numbers))}
-        empty = np.zeros(0, dtype=np.int64)
-        numbers = [empty if i in refused else np.asarray(numbers) for i, numbers in enumerate(wanted)]
-        for i, crystal in enumerate(decode(_ready(module, sampling), latents, sampling, seed, numbers=numbers)):
-            yield refused.get(i, crystal)
+        numbers = None if isinstance(wanted, int) else [np.asarray(each, dtype=np.int64) for each in wanted]
+        yield from decode(module, torch.stack(latents).to(device), sampling, seed, numbers=numbers)
 
     def network_evaluations(self, sampling: CDVAESampling) -> int:
         """Returns how often the decoder is evaluated for one crystal: once per Langevin step."""
@@ -153,7 +146,7 @@ def reconstruct(
     latents = encode(module, usable, seed, device)
     given = true_numbers or module.task == "csp"
     found = decode(
-        _ready(module, sampling),
+        module,
         latents,
         sampling,
         seed,
@@ -200,7 +193,7 @@ def optimise_property(
         module.property_of(latents).mean().backward(inputs=[latents])
         adam.step()
         if step % every == 0 or step == steps - 1:
-            made = decode(_ready(module, sampling), latents.detach(), sampling, mix_seed(seed, step), numbers=numbers)
+            made = decode(module, latents.detach(), sampling, mix_seed(seed, step), numbers=numbers)
             predicted = _unscaled(module, latents)
             found += [
                 replace(crystal, id=f"{i:04d}-{step:06d}", info={"step": step, "predicted": predicted[i]})
@@ -268,12 +261,6 @@ def load_module(checkpoint: Path, device: str) -> CrystalVAE:
     return module.to(device).eval()
 
 
-def _ready(module: CrystalVAE, sampling: CDVAESampling) -> CrystalVAE:
-    if sampling.compile:
-        module.network.compile()
-    return module
-
-
 def _unscaled(module: CrystalVAE, latents: Tensor) -> list[float]:
     constants = module.constants
     return (module.property_of(latents.detach()) * constants.property_std + constants.property_mean).tolist()
@@ -283,9 +270,3 @@ def _without_property(crystal: Crystal, column: str | None) -> str | None:
     if column is None or (crystal.info.get(column) is not None and np.isfinite(crystal.info[column])):
         return None
     return f"no {column}"
-
-
-def _impossible(numbers: np.ndarray) -> Crystal | None:
-    """Returns the failed crystal of a composition that the network does not know, or None."""
-    status = "too_large" if len(numbers) > MAX_ATOMS else "unknown_element" if np.any(numbers > MAX_ELEMENT) else None
-    return status and Crystal("", status, atomic_numbers=np.asarray(numbers, dtype=np.uint8))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from xtalgen.crystals import Crystal
 from xtalgen.models.nn import torus
-from xtalgen.models.nn.batches import MAX_ELEMENT, bucket_ceiling, mask_of, mix_seed
+from xtalgen.models.nn.batches import MAX_ELEMENT, mix_seed
 from xtalgen.models.nn.crystal_vae import CrystalVAE, geometric, inverse, multiply
 from xtalgen.models.nn.lattices import lattice_from_parameters
 from xtalgen.models.nn.periodic_graph import PeriodicGraph, nearest_graph
+from xtalgen.models.nn.sampling import Wanted, in_batches
 
 # Slots are added in such steps, so that products stay well shaped and few steps are recorded.
 ROOM = 8
@@ -81,30 +82,20 @@ def decode(
     """Returns a crystal for each latent vector, in order; ids are empty.
 
     counts: the numbers of atoms, instead of the head's; numbers: the elements, instead of those of the composition head
-    and the type head. Status is "no_atoms" when the number of atoms is 0, "bad_lattice" when the predicted cell cannot
-    exist, "not_finite" when a number on the way was not finite. Starting points depend on the seed and the place, the
-    noise of the dynamics also on batch size and device.
+    and the type head. Status is "bad_lattice" when the predicted cell cannot exist, "not_finite" when a number on the
+    way was not finite, and as in `in_batches` for compositions that cannot be. Starting points depend on the seed and
+    the place, the noise of the dynamics also on batch size and device.
     """
-    if numbers is not None:
-        counts = [len(known) for known in numbers]
-    if counts is None:
-        counts = module.head_count(latents).argmax(dim=1).tolist()
+    fixed = numbers is not None
     if numbers is None:
+        if counts is None:
+            counts = module.head_count(latents).argmax(dim=1).tolist()
         numbers = _compositions(module, latents, counts, seed)
-        fixed = False
-    else:
-        fixed = True
-    found: dict[int, Crystal] = {
-        i: Crystal("", "no_atoms", atomic_numbers=np.zeros(0, dtype=np.uint8)) for i, n in enumerate(counts) if n == 0
-    }
-    order = sorted(set(range(len(latents))) - set(found), key=lambda i: bucket_ceiling(counts[i]))
-    for first in range(0, len(order), sampling.batch_size):
-        places = order[first : first + sampling.batch_size]
-        crystals = _decode_batch(
-            module, latents[places], [numbers[i] for i in places], places, fixed=fixed, sampling=sampling, seed=seed
-        )
-        found.update(zip(places, crystals, strict=True))
-    return [found[i] for i in range(len(latents))]
+
+    def make(batch: Wanted) -> list[Crystal]:
+        return _decode_batch(module, latents[batch.places], batch, fixed=fixed, sampling=sampling, seed=seed)
+
+    return in_batches(numbers, sampling.batch_size, str(latents.device), make)
 
 
 @torch.inference_mode()
@@ -269,55 +260,40 @@ def record_cuda(step: Callable[[], None]) -> Callable[[], None]:
 def _decode_batch(
     module: CrystalVAE,
     latents: Float[Tensor, "batch latent"],
-    numbers: Sequence[np.ndarray],
-    places: Sequence[int],
+    batch: Wanted,
     *,
     fixed: bool,
     sampling: CDVAESampling,
     seed: int,
 ) -> list[Crystal]:
-    start, exists = _start(module, latents, numbers, places, seed)
-    start = replace(start, fixed=fixed)
-    generator = torch.Generator(latents.device).manual_seed(mix_seed(seed, 1, places[0]))
+    start, exists = _start(module, latents, batch, fixed=fixed, seed=seed)
+    generator = torch.Generator(latents.device).manual_seed(mix_seed(seed, 2, batch.places[0]))
     coords, elements = anneal(module, start, sampling, generator)
+    finite = (torch.isfinite(coords).all(dim=(1, 2)) & torch.isfinite(latents).all(dim=1)).tolist()
     lattices, coords = start.lattice.double().cpu().numpy(), torus.wrap(coords.double()).cpu().numpy()
+    kept = elements.cpu().numpy().astype(np.uint8)
     crystals = []
-    for row, known in enumerate(numbers):
-        kept = elements[row, : len(known)].cpu().numpy().astype(np.uint8)
-        finite = np.isfinite(coords[row]).all() and bool(torch.isfinite(latents[row]).all())
-        if not finite:
-            crystals.append(Crystal("", "not_finite", atomic_numbers=kept))
+    for row, n in enumerate(batch.n_atoms):
+        if not finite[row]:
+            crystals.append(Crystal("", "not_finite", atomic_numbers=kept[row, :n]))
         elif not exists[row]:
-            crystals.append(Crystal("", "bad_lattice", atomic_numbers=kept))
+            crystals.append(Crystal("", "bad_lattice", atomic_numbers=kept[row, :n]))
         else:
-            crystals.append(Crystal("", "ok", lattices[row], coords[row, : len(known)], kept))
+            crystals.append(Crystal("", "ok", lattices[row], coords[row, :n], kept[row, :n]))
     return crystals
 
 
 def _start(
-    module: CrystalVAE,
-    latents: Float[Tensor, "batch latent"],
-    numbers: Sequence[np.ndarray],
-    places: Sequence[int],
-    seed: int,
+    module: CrystalVAE, latents: Float[Tensor, "batch latent"], batch: Wanted, *, fixed: bool, seed: int
 ) -> tuple[Start, list[bool]]:
     """Returns uniform coordinates in the predicted cells, and which of these exist; the others get a unit cell."""
-    counts = torch.tensor([len(known) for known in numbers], device=latents.device)
-    width = int(counts.max())
-    mask = mask_of(counts, width)
-    padded = np.zeros((len(numbers), width), dtype=np.int64)
-    coords = torch.zeros(len(numbers), width, 3)
-    for row, (known, place) in enumerate(zip(numbers, places, strict=True)):
-        padded[row, : len(known)] = known
-        coords[row, : len(known)] = torch.rand(
-            len(known), 3, generator=torch.Generator().manual_seed(mix_seed(seed, 2, place))
-        )
-    elements = torch.from_numpy(padded).to(latents.device)
-    lengths, angles, exists = module.parameters_of(module.lattice_of(latents, elements, mask), counts)
+    (coords,) = batch.draw(seed, lambda n, generator: (torch.rand(n, 3, generator=generator),))
+    standardised = module.lattice_of(latents, batch.atomic_numbers, batch.mask)
+    lengths, angles, exists = module.parameters_of(standardised, batch.mask.sum(dim=1))
     lengths = torch.where(exists.unsqueeze(1), lengths, torch.full_like(lengths, 10.0))
     angles = torch.where(exists.unsqueeze(1), angles, torch.full_like(angles, 90.0))
     lattice = lattice_from_parameters(lengths, angles)
-    return Start(latents, elements, coords.to(latents.device), lattice, mask, fixed=False), exists.tolist()
+    return Start(latents, batch.atomic_numbers, coords, lattice, batch.mask, fixed), exists.tolist()
 
 
 def _compositions(
