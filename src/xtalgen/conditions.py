@@ -170,7 +170,7 @@ def _draw_conditional(figure: Any, rows: Sequence[Crystal]) -> None:
     shares.set(xlim=(0, 1), xlabel="share of what was asked")
     shares.invert_yaxis()
     made = [row for row in rows if row.ok]
-    _scatter(groups, made, "spg_num", "space group number", (0, 231))
+    _scatter(groups, made, "spg_num", "space group number", (0.0, 231.0))
     _scatter(densities, made, "density", "density (g/cm³)", None)
 
 

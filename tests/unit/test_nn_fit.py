@@ -248,6 +248,24 @@ def test_cosine_is_stepped_once_an_epoch(data, job):
     assert cosine(3.0, 1.0, 1.0) == 1.0
 
 
+def test_cosine_by_step_with_warm_up(data, job):
+    config = replace(CONFIG, epochs=3, schedule="cosine_by_step", warmup_steps=4, final_learning_rate=0.0)
+    rates = []
+
+    class Watched(Optimiser):
+        def update(self, total, rate):
+            rates.append(rate)
+            return super().update(total, rate)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "Optimiser", Watched)
+        fit.fit(Toy(), *data, config, job)
+    steps = len(rates)
+    assert steps == 3 * len(data[0].plan(4))
+    plain = [cosine(0.05, 0.0, step / steps) for step in range(steps)]
+    assert rates == [rate * min(1.0, (step + 1) / 4) for step, rate in enumerate(plain)]
+
+
 def test_plateau_lowers_the_rate_down_to_its_floor(data, job):
     class Stuck(Toy):
         def loss(self, batch, generator):
