@@ -1,117 +1,124 @@
-"""Relaxing with CHGNet on a CPU: processes against threads, side by side, on the same real crystals.
+"""Relaxing crystals in flight against one by one with ASE, side by side: same potential, same crystals, one thread.
 
-    python benchmarks/relaxation.py [--crystals 8] [--steps 5] [--rounds 2]
+    python benchmarks/relaxation.py [--potential chgnet|mace-small|PATH] [--crystals 24] [--steps 20] [--rounds 3]
 
-Each way runs in fresh processes that load the potential before the clock starts; the crystals are dealt out in turn.
-A step is one evaluation of energy, forces and stress, and one move of atoms and cell. FLOP are those of matrix
-products, bytes those of the activations kept for the derivatives, as torch counts them.
+"one by one" is what a script with ASE does: FIRE, FrechetCellFilter, the potential's ASE calculator, a crystal after
+the other. "in flight" is `xtalgen.relaxation` at several capacities (crystals at once). Both take the same steps, so
+the final energies must agree. "mace-small" is a MACE with random weights (64 scalar and 64 vector channels, two
+layers): what it costs does not depend on its weights. Times are processor times; ratios are of each round's own two
+numbers.
 """
 
 import argparse
-import json
 import os
-import subprocess
-import sys
+import statistics
+import tempfile
 import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 
 from xtalgen import potentials
+from xtalgen.crystals import Crystal
 from xtalgen.embedded import all_records
 from xtalgen.parsing import read_crystal
-from xtalgen.relax import Settings, relax_crystal
-
-WAYS = ((1, 1), (1, 2), (2, 1))  # processes, threads of each
-LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+from xtalgen.relaxation import Settings, cost, relax_crystals
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--crystals", type=int, default=8, help="of the embedded set, evenly spread")
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--part", type=int, nargs=3, help=argparse.SUPPRESS)  # started by this program itself
-    arguments = parser.parse_args()
-    if arguments.part:
-        work(arguments, *arguments.part)
-        return
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; best of {arguments.rounds} rounds in turn")
-    count(arguments)
-    found = [[measure(arguments, *way) for way in WAYS] for _ in range(arguments.rounds)]
-    print(f"\n{'processes':>10}{'threads':>9}{'crystals/s':>12}{'steps/s':>9}{'processor ms/step':>19}")
-    for place, (processes, threads) in enumerate(WAYS):
-        clock, processor, steps = min(times[place] for times in found)
-        rates = f"{arguments.crystals / clock:>12.2f}{steps / clock:>9.1f}{1000 * processor / steps:>19.0f}"
-        print(f"{processes:>10}{threads:>9}{rates}")
-
-
-def load(arguments):
-    records = all_records()
-    chosen = records[:: len(records) // arguments.crystals][: arguments.crystals]
-    return [read_crystal(record.text) for record in chosen]
-
-
-def count(arguments):
+    parser.add_argument("--potential", default="mace-small")
+    parser.add_argument("--crystals", type=int, default=24, help="of the embedded set, evenly spread")
+    parser.add_argument("--most-atoms", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
     import torch
-    from pymatgen.core import Lattice, Structure
-    from torch.utils.flop_counter import FlopCounterMode
 
-    kept, pairs, atoms, flop = [0], 0, 0, 0
-
-    def keep(tensor):
-        kept[0] += tensor.nbytes
-        return tensor
-
-    with potentials.quiet():
-        model = potentials.load("chgnet").calculator.model
-        for crystal in load(arguments):
-            structure = Structure(Lattice(crystal.lattice), crystal.atomic_numbers.tolist(), crystal.frac_coords)
-            graph = model.graph_converter(structure)
-            counter = FlopCounterMode(display=False)
-            with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                model.predict_graph(graph, task="efs")
-            pairs, atoms, flop = pairs + len(graph.atom_graph), atoms + len(structure), flop + counter.get_total_flops()
-    n = arguments.crystals
-    print(f"{n} crystals, {atoms / n:.1f} atoms and {pairs / n:.0f} neighbour pairs each")
-    print(f"one evaluation: {flop / n / 1e6:.0f} MFLOP, {kept[0] / n / 1e6:.0f} MB on average")
-
-
-def measure(arguments, processes, threads):
-    options = ["--crystals", str(arguments.crystals), "--steps", str(arguments.steps)]
-    environment = os.environ | dict.fromkeys(LIBRARIES, str(threads))
-    started = [
-        subprocess.Popen(
-            [sys.executable, __file__, *options, "--part", str(part), str(processes), str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        name = (
+            str(random_mace(Path(folder) / "small.model")) if options.potential == "mace-small" else options.potential
         )
-        for part in range(processes)
-    ]
-    for process in started:
-        process.stdout.readline()
-    start = time.perf_counter()
-    for process in started:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = [json.loads(process.stdout.readline()) for process in started]
-    clock = time.perf_counter() - start
-    for process in started:
-        process.communicate()
-    return clock, sum(answer[0] for answer in answers), sum(answer[1] for answer in answers)
+        potential = potentials.load(name, options.device)
+    crystals = load(options, potential)
+    mean = np.mean([crystal.n_atoms for crystal in crystals])
+    print(f"{len(crystals)} crystals of {mean:.1f} atoms, {options.steps} steps, {options.potential} on "
+          f"{options.device}, load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")  # fmt: skip
+    settings = Settings(fmax=0.0, max_steps=options.steps, timeout=None)
+    sizes = (1, 4, 16, len(crystals))
+    per_crystal = float(np.mean([cost(crystal) for crystal in crystals]))
+    one_by_one(crystals[:1], potential, 1)
+    rounds = []
+    for _ in range(options.rounds):
+        start = time.process_time()
+        expected = one_by_one(crystals, potential, options.steps)
+        times = [time.process_time() - start]
+        for size in sizes:
+            start = time.process_time()
+            capacity = 0.0 if size == 1 else per_crystal * size * 1.01
+            found = relax_crystals(crystals, replace(potential, capacity=capacity), settings)
+            times.append(time.process_time() - start)
+        rounds.append(times)
+    energies = [np.nan if outcome.energy is None else outcome.energy for outcome in found]
+    apart = np.abs(np.array(energies) - expected) / [crystal.n_atoms for crystal in crystals]
+    print(f"\n{'':<22}{'ms/crystal/step':>17}{'one by one / this':>20}")
+    for column, label in enumerate(("one by one, ASE", *(f"in flight, {size} at once" for size in sizes))):
+        milliseconds = 1000 * statistics.median(times[column] for times in rounds) / len(crystals) / (options.steps + 1)
+        ratios = [times[0] / times[column] for times in rounds]
+        print(
+            f"{label:<22}{milliseconds:>17.1f}{statistics.median(ratios):>13.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+        )
+    ok = np.isfinite(apart)
+    print(f"\nfinal energies: {np.sum(apart[ok] < 1e-3)} of {ok.sum()} within 1 meV/atom, largest difference "
+          f"{1000 * apart[ok].max():.2g} meV/atom; {np.sum(~ok)} crystals ended with another status")  # fmt: skip
 
 
-def work(arguments, part, processes, threads):
+def load(options, potential):
+    found = []
+    records = all_records()
+    for record in records[:: max(1, len(records) // (2 * options.crystals))]:
+        cell = read_crystal(record.text)
+        crystal = Crystal(record.id, "ok", cell.lattice, cell.frac_coords, cell.atomic_numbers)
+        if crystal.n_atoms <= options.most_atoms and set(crystal.atomic_numbers.tolist()) <= potential.elements:
+            found.append(crystal)
+    return found[: options.crystals]
+
+
+def one_by_one(crystals, potential, steps):
+    from ase import Atoms
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import FIRE
+
+    energies = []
+    for crystal in crystals:
+        atoms = Atoms(crystal.atomic_numbers, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True)
+        atoms.calc = potential.calculator
+        FIRE(FrechetCellFilter(atoms), logfile=None).run(fmax=0.0, steps=steps)
+        energies.append(atoms.get_potential_energy())
+    return np.array(energies)
+
+
+def random_mace(path):
+    import mace  # noqa: F401 - before e3nn
     import torch
+    from e3nn import o3
+    from mace import modules
 
-    torch.set_num_threads(threads)
-    potential, crystals = potentials.load("chgnet"), load(arguments)[part::processes]
-    relax_crystal(crystals[0], potential, Settings(0.05, 1, None))
-    print("ready", flush=True)
-    sys.stdin.readline()
-    start = time.process_time()
-    outcomes = [relax_crystal(crystal, potential, Settings(1e-6, arguments.steps, None)) for crystal in crystals]
-    steps = sum((outcome.n_steps or 0) + 1 for outcome in outcomes)
-    print(json.dumps([time.process_time() - start, steps]), flush=True)
+    torch.manual_seed(0)
+    block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
+    model = modules.ScaleShiftMACE(
+        r_max=5.0, num_bessel=8, num_polynomial_cutoff=5, max_ell=2, interaction_cls=block, interaction_cls_first=block,
+        num_interactions=2, num_elements=89, hidden_irreps=o3.Irreps("64x0e+64x1o"), MLP_irreps=o3.Irreps("16x0e"),
+        gate=torch.nn.functional.silu, atomic_energies=np.full(89, -3.0), avg_num_neighbors=30.0,
+        atomic_numbers=list(range(1, 90)), correlation=2, atomic_inter_scale=0.1, atomic_inter_shift=0.0,
+    )  # fmt: skip
+    torch.save(model, path)
+    return path
 
 
 if __name__ == "__main__":

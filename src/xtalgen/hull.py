@@ -22,7 +22,8 @@ from xtalgen import crystals, potentials
 from xtalgen.crystals import ContractError, Crystal
 from xtalgen.devices import pick_device
 from xtalgen.potentials import Identity
-from xtalgen.relax import Outcome, Settings, describe, moved, relax_all
+from xtalgen.relax import describe, moved, relax_all
+from xtalgen.relaxation import Outcome, Settings
 from xtalgen.structures import wrap
 
 PROTOTYPE = "prototype"

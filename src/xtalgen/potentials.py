@@ -10,11 +10,14 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ase.calculators.calculator import Calculator
+
+from xtalgen.evaluators import capacity, chgnet_evaluator, mace_evaluator
+from xtalgen.fire import Found, Geometry
 
 CHGNET = {
     "chgnet": ("0.3.0", "0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"),
@@ -55,12 +58,18 @@ class Identity:
 
 @dataclass(frozen=True)
 class Potential:
-    """A loaded potential: its ASE calculator, the atomic numbers it knows and its cutoff radius in Å."""
+    """A loaded potential: the atomic numbers it knows and its cutoff radius in Å.
+
+    calculator: ASE's, for one crystal; evaluate: energies, forces and stresses of many; capacity: how much of
+    `relaxation.cost` one evaluation should hold, 0 for one crystal at a time.
+    """
 
     identity: Identity
     calculator: Calculator
     elements: frozenset[int]
     cutoff: float
+    evaluate: Callable[[Geometry], Found]
+    capacity: float = 0.0
 
 
 def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> Identity:
@@ -136,7 +145,8 @@ def _load_chgnet(identity: Identity, device: str) -> Potential:
     # CHGNet gives an atom without neighbours zero force, so a cell that fell apart would pass as converged.
     calculator = CHGNetCalculator(model, use_device=device, on_isolated_atoms="error")
     known = frozenset(range(1, model.composition_model.fc.in_features + 1))
-    return Potential(identity, calculator, known, float(model.graph_converter.atom_graph_cutoff))
+    cutoff = float(model.graph_converter.atom_graph_cutoff)
+    return Potential(identity, calculator, known, cutoff, chgnet_evaluator(model, device), capacity("chgnet", device))
 
 
 def _load_mace(identity: Identity, device: str) -> Potential:
@@ -152,7 +162,10 @@ def _load_mace(identity: Identity, device: str) -> Potential:
             raise PotentialError(f"potential {identity.name!r}: {identity.file} changed while it was in use. Rerun.")
         model = torch.load(io.BytesIO(content), map_location=device, weights_only=False)
         calculator = MACECalculator(models=model, device=device, default_dtype=identity.dtype)
-    return Potential(identity, calculator, frozenset(int(z) for z in model.atomic_numbers), float(calculator.r_max))
+        head = calculator.available_heads.index(calculator.head)
+        evaluate = mace_evaluator(calculator.models[0], device, identity.dtype, head)
+    known = frozenset(int(z) for z in model.atomic_numbers)
+    return Potential(identity, calculator, known, float(calculator.r_max), evaluate, capacity("mace", device))
 
 
 def _foundation_file(name: str) -> Path:

@@ -10,9 +10,10 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 from threadpoolctl import threadpool_limits
 
-from xtalgen import crystals, hull, potentials, relax
+from xtalgen import crystals, hull, potentials, relax, relaxation
 from xtalgen.crystals import ContractError, Crystal
-from xtalgen.relax import wrap
+from xtalgen.relaxation import Settings, relax_crystals
+from xtalgen.structures import wrap
 
 OPTIONS = {"potential": "chgnet", "workers": 1, "timeout": None, "device": "cpu"}
 
@@ -130,7 +131,7 @@ def test_missing_terminals_become_prototypes(files, tmp_path):
     assert (metadata["n_dataset"], metadata["n_prototype"], metadata["missing_terminals"]) == ("1", "2", "")
     assert all(row.info["converged"] for row in rows[1:])
     # Magnesium is hexagonal close-packed; the prototype finds CHGNet's energy of the known crystal.
-    known = relax.relax_crystal(TRAIN[1], potentials.load("chgnet"), relax.Settings(0.02, 100, None))
+    known = relax_crystals([TRAIN[1]], potentials.load("chgnet"), Settings(0.02, 100, None))[0]
     assert rows[2].info["energy"] / rows[2].n_atoms == pytest.approx(known.energy / 2, abs=5e-3)
     assert above_hull(crystals.read_crystals(relaxed)[0], rows) < 0.01
 
@@ -176,7 +177,7 @@ def test_prototypes_are_sound_crystals(number):
     if number == 26:
         assert volumes[0] == pytest.approx(11.8, abs=0.1)  # Å³ per atom of iron
     for crystal in built:
-        assert relax._nearest(crystal.lattice, crystal.frac_coords).min() > relax.MIN_DISTANCE
+        assert relaxation._nearest(crystal.lattice, crystal.frac_coords).min() > relaxation.MIN_DISTANCE
         assert set(crystal.atomic_numbers) == {number}
 
 
