@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from xtalgen.crystals import Crystal, to_table, write_table
+from xtalgen.entries import explain_suffix
 from xtalgen.parallel import Failure, map_items
 from xtalgen.shards import split
 from xtalgen.structure_files import SUFFIXES, Entry, parse_entry, read_entries
@@ -37,11 +38,7 @@ def import_structures(structures: Path, *, out: Sequence[Path], workers: int) ->
     found = find_structure_file(structures.parent, name)
     if found != structures:
         raise FileNotFoundError(f"{structures}: there is no such file; {found} is there.")
-    entries = read_entries(structures)
-    crystals = [
-        replace(crystal, id=f"{name}-{index:06d}") for index, crystal in enumerate(parse_entries(entries, workers))
-    ]
-    _report(structures, crystals)
+    crystals = read_structures(structures, workers)
     metadata = {"source": structures.name, "sha256": hashlib.sha256(structures.read_bytes()).hexdigest()}
     table = to_table(crystals, COLUMNS)
     if len(out) == 1:
@@ -53,6 +50,18 @@ def import_structures(structures: Path, *, out: Sequence[Path], workers: int) ->
         split(whole, out)
     finally:
         whole.unlink(missing_ok=True)
+
+
+def read_structures(structures: Path, workers: int) -> list[Crystal]:
+    """Returns the crystals of a user's file, in its order; ids and `info` as `import_structures` writes them.
+
+    Tells on standard error what was read. Raises ValueError, naming the remedy, when the file as a whole is wrong.
+    """
+    name = structures.name.split(".")[0]
+    found = parse_entries(read_entries(structures), workers)
+    crystals = [replace(crystal, id=f"{name}-{index:06d}") for index, crystal in enumerate(found)]
+    _report(structures, crystals)
+    return crystals
 
 
 def find_structure_file(folder: Path, name: str) -> Path:
@@ -71,7 +80,7 @@ def find_structure_file(folder: Path, name: str) -> Path:
         names = " and ".join(str(path) for path in found)
         raise ValueError(f"{names} share the name {name!r}. Rename all but one.")
     if not found[0].name.lower().endswith(SUFFIXES):
-        raise ValueError(f"{found[0]}: unknown suffix; allowed are {allowed}. Convert the file to one of them.")
+        raise ValueError(explain_suffix(found[0], SUFFIXES))
     return found[0]
 
 

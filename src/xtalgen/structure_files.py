@@ -12,16 +12,17 @@ import math
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from xtalgen.array_files import parse_arrays, read_arrays
 from xtalgen.crystals import Crystal
+from xtalgen.entries import BrokenError, Entry, explain_suffix
 from xtalgen.lattice import lattice_from_parameters
 
-SUFFIXES = (".extxyz", ".xyz", ".cif", ".zip", ".csv", ".json", ".json.gz")
+SUFFIXES = (".extxyz", ".xyz", ".cif", ".zip", ".csv", ".json", ".json.gz", ".npz")
 NAME_KEYS = ("name", "id", "material_id", "label", "structure_id")
 # Guards against archives that unpack to far more than they weigh.
 MAX_BYTES = 2 * 1024**3
@@ -29,32 +30,11 @@ MAX_MEMBER_BYTES = 16 * 1024**2
 MIN_VOLUME = 0.1  # Å³; CDVAE (Xie et al. 2022) builds no crystal below it
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One crystal of a file, not parsed yet.
-
-    name: what the file calls it; kind: "cif", "xyz" (one frame), "json" (a dictionary) or "broken" (content says why).
-    """
-
-    name: str
-    kind: str
-    content: Any
-    energy: Any = None
-
-
-class BrokenError(ValueError):
-    """An entry cannot be used; `status` is the status of its row."""
-
-    def __init__(self, status: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 def read_entries(path: Path) -> list[Entry]:
     """Returns the entries of a file in its order. Raises ValueError, naming the remedy, when the file is wrong."""
     suffix = next((suffix for suffix in reversed(SUFFIXES) if path.name.lower().endswith(suffix)), None)
     if suffix is None:
-        raise ValueError(f"{path}: unknown suffix; allowed are {', '.join(SUFFIXES)}. Convert the file to one of them.")
+        raise ValueError(explain_suffix(path, SUFFIXES))
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path}: larger than {MAX_BYTES} bytes. Split it into several files.")
     raw = _unzip(path) if suffix == ".json.gz" else path.read_bytes()
@@ -388,10 +368,12 @@ _READERS: dict[str, Callable[[bytes, Path], Iterator[Entry]]] = {
     ".csv": _read_csv,
     ".json": _read_json,
     ".json.gz": _read_json,
+    ".npz": read_arrays,
 }
 _PARSERS: dict[str, Callable[[Any], _Parsed]] = {
     "cif": _parse_cif,
     "xyz": _parse_xyz,
     "json": _parse_json,
+    "arrays": parse_arrays,
     "broken": _parse_broken,
 }
