@@ -1,5 +1,6 @@
 """The data stage: from a published, embedded or own data set to a table of standard cells, one row per crystal."""
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,10 @@ import pyarrow as pa
 
 from xtalgen import datasets, parallel, parsing
 from xtalgen.crystals import Crystal, to_table, write_table
+from xtalgen.datasets import group_of
 from xtalgen.download import fetch
 from xtalgen.embedded import read_embedded
-from xtalgen.sources import Record, Source, SourceError, find_source, read_source
+from xtalgen.sources import Record, Source, SourceError, find_source, read_source, rows_sha256
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ PROPERTIES = {
     "e_above_hull": ("e_above_hull", "energy_above_hull"),
     "spg_num": ("spg_num", "spacegroup.number"),
 }
+FORMULA = "pretty_formula"  # reduced; what grouped data sets are split by
 ABSENT = {"", "nan", "none", "null"}
 SPACE_GROUPS = 230
 CHUNK = 64  # rows per task: large enough to hide the cost of a task, small enough for an even load
@@ -167,9 +170,11 @@ def _number(text: str, *, whole: bool) -> float | int:
 
 
 def _read(dataset: str, split: str, source: Path | None, downloads: Path) -> Source:
+    known = datasets.DATA_SETS.get(dataset)
+    if known and known.grouped_from:
+        return _read_grouped(known, split, source, downloads)
     if source is not None:
         return read_source(find_source(source, split), split)
-    known = datasets.DATA_SETS.get(dataset)
     if known is None:
         raise SourceError(
             f"{dataset}: no published data set of this name; there are {', '.join(datasets.DATA_SETS)}. For your own "
@@ -182,6 +187,24 @@ def _read(dataset: str, split: str, source: Path | None, downloads: Path) -> Sou
     file = downloads / dataset / f"{split}.csv"
     fetch(known.address(split), file, git_blob_id=known.splits[split].git_blob_id)
     return read_source(file, split)
+
+
+def _read_grouped(known: datasets.DataSet, split: str, source: Path | None, downloads: Path) -> Source:
+    """Returns the rows, of all splits of another data set, whose formula is in this split."""
+    base = datasets.DATA_SETS[known.grouped_from]
+    if split not in base.splits:
+        raise SourceError(
+            f"{known.name}: no split {split!r}; there are {', '.join(base.splits)}. Ask for one of these."
+        )
+    parts = [_read(base.name, name, source, downloads) for name in base.splits]
+    without = [part.path for part in parts if any(FORMULA not in record.properties for record in part.records)]
+    if without:
+        raise SourceError(
+            f"{without[0]}: no column {FORMULA!r}, by which {known.name} is split. Give the published file."
+        )
+    kept = [record for part in parts for record in part.records if group_of(record.properties[FORMULA]) == split]
+    sha256 = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
+    return Source(parts[0].path.parent / known.name, parts[0].kind, kept, sha256, "", rows_sha256(kept))
 
 
 def _failed(record: Record, failure: parallel.Failure) -> Crystal:

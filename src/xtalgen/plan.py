@@ -15,7 +15,7 @@ from xtalgen.provenance import model_file, needs_base, needs_bonds, shares_check
 TASKS = ("dng", "csp")
 SPLITS = ("train", "val", "test")
 SHARED = "shared"
-PUBLISHED_SETS = ("aflow_20", "mp_20", "mpts_52", "perov_5", "carbon_24")
+PUBLISHED_SETS = ("aflow_20", "mp_20", "mp_20_grouped", "mpts_52", "perov_5", "carbon_24")
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 

@@ -1,9 +1,9 @@
 """Scores a file of structures without the workflow: `python -m xtalgen.evaluate FILE --dataset mp_20`."""
 
 import argparse
-import hashlib
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,7 @@ def score(request: Request) -> tuple[Path, Path]:
 
     Raises ValueError, OSError, DownloadError or PotentialError, saying what to do, when a file is wrong as a whole.
     """
+    warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # once per noble gas
     name = request.structures.name.split(".")[0]
     folder = request.cache / "sets" / _key(request)
     sample = _kept(folder / "sample.parquet", lambda out: _import(request, out))
@@ -181,16 +182,17 @@ def _import(request: Request, out: Path) -> None:
 
 def _split(request: Request, split: str) -> Path:
     """Returns the table of a split of the data set, parsed once for each content."""
-    source = None if request.source is None else find_source(request.source, split)
-    content = "published" if source is None else hashlib.sha256(source.read_bytes()).hexdigest()
-    settings: dict[str, Any] = {"content": content, "code": code_fingerprint(PACKAGE / "data.py")}
-    key = content_key(dataset=request.dataset, split=split, **settings)[:32]
+    known = DATA_SETS.get(request.dataset)
+    needed = SPLITS if known and known.grouped_from else (split,)
+    files = [] if request.source is None else [find_source(request.source, name) for name in needed]
+    code = code_fingerprint(PACKAGE / "data.py")
+    key = content_key(*files, dataset=request.dataset, split=split, code=code)[:32]
 
     def make(out: Path) -> None:
-        print(f"{request.dataset} {split}: reading {source or 'the published or embedded split'}", file=sys.stderr)
+        print(f"{request.dataset} {split}: reading {request.source or 'the published split'}", file=sys.stderr)
         prepare_split(
-            request.dataset, split, source=source, out=out, workers=request.settings.workers, limit=None, seed=0,
-            downloads=request.cache / "downloads",
+            request.dataset, split, source=request.source, out=out, workers=request.settings.workers, limit=None,
+            seed=0, downloads=request.cache / "downloads",
         )  # fmt: skip
 
     return _kept(request.cache / "data" / f"{request.dataset}-{split}-{key}.parquet", make)

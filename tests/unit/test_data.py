@@ -50,6 +50,32 @@ def test_the_same_call_writes_the_same_bytes(tmp_path):
     assert prepare(tmp_path / "b", "aflow_20", "test", limit=5).read_bytes() == first
 
 
+def test_grouped_data_set_keeps_polymorphs_together(tmp_path):
+    folder = tmp_path / "mp_20"
+    folder.mkdir()
+    formulas = [f"{a}{b}" for a in ("Li", "Na", "K", "Rb") for b in ("F", "Cl", "Br", "I", "O2", "S3")]
+    columns = ["material_id", "cif", "pretty_formula"]
+    for number, split in enumerate(("train", "val", "test")):
+        # Every formula stands in two of the published splits.
+        rows = [[f"{split}-{f}", ROCK_SALT, f] for i, f in enumerate(formulas) if i % 3 != number]
+        write_csv(folder / f"{split}.csv", rows, columns)
+    found = {}
+    for split in ("train", "val", "test"):
+        table = read_table(prepare(tmp_path, "mp_20_grouped", split, source=folder))
+        found[split] = table["id"].to_pylist()
+        assert read_metadata(table)["published"] == "unknown"
+        assert "split anew" in read_metadata(table)["caveat"]
+    assert sorted(name for ids in found.values() for name in ids) == sorted(
+        f"{split}-{f}" for n, split in enumerate(found) for i, f in enumerate(formulas) if i % 3 != n
+    )
+    of = {split: {name.split("-")[1] for name in ids} for split, ids in found.items()}
+    assert of["train"]
+    assert len(set.union(*of.values())) == sum(map(len, of.values()))
+    write_csv(folder / "val.csv", [["x", ROCK_SALT]], columns[:2])
+    with pytest.raises(SourceError, match=r"val\.csv: no column 'pretty_formula'"):
+        prepare(tmp_path, "mp_20_grouped", "train", source=folder)
+
+
 def test_broken_rows_keep_their_place(tmp_path):
     source = write_csv(
         tmp_path / "train.csv",

@@ -1,10 +1,11 @@
 import re
+from collections import Counter
 
 import pyarrow as pa
 import pytest
 
 from xtalgen.crystals import GEOMETRY, write_table
-from xtalgen.datasets import DATA_SETS, compare_with_published, join_caveats, read_caveats
+from xtalgen.datasets import DATA_SETS, compare_with_published, group_of, join_caveats, read_caveats
 from xtalgen.embedded import all_records, read_embedded
 from xtalgen.sources import SourceError, read_source
 
@@ -21,10 +22,11 @@ def test_addresses_are_those_of_the_published_files():
 
 
 def test_registry_is_well_formed():
-    assert set(DATA_SETS) == {"aflow_20", "mp_20", "mpts_52", "perov_5", "carbon_24"}
+    assert set(DATA_SETS) == {"aflow_20", "mp_20", "mp_20_grouped", "mpts_52", "perov_5", "carbon_24"}
     for name, data_set in DATA_SETS.items():
         assert data_set.name == name
-        assert list(data_set.splits) == ["train", "val", "test"]
+        base = DATA_SETS[data_set.grouped_from or name]
+        assert list(base.splits) == ["train", "val", "test"]
         assert data_set.licence
         assert data_set.reference
         assert data_set.embedded == (name == "aflow_20")
@@ -34,6 +36,16 @@ def test_registry_is_well_formed():
     unpinned = [name for name, known in DATA_SETS.items() if not re.fullmatch(r"[0-9a-f]{40}|", known.commit)]
     assert unpinned == ["mpts_52"]
     assert all(split.git_blob_id for split in DATA_SETS["mpts_52"].splits.values())  # else nothing would protect it
+
+
+def test_formulas_are_grouped_for_ever():
+    # Another hash would make another data set.
+    formulas = ["NaCl", "MgO", "TiO2", "SiO2", "LiFePO4", "Cu", "CsPbI3", "Fe2O3"]
+    assert [group_of(formula) for formula in formulas] == [
+        "test", "train", "test", "train", "train", "val", "train", "train"
+    ]  # fmt: skip
+    numbers = Counter(group_of(f"A{i}B") for i in range(5000))
+    assert {name: round(count / 5000, 1) for name, count in numbers.items()} == {"train": 0.6, "val": 0.2, "test": 0.2}
 
 
 def test_published_by_file_or_by_rows():
