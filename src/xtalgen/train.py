@@ -7,6 +7,7 @@ from typing import Any
 from xtalgen import models
 from xtalgen.crystals import from_table, read_metadata, read_table
 from xtalgen.devices import pick_device
+from xtalgen.models.nn.processes import together
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,9 @@ def train(
 
     train, val: crystal tables; rows that are not usable are counted, not fatal. settings: values of the model's Config.
     work: folder of resumable states, kept between attempts. device: "cpu", "cuda" or "auto" (cuda when there is one).
-    max_seconds: budget over all attempts. Raises ValueError for an unknown model, task or setting, a wrong device, or a
-    table without usable crystals; ContractError for a wrong table; TrainingError when training does not get anywhere.
+    max_seconds: budget over all attempts. Under torchrun several processes train together. Raises ValueError for an
+    unknown model, task or setting, a wrong device, or a table without usable crystals; ContractError for a wrong table;
+    TrainingError when training does not get anywhere.
     """
     if task not in models.TASKS:
         raise ValueError(f"no task {task!r}; there are {', '.join(models.TASKS)}.")
@@ -41,8 +43,11 @@ def train(
             raise ValueError(f"{path}: holds no crystals. Give a table with at least one usable row.")
     data = {key: value for key, value in read_metadata(tables[train]).items() if key != "contract"}
     job = models.Job(task, seed, work, out, pick_device(device), max_seconds, data)
-    logger.info("training %s for %s on %s, learning curve in %s", model, task, job.device, out / "log.csv")
     try:
-        loaded.train(from_table(tables[train]), from_table(tables[val]), config, job)
+        with together(job.device) as processes:
+            if processes.first:
+                many = f" with {processes.world} processes" if processes.world > 1 else ""
+                logger.info("training %s for %s on %s%s, see %s", model, task, job.device, many, out / "log.csv")
+            loaded.train(from_table(tables[train]), from_table(tables[val]), config, job)
     except ValueError as error:
         raise ValueError(f"{model} on {train} and {val}: {error}") from error

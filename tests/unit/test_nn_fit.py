@@ -159,10 +159,10 @@ def test_bad_steps_are_skipped_and_counted(data, job, caplog):
 def test_a_skipped_step_leaves_weights_and_moments():
     module = nn.Linear(2, 1)
     optimiser = Optimiser(module, rate=0.1, weight_decay=0.0, ema_decay=0.9, clip="value", clip_at=0.5)
-    assert optimiser.update(module(torch.ones(1, 2)).sum(), 0.1)
+    assert optimiser.update([module(torch.ones(1, 2)).sum()], 0.1)[1]
     before = weights(module)
     moments = [state["exp_avg"].clone() for state in optimiser.adamw.state.values()]
-    assert not optimiser.update(module(torch.full((1, 2), float("nan"))).sum(), 0.1)
+    assert not optimiser.update([module(torch.full((1, 2), float("nan"))).sum()], 0.1)[1]
     assert torch.equal(weights(module), before)
     assert all(torch.equal(a, b["exp_avg"]) for a, b in zip(moments, optimiser.adamw.state.values(), strict=True))
 
@@ -284,7 +284,7 @@ def test_plateau_lowers_the_rate_down_to_its_floor(data, job):
 def test_clipping(clip):
     module = nn.Linear(2, 1, bias=False)
     optimiser = Optimiser(module, rate=0.1, weight_decay=0.0, ema_decay=0.9, clip=clip, clip_at=0.5)
-    optimiser.update((module(torch.tensor([[30.0, 0.1]]))).sum(), 0.1)
+    optimiser.update([module(torch.tensor([[30.0, 0.1]])).sum()], 0.1)
     gradient = module.weight.grad.flatten()
     expected = {
         "value": torch.tensor([0.5, 0.1]),
@@ -300,7 +300,7 @@ def test_average_follows_the_weights_and_is_only_lent():
     history = [weights(module).item()]
     expected = history[0]
     for step in range(12):
-        optimiser.update(module(torch.ones(1, 1)).sum(), 0.1)
+        optimiser.update([module(torch.ones(1, 1)).sum()], 0.1)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weights(module).item()
     own = weights(module)

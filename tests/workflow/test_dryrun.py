@@ -43,7 +43,7 @@ def test_a_checkpoint_that_the_user_brings_is_not_trained(checkout):
         "    model: flowmm\n",
         "    model: flowmm\n    checkpoint: {dng: mine.safetensors, csp: mine.safetensors}\n",
     )
-    assert "train" not in checkout.planned("results/tables.md")
+    assert "train" not in checkout.planned("results/sample/flowmm/dng.parquet", "results/sample/flowmm/csp.parquet")
 
 
 def test_the_demo_runs_in_its_own_folder(checkout):
@@ -60,6 +60,14 @@ def test_a_run_that_refines_another_starts_from_its_crystals(checkout):
     text = checkout.snakemake("--dry-run", "--printshellcmds", "--cores", "1", "results/sample/refined/dng.parquet")
     assert "--starts results/sample/flowmm/dng.parquet" in text
     assert "--train results/base/refined/train.parquet" in text
+
+
+def test_a_profile_that_gives_several_gpus_trains_with_as_many_processes(checkout):
+    words = ("--dry-run", "--printshellcmds", "--cores", "1")
+    target = "results/train/flowmm/dng/checkpoint.safetensors"
+    assert "torch.distributed" not in checkout.snakemake(*words, target)
+    text = checkout.snakemake(*words, "--set-resources", "train:gpu=4", "--", target)
+    assert "python -m torch.distributed.run --standalone --nproc-per-node 4 $SCRIPTS/train.py" in text
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,13 @@ rule train:
         device=config["device"],
         budget=(f"--max-seconds {config['train']['max_seconds']}" if config["train"]["max_seconds"] else ""),
         code=lambda wildcards: code("train", wildcards.run),
+        # One process per GPU; give the rule more of them in the profile: set-resources: {train: {gpu: 4}}.
+        python=lambda wildcards, resources: (
+            f"python -m torch.distributed.run --standalone --nproc-per-node {resources.gpu}"
+            if resources.gpu > 1
+            else "python"
+        ),
     shell:
-        "python $SCRIPTS/train.py --model {params.model} --task {wildcards.training} --train {input.train} --val {input.val} "
+        "{params.python} $SCRIPTS/train.py --model {params.model} --task {wildcards.training} --train {input.train} --val {input.val} "
         "--settings {params.settings:q} --seed {params.seed} --device {params.device} {params.budget} "
         "--work $(dirname {output.checkpoint})/work --out $(dirname {output.checkpoint}) 2> {log}"

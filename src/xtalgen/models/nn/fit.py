@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +30,8 @@ from xtalgen.models import Job
 from xtalgen.models.nn import checkpoint
 from xtalgen.models.nn.batches import Batch, Data, mix_seed
 from xtalgen.models.nn.optimise import Optimiser, cosine
-from xtalgen.models.nn.tally import Tally, finite_or_none
+from xtalgen.models.nn.processes import current
+from xtalgen.models.nn.tally import Tally
 
 STATE = "state.pt"
 LOG = "log.csv"
@@ -53,7 +56,9 @@ class FitConfig:
     validations without improvement, down to final_learning_rate; or "constant". warmup_steps: first steps, over which
     the rate rises to the schedule's. clip: "value", "norm" or "none". max_bad_steps: give up after so many consecutive
     steps whose loss or gradient is not finite. precision: of matrix products; geometry is always float32.
-    save_seconds: time between two savings of the resumable state.
+    save_seconds: time between two savings of the resumable state. parts: each batch is computed in so many parts, which
+    several processes share out; with the same parts any number of processes takes the same steps. At least the number
+    of processes.
     """
 
     epochs: int = 2000
@@ -73,9 +78,10 @@ class FitConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     save_seconds: float = 120.0
+    parts: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "val_every", "max_bad_steps", "learning_rate", "clip_at"):
+        for name in ("epochs", "batch_size", "val_every", "max_bad_steps", "learning_rate", "clip_at", "parts"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}.")
 
@@ -154,7 +160,9 @@ class _Fit:
     def __init__(self, module: Trainable, train: Data, val: Data, config: FitConfig, job: Job) -> None:
         self.module, self.train, self.val, self.config, self.job = module, train, val, config, job
         self.device = train.device
-        self.generator = torch.Generator(self.device).manual_seed(mix_seed(job.seed, 1))
+        self.generator = torch.Generator(self.device)
+        self.processes = current()
+        self.parts = max(config.parts, self.processes.world)
         self.optimiser = Optimiser(
             module,
             rate=config.learning_rate,
@@ -169,14 +177,14 @@ class _Fit:
         self.identity = _identity(module, train, val, config, job)
         self.folder = job.work / hashlib.sha256(self.identity.encode()).hexdigest()[:16]
         self.started = self.saved = time.monotonic()
+        self.now = 0.0
 
     def run(self) -> Outcome:
         progress, config = self._resume(), self.config
         if config.compile:
             self._compile()
-        with tqdm(
-            total=config.epochs, initial=progress.epoch, desc="train", unit="epoch", disable=not sys.stderr.isatty()
-        ) as bar:
+        quiet = not (sys.stderr.isatty() and self.processes.first)
+        with tqdm(total=config.epochs, initial=progress.epoch, desc="train", unit="epoch", disable=quiet) as bar:
             while progress.epoch < config.epochs and not self._out_of_time():
                 self._epoch()
                 bar.update()
@@ -199,18 +207,37 @@ class _Fit:
         self.module.train()
         self.module.epoch = progress.epoch
         for batch in self.train.epoch(config.batch_size, (self.job.seed, 0, progress.epoch), skip=progress.batches):
-            with self._autocast():
-                total, parts = self.module.loss(batch, self.generator)
-            finite = self.optimiser.update(total.float(), self._rate())
-            self.tally.add(total, parts, len(batch), finite)
+            named: dict[str, Tensor] = {}
+            total, finite = self.optimiser.update(self._losses(batch, named), self._rate())
+            self.processes.add_up(list(named.values()))
+            self.tally.add(total, named, len(batch), finite)
             progress.batches += 1
             progress.steps += 1
             progress.crystals += len(batch)
+            if self.job.max_seconds is not None:
+                self.now = self.processes.agree(time.monotonic() - self.started, self.device)
             if self._out_of_time():
                 break
             if time.monotonic() - self.saved >= config.save_seconds:
                 self._save()
         self._end_epoch()
+
+    def _losses(self, batch: Batch, named: dict[str, Tensor]) -> Iterator[Tensor]:
+        """Yields this process's parts of the loss of a batch, and adds up their named parts in `named`.
+
+        The noise of a part depends on the seed, the step and the part, not on who computes it.
+        """
+        for part in range(self.processes.rank, self.parts, self.processes.world):
+            rows = torch.arange(part, len(batch), self.parts, device=self.device)
+            share = len(rows) / len(batch)
+            if share == 0:  # nothing left for this part, but the other processes count on its taking part
+                rows = torch.zeros(1, dtype=torch.long, device=self.device)
+            self.generator.manual_seed(mix_seed(self.job.seed, 1, self.progress.steps, part))
+            with self._autocast():
+                total, parts = self.module.loss(batch if self.parts == 1 else batch.take(rows), self.generator)
+            for name, value in parts.items():
+                named[name] = named.get(name, 0.0) + value.detach() * share
+            yield total.float() * share
 
     def _end_epoch(self) -> None:
         progress, config = self.progress, self.config
@@ -231,7 +258,8 @@ class _Fit:
             "samples_per_s": round(crystals / max(seconds - progress.epoch_started, 1e-9), 1),
         }
         progress.rows.append(row)
-        checkpoint.append_row(self.job.out / LOG, row)
+        if self.processes.first:
+            checkpoint.append_row(self.job.out / LOG, row)
         self.tally.clear()
         progress.epoch += 1
         progress.batches = 0
@@ -250,7 +278,8 @@ class _Fit:
             for batch in self.val.batches(config.batch_size):
                 total += self.module.loss(batch, generator)[0] * len(batch)
         self.module.train()
-        value = finite_or_none(total / len(self.val))
+        mean = self.processes.agree(float(total / len(self.val)), self.device)
+        value = mean if math.isfinite(mean) else None
         if value is not None and (progress.best_val_loss is None or value < progress.best_val_loss):
             progress.best_val_loss, progress.best_epoch, progress.stale = value, progress.epoch, 0
             self.best = [weight.clone() for weight in self.optimiser.average]
@@ -279,7 +308,9 @@ class _Fit:
         return cosine(config.learning_rate, config.final_learning_rate, planned)
 
     def _seconds(self) -> float:
-        return time.monotonic() - self.started
+        # What all processes decide by the clock they decide by the clock of the first.
+        shared = self.processes.world > 1 and self.job.max_seconds is not None
+        return self.now if shared else time.monotonic() - self.started
 
     def _out_of_time(self) -> bool:
         limit = self.job.max_seconds
@@ -299,16 +330,17 @@ class _Fit:
     def _save(self) -> None:
         self._give_up_when_bad()
         self.progress.seconds = self._seconds()
+        self.saved = time.monotonic()
+        if not self.processes.first:
+            return
         state = {
             "identity": self.identity,
             "progress": asdict(self.progress),
             "tally": self.tally.state(),
             "optimiser": self.optimiser.state(),
             "best": self.best,
-            "generator": self.generator.get_state(),
         }
         checkpoint.save_state(self.folder / STATE, state)
-        self.saved = time.monotonic()
 
     def _resume(self) -> Progress:
         path = self.folder / STATE
@@ -322,10 +354,10 @@ class _Fit:
             self.tally.load(state["tally"])
             self.optimiser.load(state["optimiser"])
             self.best = state["best"]
-            self.generator.set_state(state["generator"].cpu())
             self.started = time.monotonic() - self.progress.seconds
             logger.info("resumed at epoch %d, step %d from %s", self.progress.epoch, self.progress.steps, path)
-        checkpoint.write_rows(self.job.out / LOG, self.progress.rows)
+        if self.processes.first:
+            checkpoint.write_rows(self.job.out / LOG, self.progress.rows)
         return self.progress
 
 

@@ -30,6 +30,10 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, rows: Int[Tensor, "taken"]) -> "Tokens":
+        """Returns the texts at these places."""
+        return Tokens(self.ids.index_select(0, rows), self.mask.index_select(0, rows))
+
 
 class LanguageModel(Trainable):
     """A causal language model with its vocabulary.

@@ -4,13 +4,15 @@ Everything is decided on the device; the host never waits for it.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from xtalgen.models.nn.processes import current
 
 
 class Optimiser:
@@ -31,16 +33,21 @@ class Optimiser:
         self.ema_decay, self.clip, self.clip_at = ema_decay, clip, clip_at
         self.steps = 0
 
-    def update(self, total: Float[Tensor, ""], rate: float) -> Bool[Tensor, ""]:
-        """Takes one step down the loss at this learning rate. Returns whether loss and gradient were finite.
+    def update(self, losses: Iterable[Float[Tensor, ""]], rate: float) -> tuple[Float[Tensor, ""], Bool[Tensor, ""]]:
+        """Takes one step down the sum of the losses at this learning rate. Returns the sum and whether all was finite.
 
-        When they were not, weights and moments stay as they are.
+        The losses may be made one by one: the memory of each is free when the next is asked for. Over several processes
+        losses and gradients add up. When something was not finite, weights and moments stay as they are.
         """
         self.adamw.zero_grad(set_to_none=True)
-        total.backward()
+        total = torch.zeros((), device=self.parameters[0].device)
+        for loss in losses:
+            loss.backward()
+            total += loss.detach()
+        self._add_up(total)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        finite = torch.isfinite(total.detach()) & torch.isfinite(norm)
+        finite = torch.isfinite(total) & torch.isfinite(norm)
         if self.clip == "value":
             torch.nn.utils.clip_grad_value_(self.parameters, self.clip_at)
         elif self.clip == "norm":
@@ -52,7 +59,16 @@ class Optimiser:
         decay = min(self.ema_decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1.0 - decay)
         self.steps += 1
-        return finite
+        return total, finite
+
+    def _add_up(self, total: Float[Tensor, ""]) -> None:
+        processes = current()
+        if processes.world == 1:
+            return
+        for parameter in self.parameters:
+            if parameter.grad is None:  # not reached by this process's share, but maybe by another's
+                parameter.grad = torch.zeros_like(parameter)
+        processes.add_up([total, *(parameter.grad for parameter in self.parameters)])
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from xtalgen.models import Job
 from xtalgen.models.nn import checkpoint
 from xtalgen.models.nn.batches import Split
 from xtalgen.models.nn.fit import WITHOUT_EFFECT, FitConfig, Outcome, Trainable, forget
+from xtalgen.models.nn.processes import current
 
 CHECKPOINT = "checkpoint.safetensors"
 TRAINING = "training.json"
@@ -30,11 +31,13 @@ def write_results(
     job: Job,
     facts: Mapping[str, Any],
 ) -> None:
-    """Writes checkpoint and training.json, then removes the resumable state.
+    """Writes checkpoint and training.json, then removes the resumable state; of several processes the first does.
 
     facts: what sampling needs beside weights and configuration (constants, histogram of atom counts). The checkpoint
     holds nothing that differs between two runs of the same training.
     """
+    if not current().first:
+        return
     common = {"model": model, "task": job.task, "seed": job.seed, "config": asdict(config)}
     lasting = {name: value for name, value in asdict(config).items() if name not in WITHOUT_EFFECT}
     checkpoint.save_checkpoint(job.out / CHECKPOINT, module.kept(), {**common, **facts, "config": lasting})
@@ -79,6 +82,7 @@ def _account(module: Trainable, outcome: Outcome, split: Split, job: Job) -> dic
         **cost(module, split, progress.crystals, validations),
         "device": _device_name(split.train.device),
         "threads": torch.get_num_threads(),
+        "processes": current().world,
         "torch": torch.__version__,
         "xtalgen": xtalgen.__version__,
     }

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 
@@ -59,8 +59,3 @@ class Tally:
     def load(self, state: dict[str, Any]) -> None:
         """Sets the tally to a stored state."""
         self.names, self.sums, self.counts = list(state["names"]), state["sums"], state["counts"]
-
-
-def finite_or_none(value: Float[Tensor, ""]) -> float | None:
-    """Returns the number, or None when it is not finite. Waits for the device."""
-    return float(value) if bool(torch.isfinite(value)) else None
