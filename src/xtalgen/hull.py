@@ -7,8 +7,9 @@ make every sample look stable.
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from xtalgen.structures import wrap
 PROTOTYPE = "prototype"
 PROTOTYPE_STEPS = 100
 DIATOMIC = (1, 7, 8, 9, 17, 35, 53)
+E_FORM = "e_form_per_atom"
 COLUMNS = {"source": pa.string(), "energy": pa.float64(), "converged": pa.bool_(), "relax_error": pa.string()}
 
 
@@ -45,13 +47,16 @@ def hull(
     out: Path,
     device: str = "auto",
     sha256: str | None = None,
+    energies: str = "consistent",
 ) -> None:
     """Writes the table of all reference crystals that can compete with the relaxed samples, with their `energy` (eV).
 
-    A reference competes when its elements are a subset of some sample's. relax_steps: FIRE steps for the references;
-    0 evaluates the given geometry. An element without an elemental reference gets the lowest of a few prototypes.
-    References that failed keep their row, a status and a null energy. `cache` keeps every energy, for all sets and
-    runs. Raises PotentialError, and ContractError when the samples were relaxed with another potential.
+    energies: "consistent", every reference by the potential; or "dft", the potential's energies of the elements and the
+    data set's formation energies above them, so that only elements are computed. A reference competes when its elements
+    are a subset of some sample's. relax_steps: FIRE steps for the references; 0 evaluates the given geometry. An
+    element without an elemental reference gets the lowest of a few prototypes. References that failed keep their row, a
+    status and a null energy. `cache` keeps every energy, for all sets and runs. Raises PotentialError, and
+    ContractError when the samples were relaxed with another potential.
     """
     identity, device = potentials.identify(potential, sha256), pick_device(device)
     samples = read_samples(relaxed, identity)
@@ -59,19 +64,27 @@ def hull(
     settings = Settings(fmax, relax_steps, timeout)
     print(f"hull: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} references", file=sys.stderr)
     run = {"identity": identity, "workers": workers, "device": device, "store": cache}
-    outcomes, n_computed = relax_all(chosen, settings=settings, label="hull", **run)
-    rows = [_row(*row) for row in zip(chosen, outcomes, sources, strict=True)]
+    computed = [energies == "consistent" or len(_kind(row)) == 1 for row in chosen]
+    outcomes, n_computed = relax_all(list(compress(chosen, computed)), settings=settings, label="hull", **run)
+    rows = [_row(*row) for row in zip(compress(chosen, computed), outcomes, compress(sources, computed), strict=True)]
     missing = missing_elements(samples, rows)
     built = [prototype for number in missing for prototype in build_prototypes(number)]
     thorough = replace(settings, max_steps=max(relax_steps, PROTOTYPE_STEPS))
     outcomes, n_more = relax_all(built, settings=thorough, label="hull: elements", **run)
     terminals = lowest([_row(crystal, outcome, PROTOTYPE) for crystal, outcome in zip(built, outcomes, strict=True)])
     bare = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in terminals})
+    n_prototype = len(terminals)
+    if energies == "dft":
+        grounds = lowest([*(row for row in rows if len(_kind(row)) == 1), *terminals])
+        terminals = [replace(row, id=f"terminal-{chemical_symbols[row.atomic_numbers[0]]}") for row in grounds]
+        level = {int(row.atomic_numbers[0]): _per_atom(row) for row in grounds}
+        rows = [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
     metadata = describe(identity, settings, device) | {
+        "energies": energies,
         "relax_steps": str(relax_steps),
         "n_dataset": str(sum(row.ok for row in rows)),
         "n_failed": str(sum(not row.ok for row in rows)),
-        "n_prototype": str(len(terminals)),
+        "n_prototype": str(n_prototype),
         "n_computed": str(n_computed + n_more),
         "missing_terminals": " ".join(chemical_symbols[number] for number in bare),
     }
@@ -110,7 +123,7 @@ def choose_references(samples: Sequence[Crystal], references: Sequence[Path]) ->
             if competes[kind]:
                 times[row.id] += 1
                 name = row.id if times[row.id] == 1 else f"{row.id}#{times[row.id]}"
-                chosen.append(replace(row, id=name, info={}))
+                chosen.append(replace(row, id=name, info={E_FORM: row.info.get(E_FORM)}))
                 sources.append(file.stem)
     return chosen, sources
 
@@ -170,6 +183,16 @@ def lowest(rows: Sequence[Crystal]) -> list[Crystal]:
 def _row(crystal: Crystal, outcome: Outcome, source: str) -> Crystal:
     info = {"source": source} | {name: getattr(outcome, name) for name in ("energy", "converged", "relax_error")}
     return replace(moved(crystal, outcome), info=info)
+
+
+def _from_dft(crystal: Crystal, source: str, level: Mapping[int, float]) -> Crystal:
+    """Returns a reference with the energy that its formation energy gives it above the elements' energies `level`."""
+    e_form = crystal.info[E_FORM]
+    known = e_form is not None and np.isfinite(e_form) and _kind(crystal) <= set(level)
+    elements = sum(level[int(number)] for number in crystal.atomic_numbers) if known else 0.0
+    energy = elements + crystal.n_atoms * e_form if known else None
+    info = {"source": source, "energy": energy, "converged": None, "relax_error": None}
+    return replace(crystal, status="ok" if known else "no_formation_energy", info=info)
 
 
 def _kind(crystal: Crystal) -> frozenset[int]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from ase.build import bulk
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Element
 from threadpoolctl import threadpool_limits
 
 from xtalgen import crystals, hull, potentials, relax, relaxation
@@ -190,3 +190,49 @@ def test_choice_is_by_subsets_of_the_elements(tmp_path):
     chosen, sources = hull.choose_references([of("x", 3, 8, 8), of("y", 11)], [write(rows, tmp_path / "val.parquet")])
     assert [row.id for row in chosen] == ["a", "ab", "d"]
     assert sources == ["val"] * 3
+
+
+def test_dft_hull_has_the_formation_energies_of_the_data_set_above_the_elements_of_the_potential(files, tmp_path):
+    relaxed, _, folder = files
+    rows = [
+        replace(TRAIN[0], info={hull.E_FORM: -3.0}),
+        replace(TRAIN[1], info={hull.E_FORM: 0.1}),
+        replace(TEST[0], info={hull.E_FORM: 0.0}),
+        replace(TEST[1], info={hull.E_FORM: None}),
+    ]
+    source = tmp_path / "train.parquet"
+    crystals.write_table(crystals.to_table(rows, {hull.E_FORM: pa.float64()}), source)
+    found, metadata = run(relaxed, [source], tmp_path / "hull.parquet", folder / "cache", energies="dft")
+    by_id = {row.id: row for row in found}
+    level = {name: by_id[f"terminal-{name}"].info["energy"] / by_id[f"terminal-{name}"].n_atoms for name in ("Mg", "O")}
+    assert by_id["MgO"].info["energy"] == pytest.approx(level["Mg"] + level["O"] - 2 * 3.0)
+    assert by_id["Mg"].info["energy"] == pytest.approx(by_id["Mg"].n_atoms * (level["Mg"] + 0.1))
+    assert by_id["MgO-CsCl"].status == "no_formation_energy"
+    assert by_id["MgO-CsCl"].info["energy"] is None
+    assert metadata["energies"] == "dft"
+    # The potential's elements are those of the consistent hull: nothing else had to be computed.
+    assert metadata["n_computed"] == "0"
+
+
+def test_hull_of_formation_energies_gives_the_published_energies_above_it(shared_data):
+    """A seeded 400 of MP-20's validation and test split, against the hull of all three splits."""
+    import csv
+    import gzip
+
+    from xtalgen.metrics.stability import Phase, energies_above_hull
+    from xtalgen.metrics.validity import reduced_counts
+
+    published, references = [], [Phase(((number, 1),), 0.0) for number in range(1, 104)]
+    for split in ("train", "val", "test"):
+        with gzip.open(shared_data / f"mp_20/{split}.csv.gz", "rt") as file:
+            for row in csv.DictReader(file):
+                counts = Composition(row["pretty_formula"]).get_el_amt_dict().items()
+                numbers = np.repeat([Element(symbol).Z for symbol, _ in counts], [int(count) for _, count in counts])
+                references.append(Phase(reduced_counts(numbers), float(row["formation_energy_per_atom"])))
+                if split != "train":
+                    published.append((references[-1], float(row["e_above_hull"])))
+    chosen = [published[row] for row in np.random.default_rng(0).choice(len(published), 400, replace=False)]
+    found = energies_above_hull([phase for phase, _ in chosen], references)
+    errors = np.array([above.value - wanted for above, (_, wanted) in zip(found, chosen, strict=True)])
+    assert np.abs(errors).mean() <= 0.005
+    assert np.median(np.abs(errors)) < 1e-6

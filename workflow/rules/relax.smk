@@ -55,9 +55,10 @@ rule hull:
     params:
         potential=POTENTIAL,
         steps=config["relax"]["reference_steps"],
+        energies=config["relax"]["hull"],
         device=config["device"],
         code=code("hull"),
     shell:
         "python $SCRIPTS/hull.py --relaxed {input.relaxed:q} --references {input.references} {params.potential} "
-        "--relax-steps {params.steps} --workers {threads} --device {params.device} "
+        "--energies {params.energies} --relax-steps {params.steps} --workers {threads} --device {params.device} "
         "--cache results/hull/cache --out {output:q} 2> {log}"
