@@ -1,4 +1,4 @@
-"""Stage `exports`: the best new crystals of a set as CIF files, for whoever wants to compute or make them."""
+"""Stage `exports`: the best new crystals of a set as files, for whoever wants to compute or make them."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ COLUMNS = (
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
-def exports(evaluated: Path, *, count: int, out: Path) -> None:
-    """Writes the best candidates of an evaluated set to a zip archive: `candidates.csv` and one CIF each.
+def exports(evaluated: Path, *, count: int, out: Path, vasp: int = 0) -> None:
+    """Writes the best candidates of an evaluated set to a zip archive: `candidates.csv` and `.extxyz`, one CIF each.
+
+    The first `vasp` of them get a folder with the inputs of a relaxation as the Materials Project does it (pymatgen's
+    MPRelaxSet; POTCAR.spec names the pseudopotentials, whose files VASP's licence does not let anyone pass on).
 
     The CIFs hold the relaxed cells, without symmetry (P1), so that nothing is rounded onto a symmetry they lack.
     `spg_num` is found by moyo with a tolerance of 0.1 Å; `e_above_hull` in eV/atom, `energy` in eV. Without any
@@ -43,6 +46,10 @@ def exports(evaluated: Path, *, count: int, out: Path) -> None:
         file = f"{rank:04d}-{re.sub(r'[^A-Za-z0-9._-]', '_', crystal.id)}-{facts['formula']}.cif"
         files[file] = cif
         rows.append({**crystal.info, **facts, "rank": rank, "id": crystal.id, "file": file})
+        if rank <= vasp:
+            files |= {f"vasp/{file.removesuffix('.cif')}/{name}": text for name, text in _vasp(crystal).items()}
+    if chosen:
+        files["candidates.extxyz"] = _extxyz(chosen, rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -76,6 +83,33 @@ def _describe(crystal: Crystal) -> tuple[dict[str, Any], str]:
     spg_num = space_group((crystal.lattice, crystal.frac_coords, crystal.atomic_numbers)) or None
     facts = {"formula": structure.composition.reduced_formula, "n_atoms": crystal.n_atoms, "spg_num": spg_num}
     return facts, str(CifWriter(structure))
+
+
+def _vasp(crystal: Crystal) -> dict[str, str]:
+    import warnings
+
+    from pymatgen.io.vasp.sets import MPRelaxSet
+
+    from xtalgen.structures import to_structure
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pseudopotentials that are not here
+        inputs = MPRelaxSet(to_structure(crystal), sort_structure=True).get_input_set(potcar_spec=True)
+        return {name: f"{str(content).rstrip()}\n" for name, content in inputs.items()}
+
+
+def _extxyz(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> str:
+    from ase import Atoms
+    from ase.io import write
+
+    found = []
+    for crystal, row in zip(crystals, rows, strict=True):
+        atoms = Atoms(crystal.atomic_numbers, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True)
+        atoms.info = {name: row[name] for name in ("rank", "id", "formula", "e_above_hull", "spg_num") if row.get(name)}
+        found.append(atoms)
+    text = io.StringIO()
+    write(text, found, format="extxyz")
+    return text.getvalue()
 
 
 def _write_zip(files: dict[str, str], path: Path) -> None:

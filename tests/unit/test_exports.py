@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -35,9 +36,15 @@ def salt(name, e_above_hull, *, a=5.6, **info):
     )
 
 
-def unpack(path):
+def read_all(path):
     with zipfile.ZipFile(path) as archive:
-        files = {name: archive.read(name).decode() for name in archive.namelist()}
+        return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+def unpack(path):
+    """Returns the rows of the CSV, and the CIFs."""
+    files = read_all(path)
+    files.pop("candidates.extxyz", None)
     return list(csv.DictReader(io.StringIO(files.pop("candidates.csv")))), files
 
 
@@ -116,3 +123,23 @@ def test_command_line(tmp_path):
     table = written(tmp_path, [salt("a", 0.05), salt("b", 0.01)])
     script.main(["--evaluated", str(table), "--count", "1", "--out", str(tmp_path / "best.zip")])
     assert len(unpack(tmp_path / "best.zip")[0]) == 1
+
+
+def test_first_candidates_come_with_vasp_inputs_and_all_as_extxyz(tmp_path):
+    import ase.io
+
+    oxide = {"atomic_numbers": np.array([26, 8], dtype=np.uint8)}
+    table = written(tmp_path, [salt("b", 0.02), replace(salt("a", 0.01), **oxide)])
+    exports(table, count=5, out=tmp_path / "c.zip", vasp=1)
+    (rows, _), files = unpack(tmp_path / "c.zip"), read_all(tmp_path / "c.zip")
+    folder = f"vasp/{rows[0]['file'].removesuffix('.cif')}"
+    inputs = {name.removeprefix(f"{folder}/") for name in files if name.startswith("vasp/")}
+    assert inputs == {"INCAR", "KPOINTS", "POSCAR", "POTCAR.spec"}, "of the first only"
+    # The Materials Project's U for iron in oxides, and its pseudopotentials.
+    assert "LDAUU = 5.3 0" in files[f"{folder}/INCAR"]
+    assert files[f"{folder}/POTCAR.spec"].split() == ["Fe_pv", "O"]
+    assert Structure.from_str(files[f"{folder}/POSCAR"], fmt="poscar").composition.reduced_formula == "FeO"
+    atoms = ase.io.read(io.StringIO(files["candidates.extxyz"]), index=":", format="extxyz")
+    assert [found.info["id"] for found in atoms] == ["a", "b"]
+    assert [found.info["e_above_hull"] for found in atoms] == [0.01, 0.02]
+    assert atoms[1].cell.array == pytest.approx(salt("b", 0.0).lattice)

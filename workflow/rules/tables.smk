@@ -43,7 +43,7 @@ rule curves:
 
 
 rule candidates:
-    """Write the best crystals of a set as CIF files."""
+    """Write the best crystals of a set as CIF and extxyz, with VASP inputs for the first."""
     input:
         "results/evaluate/{set}.parquet",
     output:
@@ -56,6 +56,7 @@ rule candidates:
         "../../envs/crystals.yaml"
     params:
         most=config["tables"]["candidates"],
+        vasp=config["tables"]["vasp"],
         code=code("exports"),
     shell:
-        "python $SCRIPTS/exports.py --evaluated {input:q} --count {params.most} --out {output:q} 2> {log}"
+        "python $SCRIPTS/exports.py --evaluated {input:q} --count {params.most} --vasp {params.vasp} --out {output:q} 2> {log}"

@@ -1,4 +1,4 @@
-"""Writes the best new crystals of an evaluated set as CIF files in one zip archive, with a table of them.
+"""Writes the best new crystals of an evaluated set as files in one zip archive, with a table of them.
 
 python workflow/scripts/exports.py --evaluated results/evaluate/flowmm/dng.parquet --count 50 \
     --out results/candidates/flowmm/dng.zip
@@ -15,10 +15,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--evaluated", type=Path, required=True, help="table of the evaluate stage")
     parser.add_argument("--count", type=int, default=50, help="how many at most")
+    parser.add_argument("--vasp", type=int, default=0, help="so many of the first get VASP inputs")
     parser.add_argument("--out", type=Path, required=True, help="zip archive to write")
     args = parser.parse_args(argv)
     try:
-        exports(args.evaluated, count=args.count, out=args.out)
+        exports(args.evaluated, count=args.count, out=args.out, vasp=args.vasp)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
