@@ -35,14 +35,15 @@ def score_generation(inputs: Inputs, settings: Settings) -> Scores:
     recipe, prints = settings.recipe, inputs.fingerprints
     validity = judge(inputs.sample, None if prints is None else prints.chosen & ~prints.ok, recipe.validity)
     asked = validity.both if recipe.only_valid else np.ones(len(inputs.sample), dtype=bool)
-    compared = inputs.sample if recipe.likeness.geometry == SAMPLED else _final(inputs.sample, inputs.relaxed)
+    final = _final(inputs.sample, inputs.relaxed)
+    compared = inputs.sample if recipe.likeness.geometry == SAMPLED else final
     matching = Matching(recipe.likeness.tolerances, settings.workers, settings.match_timeout)
     kinds = judge_likeness(compared, inputs.known, asked, matching)
     above = _above_hull(inputs, settings)
     flags = _new(inputs, validity, kinds, compared, matching) | _stable(inputs, recipe, above, asked)
     if "stable" in flags:
         flags |= _sun(compared, recipe, flags, matching)
-    groups = space_groups(_final(inputs.sample, inputs.relaxed), workers=settings.workers)
+    groups = space_groups(final, workers=settings.workers)
     verdicts = Verdicts(validity, kinds, above, groups, flags)
     metrics = _rates(inputs, recipe, flags)
     metrics |= distances.coverage_metrics(inputs, recipe, validity)
@@ -64,10 +65,10 @@ def relaxed_well(row: Crystal) -> bool:
     return row.ok and row.info.get("energy") is not None and bool(np.isfinite(row.info["energy"]))
 
 
-def _final(sample: Sequence[Crystal], relaxed: Sequence[Crystal] | None) -> list[Crystal]:
+def _final(sample: Sequence[Crystal], relaxed: Sequence[Crystal] | None) -> Sequence[Crystal]:
     """Returns the crystals that uniqueness is judged on: relaxed where relaxation succeeded, else as sampled."""
     if relaxed is None:
-        return list(sample)
+        return sample
     return [after if relaxed_well(after) else before for before, after in zip(sample, relaxed, strict=True)]
 
 
