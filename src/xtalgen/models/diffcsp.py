@@ -16,12 +16,11 @@ from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
 from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import load_split, mix_seed
-from xtalgen.models.nn.checkpoint import load_checkpoint
 from xtalgen.models.nn.crystal_diffusion import CrystalDiffusion, State, Step
 from xtalgen.models.nn.fit import FitConfig, fit
 from xtalgen.models.nn.lattices import lattice_to_parameters
 from xtalgen.models.nn.results import write_results
-from xtalgen.models.nn.sampling import Wanted, draw_sizes, histogram_of, in_batches, to_crystals
+from xtalgen.models.nn.sampling import Wanted, draw_sizes, histogram_of, in_batches, read_trained, to_crystals
 
 # The authors' step sizes of the corrector on MP-20.
 STEP_RATE = {"csp": 1e-5, "dng": 5e-6}
@@ -108,11 +107,8 @@ class Model(AbstractModel):
         Statuses are those of `to_crystals` and `in_batches`. Raises ValueError when the checkpoint was trained for the
         other task or with fewer levels than asked for.
         """
-        weights, facts = load_checkpoint(checkpoint, device)
-        asked = "dng" if isinstance(wanted, int) else "csp"
-        if facts["task"] != asked:
-            raise ValueError(f"{checkpoint}: trained for {facts['task']!r}, cannot sample {asked!r}. Train that task.")
-        module = _build(asked, facts["config"])
+        weights, facts = read_trained(checkpoint, wanted, device)
+        module = _build(facts["task"], facts["config"])
         module.load_state_dict(weights)
         module.to(device).eval()
         if isinstance(wanted, int):

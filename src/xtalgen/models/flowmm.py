@@ -17,7 +17,6 @@ from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
 from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import load_split, mix_seed
-from xtalgen.models.nn.checkpoint import load_checkpoint
 from xtalgen.models.nn.fit import FitConfig, fit
 from xtalgen.models.nn.lattices import logit_to_angles
 from xtalgen.models.nn.results import write_results
@@ -29,7 +28,7 @@ from xtalgen.models.nn.riemannian_flow import (
     fit_constants,
     from_bits,
 )
-from xtalgen.models.nn.sampling import Wanted, draw_sizes, histogram_of, in_batches, to_crystals
+from xtalgen.models.nn.sampling import Wanted, draw_sizes, histogram_of, in_batches, read_trained, to_crystals
 
 
 @dataclass(frozen=True)
@@ -93,11 +92,8 @@ class Model(AbstractModel):
         "not_finite" when the integration diverged, "too_large" when more than 100 atoms are wanted. Raises
         ValueError when the checkpoint was trained for the other task.
         """
-        weights, facts = load_checkpoint(checkpoint, device)
-        asked = "dng" if isinstance(wanted, int) else "csp"
-        if facts["task"] != asked:
-            raise ValueError(f"{checkpoint}: trained for {facts['task']!r}, cannot sample {asked!r}. Train that task.")
-        module = build(asked, Constants.from_json(facts["constants"]), facts["config"])
+        weights, facts = read_trained(checkpoint, wanted, device)
+        module = build(facts["task"], Constants.from_json(facts["constants"]), facts["config"])
         module.load_state_dict(weights)
         module.to(device).eval()
         if isinstance(wanted, int):

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from xtalgen.crystals import Crystal
 from xtalgen.lattice import lattice_from_parameters
 from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import MAX_ATOMS, MAX_ELEMENT, bucket_ceiling, mask_of, mix_seed
+from xtalgen.models.nn.checkpoint import load_checkpoint
 
 # The evaluation of CDVAE, DiffCSP and FlowMM knows elements 1 to 104.
 HIGHEST_ELEMENT = 104
@@ -42,6 +45,17 @@ class Wanted:
             torch.nn.utils.rnn.pad_sequence(list(part), batch_first=True).to(self.mask.device)
             for part in zip(*rows, strict=True)
         )
+
+
+def read_trained(
+    checkpoint: Path, wanted: int | Sequence[np.ndarray], device: str
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Returns weights and facts of a checkpoint. Raises ValueError when it was trained for another task than wanted."""
+    weights, facts = load_checkpoint(checkpoint, device)
+    asked = "dng" if isinstance(wanted, int) else "csp"
+    if facts["task"] != asked:
+        raise ValueError(f"{checkpoint}: trained for {facts['task']!r}, cannot sample {asked!r}. Train that task.")
+    return weights, facts
 
 
 def histogram_of(n_atoms: np.ndarray) -> dict[str, int]:
