@@ -12,7 +12,7 @@ import pyarrow as pa
 from xtalgen.crystals import Crystal, from_table, read_metadata, read_table, replace_columns, write_table
 from xtalgen.metrics.crystal_nn import careful_fingerprint, site_fingerprints
 from xtalgen.metrics.magpie import magpie_features
-from xtalgen.metrics.matching import Arrays, arrays, structure
+from xtalgen.metrics.matching import Arrays, arrays, content, structure
 from xtalgen.metrics.order_parameters import N_FEATURES
 from xtalgen.metrics.validity import MIN_VOLUME, reduced_counts, usable, volume
 from xtalgen.parallel import Failure, map_items
@@ -62,10 +62,10 @@ def fingerprint(
     rows = from_table(table)
     chosen = choose(rows, limit, seed)
     status = [_guard(row) if index in chosen else NOT_CHOSEN for index, row in enumerate(rows)]
-    groups: dict[bytes, list[int]] = {}
+    groups: dict[tuple[bytes, ...], list[int]] = {}
     for index, row in enumerate(rows):
         if status[index] == "ok":
-            groups.setdefault(_content(row), []).append(index)
+            groups.setdefault(content(arrays(row)), []).append(index)
     items = [arrays(rows[members[0]]) for members in groups.values()]
     key = content_key(crystals, limit=limit, seed=seed, pymatgen=version("pymatgen-core"))
     results, n_careful = _fingerprints(items, work=work, key=key, workers=workers, timeout=timeout)
@@ -163,10 +163,6 @@ def _guard(crystal: Crystal) -> str:
         return "ok"
     flat = crystal.lattice is not None and np.isfinite(crystal.lattice).all() and volume(crystal.lattice) < MIN_VOLUME
     return "degenerate" if flat else "no_geometry"
-
-
-def _content(crystal: Crystal) -> bytes:
-    return b"|".join(np.ascontiguousarray(part).tobytes() for part in arrays(crystal))
 
 
 def _write(

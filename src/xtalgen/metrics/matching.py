@@ -1,5 +1,6 @@
 """Matching structures: one border to pymatgen's StructureMatcher, and the scores of crystal structure prediction."""
 
+import functools
 import math
 import signal
 import threading
@@ -18,6 +19,8 @@ from xtalgen.parallel import Failure
 from xtalgen.resume import map_resumably
 
 MAX_LATTICE_POINTS = 2_000_000
+MAX_VOLUME = 1e12  # Å³
+REMEMBERED = 4096  # reduced structures, some 20 kB each
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -35,7 +38,7 @@ SAME = Tolerances(ltol=0.2, stol=0.3, angle_tol=5.0)
 
 
 class NotComparableError(ValueError):
-    """A cell is so small and long that listing its lattice vectors would fill the memory."""
+    """A cell is so long or so large that listing its lattice vectors would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,15 @@ def match_targets(
 
 
 def rms_distance(pair: tuple[Arrays, Arrays], tolerances: Tolerances = CSP) -> float | None:
-    """Returns the normalised root mean square displacement of (prediction, target); None without match."""
-    prediction, target = (structure(item) for item in pair)
-    for item in (prediction, target):
-        check_comparable(item)
-    found = matcher(tolerances).get_rms_dist(prediction, target)
+    """Returns the normalised root mean square displacement of (prediction, target); None without match.
+
+    That of StructureMatcher.get_rms_dist, which would reduce both again for every pair. Raises NotComparableError.
+    """
+    judge, (prediction, target) = matcher(tolerances), map(reduce, pair)
+    if len(prediction) != len(target):
+        return None
+    prepared = judge._preprocess(prediction, target, skip_structure_reduction=True)  # noqa: SLF001
+    found = judge._match(*prepared, use_rms=True, break_on_match=False)  # noqa: SLF001
     return None if found is None else float(found[0])
 
 
@@ -126,6 +133,13 @@ def arrays(crystal: Crystal) -> Arrays:
     return crystal.lattice, crystal.frac_coords, crystal.atomic_numbers
 
 
+def content(item: Arrays) -> tuple[bytes, bytes, bytes]:
+    """Returns what tells crystals apart that are not identical to the last digit."""
+    kinds = (np.float64, np.float64, np.uint8)
+    parts = [np.ascontiguousarray(part, dtype=kind).tobytes() for part, kind in zip(item, kinds, strict=True)]
+    return parts[0], parts[1], parts[2]
+
+
 def structure(item: Arrays) -> Any:
     """Returns the pymatgen structure of plain arrays."""
     from xtalgen.structures import to_structure
@@ -134,22 +148,38 @@ def structure(item: Arrays) -> Any:
 
 
 def reduce(item: Arrays) -> Any:
-    """Returns the structure that StructureMatcher compares: Niggli-reduced, then primitive.
+    """Returns the structure that StructureMatcher compares: Niggli-reduced, then primitive. Not to be changed.
 
-    Raises NotComparableError when reducing or comparing it would fill the memory.
+    The last few thousand are remembered. Raises NotComparableError when reducing or comparing it would fill the memory.
     """
-    candidate = structure(item)
+    return _reduced(*content(item))
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _reduced(lattice: bytes, frac_coords: bytes, atomic_numbers: bytes) -> Any:
+    numbers = np.frombuffer(atomic_numbers, dtype=np.uint8)
+    candidate = structure((np.frombuffer(lattice).reshape(3, 3), np.frombuffer(frac_coords).reshape(-1, 3), numbers))
     check_comparable(candidate)
-    return candidate.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+    reduced = candidate.get_reduced_structure(reduction_algo="niggli")
+    # A cell that holds one formula is primitive: pymatgen finds so too, but only after two milliseconds.
+    return reduced if formulas(numbers) == 1 else reduced.get_primitive_structure()
+
+
+def formulas(atomic_numbers: np.ndarray) -> int:
+    """Returns how many times a cell holds its reduced formula; a primitive cell holds a divisor of that."""
+    return math.gcd(*np.unique(atomic_numbers, return_counts=True)[1].tolist())
 
 
 def check_comparable(candidate: Any) -> None:
     """Raises NotComparableError when pymatgen would have to list too many lattice points.
 
     Niggli reduction and StructureMatcher both list the points within about 1.5 times the longest vector of the reduced
-    cell; generated needles of 900 Å would take hours and all memory.
+    cell; generated needles of 900 Å would take hours and all memory. So would cells of a million Å: the tolerance of
+    pymatgen's Niggli reduction, a length that grows with the cell, is compared there with ratios of lengths.
     """
     lattice = candidate.lattice
+    if lattice.volume > MAX_VOLUME:
+        raise NotComparableError(f"lattice with {lattice.volume:.1e} Å³")
     if _lattice_points(lattice) <= MAX_LATTICE_POINTS:
         return
     if (points := _lattice_points(lattice.get_lll_reduced_lattice())) > MAX_LATTICE_POINTS:

@@ -1,8 +1,10 @@
 """Uniqueness within a sample, and novelty against the training split."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.matching import (
@@ -11,13 +13,18 @@ from xtalgen.metrics.matching import (
     NotComparableError,
     Tolerances,
     arrays,
+    content,
+    formulas,
     matcher,
     reduce,
     time_limit,
     warm_up,
 )
-from xtalgen.metrics.validity import reduced_counts, usable
+from xtalgen.metrics.validity import reduced_counts, usable, volume
 from xtalgen.parallel import Failure, map_items
+
+Formula = tuple[tuple[int, int], ...]
+FEW = 300  # crystals to compare that are not worth starting processes
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,33 @@ class _Group:
     timeout: float
 
 
+@dataclass
+class _Candidate:
+    """A crystal to compare with: reduced only when its turn comes, which may be never.
+
+    sizes: how many atoms it can have when reduced; structures of different size do not match. volume: Å³ per atom.
+    """
+
+    index: int
+    item: Arrays
+
+    def __post_init__(self) -> None:
+        n_atoms, most = len(self.item[2]), formulas(self.item[2])
+        self.sizes = {n_atoms // part for part in range(1, most + 1) if most % part == 0}
+        self.volume = volume(self.item[0]) / n_atoms
+        self._reduced: Any = None
+
+    def reduced(self, timeout: float) -> Any:
+        """Returns the reduced structure; None when there is none, so that it equals nothing."""
+        if self._reduced is None and self.sizes:
+            try:
+                with time_limit(timeout):
+                    self._reduced = reduce(self.item)
+            except Exception:  # noqa: BLE001 - a broken crystal is data, whatever pymatgen raises
+                self.sizes = set()
+        return self._reduced
+
+
 def unique_and_novel(
     crystals: Sequence[Crystal],
     known: Sequence[Crystal],
@@ -57,11 +91,13 @@ def unique_and_novel(
 
     Unique: no earlier unique crystal matches. Matching is not transitive, so the order of the crystals decides and is
     part of the definition (MatterGen counts this way). Novel: no known crystal matches. Only crystals of one reduced
-    formula are compared, each reduced once; nearest volume per atom first, which changes the cost and which equal
-    crystal is named but never the verdict. timeout: seconds for one comparison.
+    formula are compared, each reduced at most once; nearest volume per atom first, which changes the cost and which
+    equal crystal is named but never the verdict; of identical crystals only two. timeout: seconds for one comparison.
+    A few comparisons are done in this process, more in `workers` processes.
     """
     kinds = [Kind(False, False, status="no_geometry") for _ in crystals]
-    samples, references = _by_formula(crystals), _by_formula(known)
+    samples = _by_formula(crystals)
+    references = _by_formula(known, samples)
     asked = []
     for formula, rows in samples.items():
         if len(rows) == 1 and formula not in references:
@@ -77,8 +113,9 @@ def unique_and_novel(
         )
         for formula in asked
     ]
-    largest = max((len(group.samples) + len(group.known) for group in groups), default=0)
-    limit = None if workers == 1 else timeout * largest  # only a backstop; each comparison has its own limit
+    sizes = [len(group.samples) + len(group.known) for group in groups]
+    workers = 1 if sum(sizes) <= FEW else workers
+    limit = None if workers == 1 else timeout * max(sizes)  # only a backstop; each comparison has its own limit
     results = map_items(_compare, groups, workers=workers, timeout=limit, label="unique, novel", initializer=warm_up)
     for formula, result in zip(asked, results, strict=True):
         rows, names = samples[formula], references.get(formula, [])
@@ -97,52 +134,59 @@ def unique_and_novel(
     return kinds
 
 
-def _by_formula(crystals: Sequence[Crystal]) -> dict[Any, list[int]]:
-    rows: dict[Any, list[int]] = {}
+def _by_formula(crystals: Sequence[Crystal], among: Collection[Formula] | None = None) -> dict[Formula, list[int]]:
+    """Returns the rows of usable crystals by reduced formula; of the formulas `among` only, where they are given."""
+    formulas: dict[bytes, Formula] = {}
+    rows: dict[Formula, list[int]] = {}
     for row, crystal in enumerate(crystals):
-        if usable(crystal):
-            rows.setdefault(reduced_counts(crystal.atomic_numbers), []).append(row)
+        if crystal.atomic_numbers is None or not len(crystal.atomic_numbers):
+            continue
+        content = np.sort(crystal.atomic_numbers).tobytes()
+        if content not in formulas:
+            formulas[content] = reduced_counts(crystal.atomic_numbers)
+        formula = formulas[content]
+        if (among is None or formula in among) and usable(crystal):
+            rows.setdefault(formula, []).append(row)
     return rows
 
 
 def _compare(group: _Group) -> list[tuple[int | None, int | None, str]]:
     """Returns (index of the equal earlier sample, index of the equal known crystal, status) for each sample."""
-    judge = matcher(group.tolerances)
-    known = {index: reduced for index, item in enumerate(group.known) if (reduced := _reduced(item, group.timeout))}
-    representatives: dict[int, Any] = {}
+    known = [_Candidate(index, item) for index, item in enumerate(group.known)]
+    representatives: list[_Candidate] = []
     found: list[tuple[int | None, int | None, str]] = []
+    settled: dict[tuple[bytes, bytes, bytes], tuple[int | None, int | None, str]] = {}
     for index, item in enumerate(group.samples):
+        if (key := content(item)) in settled:
+            found.append(settled[key])
+            continue
+        duplicate, match, status = None, None, "ok"
         try:
             with time_limit(group.timeout):
                 reduced = reduce(item)
-            duplicate = _first_equal(judge, reduced, representatives, group.timeout)
-            match = _first_equal(judge, reduced, known, group.timeout)
+            duplicate = _first_equal(reduced, representatives, group)
+            match = _first_equal(reduced, known, group)
         except Exception as error:  # noqa: BLE001 - a broken crystal is data, whatever pymatgen raises
-            found.append((None, None, _status(error)))
-            continue
-        if duplicate is None:
-            representatives[index] = reduced
-        found.append((duplicate, match, "ok"))
+            duplicate, match, status = None, None, _status(error)
+        found.append((duplicate, match, status))
+        if status == "ok" and duplicate is None:
+            representatives.append(_Candidate(index, item))
+        else:  # what is identical shares the verdict; only of a unique crystal the first copy still has to be compared
+            settled[key] = found[-1]
     return found
 
 
-def _first_equal(judge: Any, reduced: Any, others: dict[int, Any], timeout: float) -> int | None:
-    def difference(index: int) -> float:
-        return abs(others[index].volume / len(others[index]) - reduced.volume / len(reduced))
-
-    for index in sorted(others, key=difference):
-        with time_limit(timeout):
-            if judge.fit(others[index], reduced, skip_structure_reduction=True):
-                return index
+def _first_equal(reduced: Any, others: Sequence[_Candidate], group: _Group) -> int | None:
+    """Returns the index of the first that matches, nearest volume first."""
+    size, judge = reduced.volume / len(reduced), matcher(group.tolerances)
+    fitting = [other for other in others if len(reduced) in other.sizes]
+    for other in sorted(fitting, key=lambda other: abs(other.volume - size)):
+        if (candidate := other.reduced(group.timeout)) is None or len(candidate) != len(reduced):
+            continue
+        with time_limit(group.timeout):
+            if judge.fit(candidate, reduced, skip_structure_reduction=True):
+                return other.index
     return None
-
-
-def _reduced(item: Arrays, timeout: float) -> Any:
-    try:
-        with time_limit(timeout):
-            return reduce(item)
-    except Exception:  # noqa: BLE001 - a known crystal that cannot be compared equals nothing
-        return None
 
 
 def _status(error: Exception) -> str:
