@@ -59,7 +59,7 @@ def compare_paired(one: Mapping[str, Any], other: Mapping[str, Any], metric: str
     if first is None or second is None:
         return None
     wins, losses = int((first & ~second).sum()), int((second & ~first).sum())
-    return Comparison(_binomial(min(wins, losses), wins + losses), "McNemar, same targets")
+    return Comparison(_binomial(min(wins, losses), wins + losses), "McNemar")
 
 
 def compare_rates(share: float, n: int, other_share: float, other_n: int) -> Comparison | None:

@@ -2,11 +2,13 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from xtalgen.fingerprints import Fingerprints
+from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.coverage import coverage
 from xtalgen.metrics.distributions import density, num_elems, wasserstein
 from xtalgen.metrics.inputs import Inputs, Settings
@@ -19,13 +21,16 @@ CONSTANTS = Path(__file__).parents[1] / "magpie_scale.yaml"
 NAMES = ("cov_recall", "cov_precision")
 
 
-def coverage_metrics(inputs: Inputs, recipe: Recipe, validity: Validity) -> dict[str, Estimate]:
-    """Returns recall over references with fingerprint, and precision over the crystals that the recipe says."""
+def coverage_metrics(inputs: Inputs, recipe: Recipe, validity: Validity) -> tuple[dict[str, Estimate], dict[str, Any]]:
+    """Returns recall over references with fingerprint, precision over the crystals that the recipe says, and outcomes.
+
+    The outcomes say which references are covered, for paired tests of the recall.
+    """
     generated, references = inputs.fingerprints, inputs.references
     if generated is None or references is None:
-        return dict.fromkeys(NAMES, missing("no fingerprints were given"))
+        return dict.fromkeys(NAMES, missing("no fingerprints were given")), {}
     if not references.ok.any():
-        return dict.fromkeys(NAMES, missing("no test crystal has a fingerprint"))
+        return dict.fromkeys(NAMES, missing("no test crystal has a fingerprint")), {}
     mean, deviation = _scale(inputs, references, recipe)
     ours = generated.ok & validity.both if recipe.coverage.only_valid else generated.ok
     sets = [
@@ -38,7 +43,9 @@ def coverage_metrics(inputs: Inputs, recipe: Recipe, validity: Validity) -> dict
     precision = rate(int(covered.generated.sum()), n)
     if survivors and n == 0:
         precision = missing("no crystal has a fingerprint")
-    return dict(zip(NAMES, (rate(int(covered.references.sum()), len(covered.references)), precision), strict=True))
+    recall = rate(int(covered.references.sum()), len(covered.references))
+    ids = [inputs.test[place].id for place in np.flatnonzero(references.ok)]
+    return dict(zip(NAMES, (recall, precision), strict=True)), pack_outcomes(ids, {"cov_recall": covered.references})
 
 
 def _scale(

@@ -46,7 +46,8 @@ def score_generation(inputs: Inputs, settings: Settings) -> Scores:
     groups = space_groups(final, workers=settings.workers)
     verdicts = Verdicts(validity, kinds, above, groups, flags)
     metrics = _rates(inputs, recipe, flags)
-    metrics |= distances.coverage_metrics(inputs, recipe, validity)
+    covered, outcomes = distances.coverage_metrics(inputs, recipe, validity)
+    metrics |= covered
     metrics |= distances.distribution_metrics(inputs, settings, validity)
     metrics |= _symmetry(inputs, settings, groups)
     metrics |= _averages(inputs, settings, above)
@@ -57,6 +58,7 @@ def score_generation(inputs: Inputs, settings: Settings) -> Scores:
         _failures(inputs, kinds, above),
         {"crystalnn_success_required": prints is not None and recipe.validity.needs_fingerprint},
         None if inputs.references is None else int(inputs.references.ok.sum()),
+        outcomes,
     )
 
 
@@ -214,7 +216,7 @@ def _funnel(inputs: Inputs, flags: Mapping[str, np.ndarray], above: Sequence[Abo
         steps["hull-evaluable"] = np.array([found.value is not None for found in above], dtype=bool)
     steps |= {"unique": flags["unique"], "novel": flags["novel"]}
     if "metastable" in flags:
-        steps["metastable S.U.N."] = flags["metastable"]
+        steps["metastable S.U.N."] = flags["stable"] | flags["metastable"]
     left, funnel = np.ones(len(inputs.sample), dtype=bool), [("sampled", len(inputs.sample))]
     for name, passed in steps.items():
         left = left & passed
