@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -156,6 +157,38 @@ def test_arrays_are_scored(run, tmp_path):
     assert [row.status for row in read_crystals(ledger)] == ["ok", "bad_lattice", "unknown_element"]
     assert found["metrics"]["struct_valid"]["value"] == pytest.approx(1 / 3)
     assert found["metrics"]["novel"]["value"] == 0.0
+
+
+@pytest.mark.usefixtures("quick_fingerprints")
+def test_relaxation_gives_stability(run, sample, monkeypatch):
+    energy = {"energy": pa.float64(), "e_initial": pa.float64(), "converged": pa.bool_(), "rmsd": pa.float64()}
+    calls = []
+
+    def write(out, rows, per_atom):
+        found = [replace(row, info={"energy": per_atom * row.n_atoms, "e_initial": 0.0, "converged": True, "rmsd": 0.2})
+                 if row.ok else replace(row, info={}) for row in rows]  # fmt: skip
+        write_table(to_table(found, energy), out, potential="made", potential_sha256="a" * 64)
+
+    def relax(crystals, *, out, **_):
+        calls.append("relax")
+        write(out, read_crystals(crystals), -3.0)
+
+    def hull(relaxed, references, *, out, **_):
+        calls.append("hull")
+        terminals = [one_atom(f"e{number}", number=number) for number in (11, 17, 55)]
+        write(out, terminals, -2.0)
+
+    monkeypatch.setattr("xtalgen.relax.relax", relax)
+    monkeypatch.setattr("xtalgen.hull.hull", hull)
+    monkeypatch.setattr("xtalgen.potentials.identify", lambda *_: SimpleNamespace(sha256="a" * 64))
+    found, ledger = run(sample, "--relax", "made")
+    values = {name: entry["value"] for name, entry in found["metrics"].items()}
+    assert values["stable"] == 0.75
+    assert values["rmsd"] == pytest.approx(0.2)
+    assert found["recipe"]["relaxation"]["potential"] == "made"
+    assert [row.info["e_above_hull"] for row in read_crystals(ledger)] == pytest.approx([-1.0, -1.0, None, -1.0])
+    run(sample, "--relax", "made", "--recipe", "flowmm")
+    assert calls == ["relax", "hull"]
 
 
 @pytest.mark.parametrize(
