@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
-from xtalgen.metrics.matching import Arrays, arrays
+from xtalgen.metrics.matching import arrays, content
 from xtalgen.metrics.validity import usable, volume
 from xtalgen.parallel import Failure, map_items
 from xtalgen.symmetry import space_group
@@ -22,10 +22,10 @@ def space_groups(crystals: Sequence[Crystal], *, workers: int) -> list[int | Non
 
     Equal rows are computed once; each has a wall limit of 20 s where there are worker processes.
     """
-    places: dict[bytes, list[int]] = {}
+    places: dict[tuple[bytes, ...], list[int]] = {}
     for row, crystal in enumerate(crystals):
         if usable(crystal) and volume(crystal.lattice) >= MIN_VOLUME_PER_ATOM * crystal.n_atoms:
-            places.setdefault(_content(arrays(crystal)), []).append(row)
+            places.setdefault(content(arrays(crystal)), []).append(row)
     items = [arrays(crystals[rows[0]]) for rows in places.values()]
     timeout = None if workers == 1 else SECONDS
     results = map_items(space_group, items, workers=workers, timeout=timeout, label="space groups")
@@ -63,7 +63,3 @@ def symmetry_metrics(
 
 def _shares(groups: Float[np.ndarray, " n"]) -> Float[np.ndarray, " groups"]:
     return np.bincount(groups.astype(int), minlength=GROUPS) / len(groups)
-
-
-def _content(item: Arrays) -> bytes:
-    return b"|".join(np.ascontiguousarray(part).tobytes() for part in item)
