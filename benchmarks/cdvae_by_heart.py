@@ -2,7 +2,7 @@
 
 Atom count, cell, elements and coordinates all come out of the latent vector. The crystals are the first of the
 validation split with at most six atoms; settings are for a small budget (docs/models/cdvae.md says why). Prints a
-report in Markdown, and fails when fewer match; some five minutes of one core.
+report in Markdown, and fails when fewer match; some six minutes of one core.
 
 python benchmarks/cdvae_by_heart.py --record records/cdvae_by_heart.md
 """
@@ -39,7 +39,7 @@ TRAINING = {
     "kl_weight": 1e-3, "teacher_forcing": 10_000,
     "coords_begin": 3.0, "coords_end": 0.05, "types_begin": 0.5, "types_end": 0.05,
 }  # fmt: skip
-SAMPLING = {"levels": 30, "steps": 30, "step_rate": 0.05**2}
+SAMPLING = {"levels": 50, "steps": 40, "step_rate": 0.0025}
 
 
 def chosen(options):

@@ -1,5 +1,6 @@
 """CDVAE: loss against a slow reference, teacher forcing, Langevin dynamics, statuses, reconstruction, property."""
 
+import csv
 from dataclasses import asdict, replace
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ import torch
 import cdvae_latent
 from random_crystals import random_crystals
 from real_crystals import embedded, mp_20
+from tape import WAITING, Tape
 from tiny_cdvae import CRYSTALS, FAST, TINY, batch_of, generator, tiny
 from xtalgen import bonds
 from xtalgen.crystals import Crystal, read_crystals, to_table, write_table
@@ -30,6 +32,7 @@ from xtalgen.models.nn.batches import DeviceData, mix_seed
 from xtalgen.models.nn.crystal_vae import Constants, fit_constants, geometric
 from xtalgen.models.nn.gemnet import Scale
 from xtalgen.models.nn.langevin import CDVAESampling
+from xtalgen.models.nn.periodic_graph import nearest_graph
 
 
 @pytest.fixture(autouse=True)
@@ -342,6 +345,57 @@ def test_bfloat16_and_fixed_slots_give_a_close_loss():
     with torch.autocast("cpu", torch.bfloat16):
         rough, _ = vae.loss(batch, generator())
     assert float(rough) == pytest.approx(float(exact), rel=0.1)
+
+
+@pytest.mark.parametrize("task", ["dng", "csp"])
+@pytest.mark.parametrize("epoch", [0, 501])
+def test_with_fixed_slots_a_training_step_never_makes_the_host_wait(task, epoch):
+    vae, batch = tiny(task, slots=40), batch_of()
+    vae.graph = lambda _: graph  # bonds come with the data
+    graph = nearest_graph(batch.frac_coords, batch.lattice, batch.mask, slots=40)
+    vae.train()
+    vae.epoch = epoch
+    with Tape() as tape:
+        vae.loss(batch, generator())[0].backward()
+    waits = WAITING & set(tape.names())
+    # The encoder counts its bonds, on a CPU alone.
+    assert waits <= {"aten::nonzero"}
+    assert tape.names()["aten::nonzero"] == 1
+
+
+def test_edges_without_a_slot_are_counted_in_the_log(tmp_path):
+    _, parts = tiny(slots=3).loss(batch_of(), generator())
+    assert 0 < float(parts["overflow"]) <= 1
+    assert float(tiny(slots=40).loss(batch_of(), generator())[1]["overflow"]) == 0
+    assert "overflow" not in tiny().loss(batch_of(), generator())[1]
+    train(tmp_path, slots=3)
+    with (tmp_path / "out" / "log.csv").open() as file:
+        assert float(next(csv.DictReader(file))["overflow"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("lengths", "angles", "atoms"),
+    [
+        ((40.0, 40.0, 40.0), (90.0, 90.0, 90.0), 2),  # no atom has a neighbour
+        ((40.0, 40.0, 40.0), (90.0, 90.0, 90.0), 1),
+        ((2.5, 2.5, 2.5), (60.0, 60.0, 60.0), 1),  # an atom and its own images
+        ((3.0, 4.0, 14.0), (90.0, 12.0, 90.0), 3),  # neighbours beyond the 27 images
+    ],
+)
+def test_extreme_cells_are_learnt_like_others(lengths, angles, atoms):
+    lattice = lattice_from_parameters(np.array(lengths), np.array(angles))
+    coords = np.linspace(0, 0.9, 3 * atoms).reshape(-1, 3)
+    extreme = Crystal("extreme", "ok", lattice, coords, np.full(atoms, 8, dtype=np.uint8))
+    usual = [crystal for crystal in CRYSTALS if crystal.n_atoms <= 4]
+    for crystals in ([extreme], [*usual, extreme]):
+        vae, batch = tiny(crystals=usual), batch_of(crystals)
+        vae.train()
+        for vae.epoch in (0, 501):
+            vae.zero_grad()
+            total, parts = vae.loss(batch, generator())
+            total.backward()
+            assert all(torch.isfinite(part) for part in parts.values())
+            assert all(torch.isfinite(p.grad).all() for p in vae.parameters() if p.grad is not None)
 
 
 def test_scales_are_fitted_before_training_and_stored(tmp_path):

@@ -12,22 +12,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from tape import WAITING, Tape
 from tiny_cdvae import FAST, LATENT, batch_of, generator, tiny
 from xtalgen.models.cdvae import Model
 from xtalgen.models.nn import gemnet, langevin, torus
 from xtalgen.models.nn.crystal_vae import geometric, inverse
 from xtalgen.models.nn.langevin import CDVAESampling, Start, anneal, decode, sample_composition
 from xtalgen.models.nn.periodic_graph import minimum_image
-
-# What makes the host wait for a GPU: values read back, sizes that depend on values, tables copied from the host,
-# checks for errors.
-WAITING = {
-    "aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero", "aten::unique_dim",
-    "aten::masked_select", "aten::lift_fresh", "aten::multinomial", "aten::linalg_inv_ex", "aten::linalg_inv",
-}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -36,29 +28,6 @@ def _one_thread():
     torch.set_num_threads(1)  # small products only lose by more
     yield
     torch.set_num_threads(threads)
-
-
-class Tape(TorchDispatchMode):
-    """Keeps every operation with the very tensors that it read and wrote, and does them again, as a CUDA graph does."""
-
-    def __init__(self):
-        super().__init__()
-        self.done = []
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        result = operation(*args, **(kwargs or {}))
-        self.done.append((operation, args, kwargs or {}, result))
-        return result
-
-    def names(self):
-        return Counter(operation.name().split(".")[0] for operation, *_ in self.done)
-
-    def replay(self):
-        for operation, args, kwargs, result in self.done:
-            again = operation(*args, **kwargs)
-            for kept, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
-                if kept.data_ptr() != new.data_ptr():  # else a view, or written in place
-                    kept.copy_(new)
 
 
 def record(step):
