@@ -27,15 +27,17 @@ def train(
 ) -> None:
     """Trains a model and writes `checkpoint.safetensors`, `log.csv` and `training.json` into `out`.
 
-    train, val: crystal tables; rows that are not usable are counted, not fatal. settings: values of the model's Config.
-    work: folder of resumable states, kept between attempts. device: "cpu", "cuda" or "auto" (cuda when there is one).
-    max_seconds: budget over all attempts. Under torchrun several processes train together. Raises ValueError for an
-    unknown model, task or setting, a wrong device, or a table without usable crystals; ContractError for a wrong table;
-    TrainingError when training does not get anywhere.
+    task: "shared" for a model whose one checkpoint serves all tasks. train, val: crystal tables; rows that are not
+    usable are counted, not fatal. settings: values of the model's Config. work: folder of resumable states, kept
+    between attempts. device: "cpu", "cuda" or "auto" (cuda when there is one). max_seconds: budget over all attempts.
+    Under torchrun several processes train together. Raises ValueError for an unknown model, task or setting, a wrong
+    device, or a table without usable crystals; ContractError for a wrong table; TrainingError when training does not
+    get anywhere.
     """
-    if task not in models.TASKS:
-        raise ValueError(f"no task {task!r}; there are {', '.join(models.TASKS)}.")
     loaded = models.load(model)
+    tasks = (models.SHARED,) if loaded.shared_checkpoint else models.TASKS
+    if task not in tasks:
+        raise ValueError(f"no task {task!r} to train {model} for; there is {' and '.join(tasks)}.")
     config = models.build(loaded.Config, settings, f"settings of {model}")
     tables = {path: read_table(path) for path in (train, val)}
     for path, table in tables.items():

@@ -373,6 +373,14 @@ def test_batches_hold_whole_texts_with_their_end():
     assert len(texts.padded_sizes()) == 9
 
 
+def test_parts_of_a_batch_are_the_same_texts():
+    batch = next(data().batches(9))
+    part = batch.take(torch.tensor([0, 1]))
+    assert part.ids.shape[1] == part.mask.sum(-1).max() < batch.ids.shape[1]
+    for row in (0, 1):
+        assert torch.equal(part.ids[row][part.mask[row]], batch.ids[row][batch.mask[row]])
+
+
 def test_long_texts_are_cut():
     assert data(longest=20).sizes().max() == 20
 

@@ -37,7 +37,7 @@ def tiny(kind, **changes):
 
 
 def checkpoint_task(model, task):
-    return models.TASKS[0] if models.load(model).shared_checkpoint else task
+    return models.SHARED if models.load(model).shared_checkpoint else task
 
 
 TRAININGS = sorted({(model, checkpoint_task(model, task)) for model in models.names() for task in models.TASKS})
@@ -222,7 +222,7 @@ def tiny(kind):
     return models.build(kind, {k: v for k, v in {values}.items() if k in kind.__dataclass_fields__}, "test")
 def train(model, task, folder, **_):
     loaded = models.load(model)
-    task = models.TASKS[0] if loaded.shared_checkpoint else task
+    task = models.SHARED if loaded.shared_checkpoint else task
     crystals = random_crystals(9)
     loaded.train(crystals, crystals, tiny(loaded.Config), models.Job(task, 0, folder / "work", folder / "out"))
     global checkpoint

@@ -53,8 +53,12 @@ def test_program_says_in_one_line_what_is_wrong(tables, tmp_path):
 
 
 def test_unknown_task(tables, tmp_path):
-    with pytest.raises(ValueError, match="no task 'cps'; there are dng, csp"):
+    with pytest.raises(ValueError, match="no task 'cps' to train flowmm for; there is dng and csp"):
         run(tables, tmp_path, task="cps")
+    with pytest.raises(ValueError, match="no task 'shared' to train flowmm for"):
+        run(tables, tmp_path, task="shared")
+    with pytest.raises(ValueError, match="no task 'csp' to train crystal_text_llm for; there is shared"):
+        run(tables, tmp_path, model="crystal_text_llm", task="csp", settings={})
 
 
 def test_empty_tables(tables, tmp_path):

@@ -19,6 +19,8 @@ import numpy as np
 from xtalgen.crystals import Crystal
 
 TASKS = ("dng", "csp")
+# The task of a training whose checkpoint serves all of them.
+SHARED = "shared"
 
 
 @dataclass(frozen=True)

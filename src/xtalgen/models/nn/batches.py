@@ -57,7 +57,7 @@ class Batch:
 
 @runtime_checkable
 class Data(Protocol):
-    """What the training loop needs of a data set, whatever its batches are: each has a length.
+    """What the training loop needs of a data set, whatever its batches are: each has a length and `take`.
 
     digest: differs between data sets that give different batches.
     """

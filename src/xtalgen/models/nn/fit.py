@@ -222,7 +222,7 @@ class _Fit:
                 self._save()
         self._end_epoch()
 
-    def _losses(self, batch: Batch, named: dict[str, Tensor]) -> Iterator[Tensor]:
+    def _losses(self, batch: Any, named: dict[str, Tensor]) -> Iterator[Tensor]:
         """Yields this process's parts of the loss of a batch, and adds up their named parts in `named`.
 
         The noise of a part depends on the seed, the step and the part, not on who computes it.

@@ -30,9 +30,11 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, rows: Int[Tensor, "taken"]) -> "Tokens":
-        """Returns the texts at these places."""
-        return Tokens(self.ids.index_select(0, rows), self.mask.index_select(0, rows))
+    def take(self, rows: Int[Tensor, " taken"]) -> "Tokens":
+        """Returns the texts at these places, without the columns that none of them fills."""
+        mask = self.mask[rows]
+        length = int(mask.sum(dim=-1).max())
+        return Tokens(self.ids[rows, :length], mask[:, :length])
 
 
 class LanguageModel(Trainable):
