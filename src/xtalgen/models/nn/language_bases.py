@@ -126,7 +126,7 @@ def _load_quantised(base: str, place: str, precision: str, device: str) -> Any:
 
     kind = BitsAndBytesConfig(load_in_8bit=precision == "8bit", load_in_4bit=precision == "4bit")
     network = AutoModelForCausalLM.from_pretrained(
-        place, quantization_config=kind, device_map={"": 0}, use_safetensors=True
+        place, quantization_config=kind, device_map={"": torch.cuda.current_device()}, use_safetensors=True
     )
     return prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
 
@@ -238,8 +238,10 @@ def _convert(file: Path, out: Path) -> None:
         plain.save_pretrained(part)
         AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(part)
         (part / "done.json").write_text(json.dumps({"file": file.name}))
-        shutil.rmtree(out, ignore_errors=True)
         part.rename(out)
+    except OSError:
+        if not (out / "done.json").is_file():  # else another process was faster
+            raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
