@@ -70,7 +70,8 @@ def mp_20(folder, split, n):
 @functools.cache
 def diffcsp(folder, n):
     """Returns the first n samples of DiffCSP trained on MP-20."""
-    data = np.load(folder / "samples" / "diffcsp_mp_20.npz")
+    with np.load(folder / "samples" / "diffcsp_mp_20.npz") as file:
+        data = {name: file[name] for name in file.files}  # each look-up in the file unpacks the whole array
     ends = np.cumsum(data["num_atoms"])
     lattices = lattice_from_parameters(data["lengths"][:n], data["angles"][:n])
     crystals = []
