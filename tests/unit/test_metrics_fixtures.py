@@ -3,6 +3,7 @@
 import csv
 import gzip
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -82,7 +83,16 @@ def test_share_of_published_sample(shared_data):
     assert found.composition.mean() == pytest.approx(0.8325)  # DiffCSP's paper (arXiv:2309.04475)
 
 
+@pytest.fixture
+def without_type_checks():
+    # Twenty thousand fingerprints take twice as long when every call of every part is checked.
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 def test_published_sample_has_its_published_values(shared_data):
     # DiffCSP's paper, MP-20: COV-R 99.71 %, COV-P 99.76 %, W(density) 0.3502, W(elements) 0.3398 in one unseeded draw.
     with gzip.open(shared_data / "mp_20" / "test.csv.gz", "rt") as file:
