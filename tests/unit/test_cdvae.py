@@ -124,7 +124,7 @@ def test_parts_of_the_loss_equal_a_slow_reference(true_cells):
     wanted = reference(vae, batch, true_cells=true_cells)
     assert {name: parts[name].item() for name in wanted} == pytest.approx(wanted, rel=2e-3)
     weights = {"count": 1, "lattice": 10, "coords": 10, "types": 1, "kl": 0.01, "composition": 1}
-    assert float(total) == pytest.approx(sum(weights[name] * wanted[name] for name in wanted), rel=2e-3)
+    assert float(total.detach()) == pytest.approx(sum(weights[name] * wanted[name] for name in wanted), rel=2e-3)
     assert float(parts["replaced"]) == 0
 
 
@@ -306,7 +306,15 @@ def with_property(crystals):
 def test_property_descends_in_latent_space(tmp_path):
     crystals = with_property(random_crystals(12, seed=2, sizes=(1, 2, 3, 4)))
     unknown = replace(crystals[0], info={"e_form_per_atom": None})
-    checkpoint = train(tmp_path, [*crystals, unknown], property="e_form_per_atom", epochs=60, learning_rate=3e-3)
+    checkpoint = train(
+        tmp_path,
+        [*crystals, unknown],
+        property="e_form_per_atom",
+        epochs=60,
+        learning_rate=5e-3,
+        batch_size=16,
+        val_every=60,
+    )
     found = optimise_property(checkpoint, crystals, FAST, 0, "cpu", starts=3, steps=40, snapshots=5, learning_rate=0.05)
     steps = sorted({crystal.info["step"] for crystal in found})
     assert steps == [0, 10, 20, 30, 39]
@@ -341,10 +349,10 @@ def test_bfloat16_and_fixed_slots_give_a_close_loss():
     wide = tiny(slots=0, neighbours=6)
     wide.load_state_dict(vae.state_dict())
     exact, _ = vae.loss(batch, generator())
-    assert float(exact) == pytest.approx(wide.loss(batch, generator())[0].item(), rel=1e-4)
+    assert exact.item() == pytest.approx(wide.loss(batch, generator())[0].item(), rel=1e-4)
     with torch.autocast("cpu", torch.bfloat16):
         rough, _ = vae.loss(batch, generator())
-    assert float(rough) == pytest.approx(float(exact), rel=0.1)
+    assert rough.item() == pytest.approx(exact.item(), rel=0.1)
 
 
 @pytest.mark.parametrize("task", ["dng", "csp"])
@@ -413,10 +421,9 @@ def test_bonds_of_real_crystals_train_a_model(tmp_path):
 
 @pytest.mark.slow
 def test_a_few_crystals_of_mp_20_are_learnt_by_heart(tmp_path, shared_data):
-    """Eight crystals, some 80 seconds of one core.
+    """Eight crystals, some 50 seconds of one core; all match with seeds 0 to 2, one thread or two.
 
-    The noise ends at 0.05 Å, so that few steps suffice; with step_rate = 0.05² a step goes all the way to where the
-    decoder points, as in the published settings.
+    benchmarks/cdvae_by_heart.py does it for 64. The settings are those of a small budget in docs/models/cdvae.md.
     """
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
@@ -425,11 +432,11 @@ def test_a_few_crystals_of_mp_20_are_learnt_by_heart(tmp_path, shared_data):
     crystals = [replace(c, info={"bonds": bonds.bonds_of(c)[0]}) for c in mp_20(shared_data, 8, largest=4)]
     checkpoint = train(
         tmp_path, crystals * 4, bonds="crystal_nn", hidden=48, triplet=8, latent=32, decoder_blocks=2, neighbours=12,
-        epochs=600, batch_size=32, val_every=600, schedule="cosine", learning_rate=3e-3, final_learning_rate=1e-5,
+        epochs=500, batch_size=32, val_every=500, schedule="cosine", learning_rate=3e-3, final_learning_rate=1e-5,
         clip="norm", clip_at=1.0, kl_weight=1e-3, teacher_forcing=10_000, coords_begin=3.0, coords_end=0.05,
-        types_end=0.2,
+        types_begin=0.5, types_end=0.05,
     )  # fmt: skip
-    sampling = CDVAESampling(levels=20, steps=10, step_rate=0.05**2)
+    sampling = CDVAESampling(levels=30, steps=20, step_rate=0.05**2)
     found = reconstruct(checkpoint, crystals, sampling, 0, "cpu")
     matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3)
     matched = [
