@@ -30,7 +30,7 @@ from xtalgen.models.crystal_text_llm import (
     open_checkpoint,
 )
 from xtalgen.models.nn import language_bases
-from xtalgen.models.nn.checkpoint import load_checkpoint
+from xtalgen.models.nn.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from xtalgen.models.nn.crystal_text import SYMBOLS
 from xtalgen.models.nn.generation import Request, Text, TextSampling, choose, write_texts
 from xtalgen.models.nn.language_bases import BaseError, check_memory, load_base
@@ -499,6 +499,14 @@ def test_a_base_that_moved_is_given_anew(tuned, base, tmp_path):
         moved.rename(base)
     with pytest.raises(BaseError, match=r"was trained on another base than .* Give the right one as `base`"):
         sample(tuned, 1, base=save_base(tmp_path / "other", seed=1, pad=None))
+
+
+def test_damaged_adapters_are_refused(tuned, tmp_path):
+    weights, facts = load_checkpoint(tuned, "cpu")
+    weights.pop(next(name for name in weights if "lora_A" in name))
+    save_checkpoint(tmp_path / "damaged.safetensors", weights, facts)
+    with pytest.raises(CheckpointError, match="its adapters are not those of its configuration"):
+        sample(tmp_path / "damaged.safetensors", 1)
 
 
 def test_prompts_of_another_version_are_refused(tuned, monkeypatch):

@@ -66,6 +66,8 @@ def load_base(base: str, precision: str, device: str, cache: Path | None = None)
         vocabulary = Vocabulary(tokenizer.backend_tokenizer, tokenizer.eos_token_id, tokenizer.pad_token_id)
     except ValueError as error:
         raise BaseError(f"base {base!r}: {error}") from error
+    if len(vocabulary) > len(network.get_input_embeddings().weight):
+        raise BaseError(f"base {base!r}: its tokenizer has more tokens than the network knows. Take another base.")
     return Base(network, vocabulary, padded, _digest(network, vocabulary))
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from xtalgen.models.nn.batches import mix_seed
+from xtalgen.models.nn.checkpoint import CheckpointError
 from xtalgen.models.nn.fit import Trainable
 from xtalgen.models.nn.language_bases import BaseError, embeddings, load_base
 from xtalgen.models.nn.vocabulary import Vocabulary, own_vocabulary, read_vocabulary
@@ -129,14 +130,15 @@ def restore(
 ) -> LanguageModel:
     """Returns the model of a checkpoint's weights and facts, ready to use; checkpoint: its file, named in errors.
 
-    base: where the base lies now, None for where it lay in training. Raises BaseError when it is another base.
+    base: where the base lies now, None for where it lay in training. Raises BaseError when it is another base,
+    CheckpointError when the adapters do not fit.
     """
     config = dict(facts["config"])
     if config["base"] == SCRATCH:
         vocabulary = read_vocabulary(facts["tokenizer"])
         with torch.random.fork_rng(devices=[]):
             network = _llama(len(vocabulary), vocabulary, config)
-        network.load_state_dict(weights, strict=False)
+        network.load_state_dict({**weights, "lm_head.weight": weights["model.embed_tokens.weight"]})
         return LanguageModel(network.to(device).eval(), vocabulary, SCRATCH, digest="", padded=False)
     config["base"] = base or config["base"]
     model = new_model(config, 0, device)
@@ -144,9 +146,11 @@ def restore(
         raise BaseError(
             f"{checkpoint}: was trained on another base than {config['base']!r} is now. Give the right one as `base`."
         )
-    from peft import set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     rows = weights.pop(PAD_ROWS, None)
+    if set(weights) != set(get_peft_model_state_dict(model.network, save_embedding_layers=False)):
+        raise CheckpointError(f"{checkpoint}: its adapters are not those of its configuration. Train again.")
     set_peft_model_state_dict(model.network, weights)
     if rows is not None:
         with torch.no_grad():
