@@ -1,8 +1,4 @@
-"""Samples crystals from a checkpoint.
-
-python workflow/scripts/sample.py --model flowmm --checkpoint results/train/flowmm/dng/checkpoint.safetensors --n 10 \
-    --work /tmp/work --out /tmp/ten.parquet
-"""
+"""Samples crystals: sample.py --model flowmm --checkpoint checkpoint.safetensors --n 10 --work W --out ten.parquet."""
 
 import argparse
 import json
@@ -14,8 +10,7 @@ from xtalgen.sample import Order, read_targets, sample
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the stage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="name of a file under src/xtalgen/models/")
     parser.add_argument("--checkpoint", type=Path, required=True)
     wanted = parser.add_mutually_exclusive_group(required=True)
