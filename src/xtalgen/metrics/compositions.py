@@ -4,16 +4,15 @@ Each version of SMACT has other oxidation states, so "composition validity" is a
 """
 
 import functools
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-FILE = Path(__file__).parents[1] / "smact_2_2_1.yaml"
-# In the code, so that another table changes the fingerprint of the stages that rest on it.
+from xtalgen.pinned import read_pinned
+
+FILE = "smact_2_2_1.yaml"
 FILE_SHA256 = "1aa6bd109d9bb607b59541986c1211a80cf13f0dbc4fab834d5727c398234834"
 MAX_NUMBER = 103  # the heaviest element that SMACT has data on
 SMACT_2_2_1 = "smact_2_2_1"
@@ -58,12 +57,7 @@ def comp_valid(counts: Sequence[tuple[int, int]], table: str = SMACT_2_2_1, limi
 @functools.cache
 def elements() -> dict[int, Element]:
     """Returns the tables of SMACT 2.2.1 by atomic number. Raises ValueError when their file was changed."""
-    import yaml
-
-    content = FILE.read_bytes()
-    if hashlib.sha256(content).hexdigest() != FILE_SHA256:
-        raise ValueError(f"{FILE}: not the table that this version was released with. Restore the file.")
-    read = yaml.safe_load(content)
+    read = read_pinned(FILE, FILE_SHA256)
     metals = set(read["metals"])
     return {
         number: Element(

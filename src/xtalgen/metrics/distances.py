@@ -1,7 +1,6 @@
 """How far a set is from the test split: coverage, and distances between distributions, as a recipe defines them."""
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,10 @@ from xtalgen.metrics.intervals import Estimate, missing, rate
 from xtalgen.metrics.magpie import magpie_features
 from xtalgen.metrics.recipes import CDVAE_CONSTANTS, FINGERPRINTED, Recipe
 from xtalgen.metrics.validity import Validity, fits_guards, reduced_counts, usable
+from xtalgen.pinned import read_pinned
 
-CONSTANTS = Path(__file__).parents[1] / "magpie_scale.yaml"
+CONSTANTS = "magpie_scale.yaml"
+CONSTANTS_SHA256 = "bb750719a7cf4605cc54de138983b3999009162e424a28fea562f2f00b020242"
 NAMES = ("cov_recall", "cov_precision")
 
 
@@ -63,9 +64,7 @@ def _scale(
 
 @functools.cache
 def _constants() -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " features"]]:
-    import yaml
-
-    read = yaml.safe_load(CONSTANTS.read_text())
+    read = read_pinned(CONSTANTS, CONSTANTS_SHA256)
     return np.array(read["means"]), np.array(read["deviations"])
 
 
