@@ -237,6 +237,9 @@ def _digits(metric: str, values: Sequence[Value]) -> int:
     halves = [
         (value.high - value.low) / 2 * scale for value in values if value.low is not None and value.high is not None
     ]
+    numbers = [value.value for value in values if value.value is not None]
+    if not METRICS[metric].percent and not halves and all(number == int(number) for number in numbers):
+        return 0  # counts
     needed = [math.ceil(-math.log10(half / 4)) for half in halves if half > 0]
     return min(most, max([least, *needed]))
 

@@ -321,6 +321,11 @@ def test_best_of_several_has_columns_only_where_there_are_several(tmp_path):
     assert "Match rate, best of k (%) ↑" in section(page, "Crystal Structure")
 
 
+def test_counts_have_no_decimals():
+    rows = [replace(row_of(0.9), metrics={"n_space_groups": Value(float(count), 10)}) for count in (99, 7)]
+    assert [line[1] for line in scores(rows, SYMMETRY)] == ["**99**", "7"]
+
+
 def test_rare_events_keep_their_digits():
     (line,) = scores([row_of(0.0031, 0.0022, 0.0044)], DE_NOVO[:1])
     assert line == ["0.31 [0.22, 0.44]"]
