@@ -5,7 +5,7 @@ Both write with the same weights, the same settings and prompts, in one run, wit
 with one, texts end where they end, and what is counted are crystals that parse.
 
 python benchmarks/language.py --batch-sizes 1 8 32 128
-python benchmarks/language.py --checkpoint results/train/crystal_text_llm/shared/checkpoint.safetensors --n 64
+python benchmarks/language.py --checkpoint results/train/crystal_text_llm/shared/checkpoint.safetensors --n 16
 """
 
 import argparse
@@ -91,8 +91,7 @@ def main(argv=None):
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--heads", type=int, default=8)
-    parser.add_argument("--n", type=int, default=32, help="crystals in a repetition, for each batch size")
-    parser.add_argument("--alone", type=int, default=4, help="crystals in a repetition of one by one")
+    parser.add_argument("--n", type=int, default=4, help="crystals in a repetition; at least one batch")
     parser.add_argument("--tokens", type=int, default=150, help="most tokens of a text")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--repeats", type=int, default=3)
@@ -104,7 +103,7 @@ def main(argv=None):
     size = sum(weight.numel() for weight in model.network.parameters())
     print(f"{size / 1e6:.1f} million parameters, at most {options.tokens} tokens, {options.device}, "
           f"{options.threads} threads, torch {torch.__version__}")  # fmt: skip
-    ways = {"generate, one by one": (one_by_one, options.alone, 1)}
+    ways = {"generate, one by one": (one_by_one, options.n, 1)}
     for batch_size in options.batch_sizes:
         ways[f"batches of {batch_size}"] = (batched, max(options.n, batch_size), batch_size)
     report(model, ways, options)

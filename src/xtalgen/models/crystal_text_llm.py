@@ -127,7 +127,7 @@ class Model(AbstractModel):
     def network_evaluations(self, sampling: TextSampling) -> int:
         """Returns the most tokens of one try: the network is evaluated once for each token of a text, and for no more.
 
-        A crystal of eight atoms takes about 150 with the vocabulary of LLaMA-2; `n_tries` counts the tries.
+        A crystal of eight atoms takes about 160 with the vocabulary of SmolLM2; `n_tries` counts the tries.
         """
         return sampling.max_new_tokens
 
