@@ -344,6 +344,12 @@ def test_missing_bonds_and_properties_name_the_remedy(tmp_path):
         train(tmp_path, property="band_gap")
 
 
+def test_a_compiled_training_needs_a_fixed_number_of_slots():
+    with pytest.raises(ValueError, match="above 0 with compile"):
+        CDVAEConfig(compile=True)
+    assert CDVAEConfig(compile=True, slots=40).compile
+
+
 def test_bfloat16_and_fixed_slots_give_a_close_loss():
     vae, batch = tiny(slots=12, neighbours=6), batch_of()
     wide = tiny(slots=0, neighbours=6)

@@ -207,16 +207,24 @@ from functools import partial
 import torch
 torch.set_num_threads(1)
 torch.compile = partial(torch.compile, backend="eager")
-from test_nn_langevin import FAST, anneal, generator, start, tiny
+from test_nn_langevin import FAST, anneal, batch_of, generator, start, tiny
 vae = tiny().eval()
 fixed = replace(FAST, slots=40)
 plain, compiled = (anneal(vae, start(vae), replace(fixed, compile=chosen), generator()) for chosen in (False, True))
 assert torch.allclose(compiled[0], plain[0], atol=1e-5)
 assert torch.equal(compiled[1], plain[1])
+gradients = []
+for _ in range(2):
+    vae = tiny(slots=40)
+    if gradients:
+        vae.network.compile(fullgraph=True, dynamic=True, backend="eager")
+    vae.loss(batch_of(), generator())[0].backward()
+    gradients.append([p.grad for p in vae.network.parameters()])
+assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
 """
 
 
-def test_the_step_compiles_as_a_whole():
+def test_the_step_and_the_network_in_training_compile_as_a_whole():
     """In one graph, or it would fail: in a process of its own, without the checks of annotations, which break graphs.
 
     Inductor's part, the generated code, is left out.

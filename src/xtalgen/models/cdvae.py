@@ -64,6 +64,11 @@ class CDVAEConfig(FitConfig):
     composition_weight: float = 1.0
     property_weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.slots < 0 or (self.compile and not self.slots):
+            raise ValueError(f"slots must be 0 or more, and above 0 with compile, say 40; it is {self.slots}.")
+
 
 @final
 class Model(AbstractModel):
