@@ -1,21 +1,37 @@
-"""Time of each stage of the evaluation, and the plain way beside ours where ours is faster, in one run.
+"""The evaluation of CDVAE as its script does it, beside ours, in one run: same crystals, same cores, same values.
 
-python benchmarks/evaluation.py --n 100
+python benchmarks/evaluation.py --n 100              # a minute; 1000 takes ten
+python benchmarks/evaluation.py --n 100 --scale      # ours as a whole at 1,000, 3,000 and 10,000 samples
 
 Crystals: samples of DiffCSP from ../shared/data where that exists, else perturbed copies of the AFLOW prototypes that
-pymatgen ships. Prints a Markdown table; every pair of results is compared, and the run fails where they differ.
+pymatgen ships. Prints Markdown. Every pair of results is compared, and the run fails where they differ.
 """
 
 import argparse
+import csv
+import gzip
+import itertools
+import os
+import platform
+import resource
+import subprocess
 import sys
+import tempfile
 import time
+import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from matminer.featurizers.composition import ElementProperty
+from matminer.featurizers.site.fingerprint import CrystalNNFingerprint
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Composition, Element
+from pymatgen.core import Structure
+from pymatgen.io.cif import CifWriter
 from scipy.spatial.distance import cdist
+from scipy.stats import wasserstein_distance
+from smact import neutral_ratios
+from smact.screening import pauling_test
 from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).parents[1]
@@ -23,16 +39,21 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from crystal_cases import diffcsp, library  # noqa: E402
 from xtalgen.crystals import Crystal  # noqa: E402
-from xtalgen.fingerprints import structure_fingerprint, warm_up  # noqa: E402
-from xtalgen.metrics.coverage import BLOCK, minima  # noqa: E402
+from xtalgen.fingerprints import structure_fingerprint  # noqa: E402
+from xtalgen.metrics.compositions import comp_valid, elements  # noqa: E402
+from xtalgen.metrics.coverage import Cutoffs, coverage  # noqa: E402
+from xtalgen.metrics.distributions import density, num_elems  # noqa: E402
 from xtalgen.metrics.magpie import magpie_features  # noqa: E402
-from xtalgen.metrics.matching import arrays, rms_distance  # noqa: E402
+from xtalgen.metrics.matching import arrays  # noqa: E402
 from xtalgen.metrics.uniqueness import unique_and_novel  # noqa: E402
-from xtalgen.metrics.validity import comp_valid, reduced_counts, struct_valid  # noqa: E402
+from xtalgen.metrics.validity import reduced_counts, struct_valid  # noqa: E402
+from xtalgen.parsing import read_crystal  # noqa: E402
 from xtalgen.structures import to_structure  # noqa: E402
 
 SHARED = ROOT.parent / "shared" / "data"
-COVERED, REFERENCES, WIDTHS = 2000, 9046, (61, 132)
+COMPARED = 100  # for uniqueness, whose plain way compares all pairs
+SCALES = (1000, 3000, 10000)
+SIMPLEST = (np.eye(3) * 3.0, np.zeros((1, 3)), np.array([29], dtype=np.uint8))
 
 
 def timed(function):
@@ -51,48 +72,114 @@ def perturbed(crystals, n, scale, seed):
     return made
 
 
-def structural_validity(crystals):
+def parsing(crystals):
+    texts = [str(CifWriter(to_structure(crystal))) for crystal in crystals]
+    known, slow = timed(lambda: [Structure.from_str(text, fmt="cif") for text in texts])
+    found, fast = timed(lambda: [read_crystal(text) for text in texts])
+    for ours, structure in zip(found, known, strict=True):
+        assert np.array_equal(ours.atomic_numbers, structure.atomic_numbers)
+        assert np.allclose(ours.lattice, structure.lattice.matrix, rtol=0, atol=1e-9)
+        assert np.allclose(ours.frac_coords, structure.frac_coords % 1.0, rtol=0, atol=1e-9)
+    return known, slow, fast
+
+
+def structural_validity(crystals, structures):
     def plain():
         made = []
-        for crystal in crystals:
-            distances = to_structure(crystal).distance_matrix
-            made.append(distances[np.triu_indices(len(distances), k=1)].min(initial=np.inf) >= 0.5)
+        for structure in structures:
+            distances = structure.distance_matrix
+            distances = distances + np.diag(np.full(len(structure), 10.0))
+            made.append(distances.min() >= 0.5 and structure.volume >= 0.1)
         return made
 
     known, slow = timed(plain)
     (found, _), fast = timed(lambda: struct_valid(crystals))
     assert found.tolist() == known
-    return "structural validity", len(crystals), slow, fast
+    return slow, fast
 
 
-def composition_features(crystals):
+def charges_balance(counts):
+    """CDVAE's rule with the tables of SMACT 2.2.1: combination by combination through SMACT's functions."""
+    known, amounts = [elements()[number] for number, _ in counts], [count for _, count in counts]
+    if len(known) == 1 or all(element.metal for element in known):
+        return True
+    scale = [element.electronegativity for element in known]
+    for charges in itertools.product(*(element.oxidation_states for element in known)):
+        if neutral_ratios(charges, stoichs=[(amount,) for amount in amounts], threshold=max(amounts)):
+            if None in scale:
+                return comp_valid(counts)  # SMACT 2.2.1 raised an error here, which CDVAE took for a pass
+            if pauling_test(charges, scale):
+                return True
+    return False
+
+
+def composition_validity(crystals):
     compositions = [reduced_counts(crystal.atomic_numbers) for crystal in crystals]
+    elements()
+    known, slow = timed(lambda: [charges_balance(counts) for counts in compositions])
+    found, fast = timed(lambda: [comp_valid(counts) for counts in compositions])
+    assert found == known
+    return slow, fast
+
+
+def structure_fingerprints(crystals, structures):
+    featurizer = CrystalNNFingerprint.from_preset("ops")
+
+    def plain():
+        return np.array([np.mean([featurizer.featurize(s, i) for i in range(len(s))], axis=0) for s in structures])
+
+    structure_fingerprint(SIMPLEST)  # compiles, or loads what was compiled
+    known, slow = timed(plain)
+    found, fast = timed(lambda: np.array([structure_fingerprint(arrays(crystal)) for crystal in crystals]))
+    assert np.abs(found - known).max() < 1e-8
+    return found, slow, fast
+
+
+def composition_fingerprints(crystals, structures):
     featurizer = ElementProperty.from_preset("magpie")
-    made = [Composition({Element.from_Z(z).symbol: n for z, n in counts}) for counts in compositions]
-    magpie_features(compositions[:1])
-    known, slow = timed(lambda: np.array([featurizer.featurize(composition) for composition in made]))
-    found, fast = timed(lambda: magpie_features(compositions))
+    magpie_features([((1, 1),)])
+    known, slow = timed(lambda: np.array([featurizer.featurize(structure.composition) for structure in structures]))
+    found, fast = timed(lambda: magpie_features([reduced_counts(crystal.atomic_numbers) for crystal in crystals]))
     assert np.abs(found - known).max() < 1e-9
-    return "Magpie features", len(crystals), slow, fast
+    return found, slow, fast
 
 
-def by_matrix(a, b):
-    distances = cdist(a, b)
-    return distances.min(axis=1), distances.min(axis=0)
+def coverages(prints, references):
+    limits = Cutoffs()
+
+    def plain():
+        near = [cdist(a, b) for a, b in zip(prints, references, strict=True)]
+        pairs = [(near[0].min(axis=axis), near[1].min(axis=axis)) for axis in (0, 1)]
+        return [(a <= limits.structure) & (b <= limits.composition) for a, b in pairs]
+
+    known, slow = timed(plain)
+    found, fast = timed(lambda: coverage(prints, references, limits))
+    assert np.array_equal(found.references, known[0])
+    assert np.array_equal(found.generated, known[1])
+    return slow, fast
 
 
-def coverage_minima():
-    generator, slow, fast = np.random.default_rng(0), 0.0, 0.0
-    for width in WIDTHS:
-        a, b = generator.normal(size=(COVERED, width)), generator.normal(size=(REFERENCES, width))
-        known, seconds = timed(lambda a=a, b=b: by_matrix(a, b))
-        found, ours = timed(lambda a=a, b=b: minima(a, b))
-        assert all(np.allclose(x, y, atol=1e-6) for x, y in zip(found, known, strict=True))
-        slow, fast = slow + seconds, fast + ours
-    return f"coverage distances to {REFERENCES:,} references", COVERED, slow, fast
+def distributions(crystals, structures, references):
+    target = [density(crystal) for crystal in references], [num_elems(crystal) for crystal in references]
+
+    def plain():
+        values = [s.density for s in structures], [len(set(s.species)) for s in structures]
+        return [wasserstein_distance(*pair) for pair in zip(values, target, strict=True)]
+
+    def ours():
+        values = [density(crystal) for crystal in crystals], [num_elems(crystal) for crystal in crystals]
+        return [wasserstein_distance(*pair) for pair in zip(values, target, strict=True)]
+
+    known, slow = timed(plain)
+    found, fast = timed(ours)
+    assert np.allclose(found, known, rtol=0, atol=1e-6)
+    return slow, fast
 
 
-def uniqueness(crystals, known):
+def uniqueness(crystals):
+    crystals = [*crystals[:COMPARED], *perturbed(crystals, COMPARED // 4, 0.01, 2)]  # some repeat, as models do
+    known = perturbed(crystals[: COMPARED // 2], COMPARED // 2, 0.02, 3)
+
     def plain():
         matcher, representatives, verdicts = StructureMatcher(), [], []
         structures, references = [to_structure(c) for c in crystals], [to_structure(c) for c in known]
@@ -106,42 +193,101 @@ def uniqueness(crystals, known):
     slow_verdicts, slow = timed(plain)
     kinds, fast = timed(lambda: unique_and_novel(crystals, known, workers=1, timeout=60.0))
     assert [(kind.unique, kind.novel) for kind in kinds] == slow_verdicts
-    return f"uniqueness, and novelty against {len(known)}", len(crystals), slow, fast
+    return slow, fast
 
 
-def single_stages(crystals):
-    comp_valid([(11, 1), (17, 1)])  # loads SMACT's tables
-    counts = [reduced_counts(crystal.atomic_numbers) for crystal in crystals]
-    yield "composition validity (SMACT)", len(crystals), None, timed(lambda: [comp_valid(c) for c in counts])[1]
-    few = crystals[: max(5, len(crystals) // 5)]
-    warm_up()
-    work = [arrays(crystal) for crystal in few]
-    yield "CrystalNN fingerprints", len(few), None, timed(lambda: [structure_fingerprint(item) for item in work])[1]
-    pairs = [(arrays(a), arrays(b)) for a, b in zip(perturbed(few, len(few), 0.01, 1), few, strict=True)]
-    yield "structure prediction: match and RMSE", len(few), None, timed(lambda: [rms_distance(p) for p in pairs])[1]
+def test_split(n):
+    """Returns MP-20's test split, else perturbed prototypes."""
+    if not SHARED.is_dir():
+        return perturbed(library(), n, 0.02, 5)
+    with gzip.open(SHARED / "mp_20" / "test.csv.gz", "rt") as file:
+        read = [(row["material_id"], read_crystal(row["cif"])) for row in csv.DictReader(file)]
+    return [Crystal(name, "ok", cell.lattice, cell.frac_coords, cell.atomic_numbers) for name, cell in read]
+
+
+def reference_fingerprints(crystals):
+    """Returns both fingerprints, computed once for all sets, and the seconds that took; coverage scales the second."""
+    prints, seconds = timed(lambda: np.array([structure_fingerprint(arrays(crystal)) for crystal in crystals]))
+    features = magpie_features([reduced_counts(crystal.atomic_numbers) for crystal in crystals])
+    return prints, features, seconds
+
+
+def compare(n):
+    """Yields the parts of CDVAE's evaluation: name, CPU seconds of the plain way and of ours."""
+    crystals = diffcsp(SHARED, n) if SHARED.is_dir() else perturbed(library(), n, 0.02, 0)
+    test = test_split(n)[: max(500, 10 * n)]
+    structures, *seconds = parsing(crystals)
+    yield "reading CIFs", *seconds
+    yield "structural validity", *structural_validity(crystals, structures)
+    yield "composition validity (SMACT)", *composition_validity(crystals)
+    plain_structures = [to_structure(crystal) for crystal in crystals]  # CIFs keep eight digits
+    prints, *seconds = structure_fingerprints(crystals, plain_structures)
+    yield "CrystalNN fingerprints", *seconds
+    features, *seconds = composition_fingerprints(crystals, plain_structures)
+    yield "Magpie features", *seconds
+    reference, reference_features, once = reference_fingerprints(test)
+    mean, deviation = reference_features.mean(axis=0), np.maximum(reference_features.std(axis=0), 1e-12)
+    scaled = [(each - mean) / deviation for each in (features, reference_features)]
+    yield f"coverage of {len(test):,} references", *coverages((prints, scaled[0]), (reference, scaled[1]))
+    yield "density and number of elements", *distributions(crystals, plain_structures, test)
+    yield None, once, None
+    yield f"uniqueness and novelty, first {COMPARED}", *uniqueness(crystals)
+
+
+def print_comparison(n):
+    rows = list(compare(n))
+    last = next(place for place, row in enumerate(rows) if row[0] is None)
+    total = ("CDVAE's evaluation", *(sum(row[column] for row in rows[:last]) for column in (1, 2)))
+    print(f"\n{n:,} samples, CPU seconds of one thread.\n")
+    print("| part | plain | xtalgen | gain |\n|---|---:|---:|---:|")
+    for name, slow, fast in (*rows[:last], total, *rows[last + 1 :]):
+        print(f"| {name} | {slow:.2f} | {fast:.3f} | {slow / fast:.1f} x |")
+    print(f"\nValues are equal. Fingerprints of the references, once for all sets: {rows[last][1]:.0f} s with xtalgen.")
+
+
+def run_evaluation(n, folder):
+    """Returns wall and CPU seconds and the peak memory in GiB of scoring n samples as a user does it."""
+    data, file = np.load(SHARED / "samples" / "diffcsp_mp_20.npz"), folder / f"samples-{n}.npz"
+    atoms = int(data["num_atoms"][:n].sum())
+    ends = {"frac_coords": atoms, "atom_types": atoms, "num_atoms": n, "lengths": n, "angles": n}
+    np.savez(file, **{name: data[name][:end] for name, end in ends.items()})
+    command = [sys.executable, "-m", "xtalgen.evaluate", str(file), "--dataset", "mp_20", "--recipe", "cdvae",
+               "--source", str(SHARED / "mp_20"), "--cache", str(folder / "cache"), "--out", str(folder)]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wall, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall, cpu, after.ru_maxrss / 2**20
+
+
+def print_scales():
+    """Prints what scoring costs at several sizes, the data set and the references' fingerprints ready before."""
+    if not SHARED.is_dir():
+        raise SystemExit("--scale needs the samples and MP-20 of ../shared/data")
+    with tempfile.TemporaryDirectory() as folder:
+        wall, cpu, _ = run_evaluation(10, Path(folder))
+        print(f"\nMP-20 read and its test split fingerprinted, once: {wall:.0f} s, {cpu:.0f} CPU s.\n")
+        print("| samples | wall, s | CPU, s | CPU, ms per sample | largest process, GiB |\n|---:|---:|---:|---:|---:|")
+        for n in SCALES:
+            wall, cpu, memory = run_evaluation(n, Path(folder))
+            print(f"| {n:,} | {wall:.0f} | {cpu:.1f} | {cpu / n * 1000:.1f} | {memory:.2f} |", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=1000, help="number of crystals")
-    n = parser.parse_args().n
+    parser.add_argument("--n", type=int, default=1000, help="number of crystals of the comparison")
+    parser.add_argument("--scale", action="store_true", help="also score 1,000, 3,000 and 10,000 samples as a whole")
+    args = parser.parse_args()
     threadpool_limits(1)
-    real = SHARED.is_dir()
-    crystals = diffcsp(SHARED, n) if real else perturbed(library(), n, 0.02, 0)
-    crystals = [*crystals[: n - n // 4], *perturbed(crystals, n // 4, 0.01, 2)]  # a quarter repeats, as models do
-    known = perturbed(crystals, max(1, n // 2), 0.02, 3)
-    rows = [structural_validity(crystals), composition_features(crystals), coverage_minima(),
-            uniqueness(crystals, known), *single_stages(crystals)]  # fmt: skip
-    print(f"{'Samples of DiffCSP' if real else 'AFLOW prototypes'}, one thread, CPU seconds, n = {n}.\n")
-    print("| stage | crystals | plain, s per 1,000 | xtalgen, s per 1,000 | gain |\n|---|---:|---:|---:|---:|")
-    for name, count, slow, fast in rows:
-        plain = "" if slow is None else f"{slow / count * 1000:.2f}"
-        gain = "" if slow is None else f"{slow / fast:.1f} x"
-        print(f"| {name} | {count:,} | {plain} | {fast / count * 1000:.3f} | {gain} |")
-    flop, sizes = 2 * COVERED * REFERENCES * sum(WIDTHS), [rows * REFERENCES * 8 for rows in (COVERED, BLOCK)]
-    print(
-        f"\nCoverage: {flop / 1e9:.1f} GFLOP; distance matrix {sizes[0] / 1e6:.0f} MB, block {sizes[1] / 1e6:.0f} MB."
-    )
+    warnings.simplefilter("ignore")
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    packages = ", ".join(f"{name} {version(name)}" for name in ("pymatgen", "matminer", "smact", "scipy", "numba"))
+    print(f"{'Samples of DiffCSP on MP-20' if SHARED.is_dir() else 'AFLOW prototypes'}; {platform.machine()}, {cores} "
+          f"cores, load {load:.1f} at the start; Python {platform.python_version()}, {packages}.")  # fmt: skip
+    print_comparison(args.n)
+    if args.scale:
+        print_scales()
 
 
 if __name__ == "__main__":

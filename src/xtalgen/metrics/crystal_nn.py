@@ -97,10 +97,10 @@ def _weights(angles: Array, areas: Array, lengths: Array, own: Array, other: Arr
     Solid angle, more for small faces (pores), times a preference for differing electronegativities. Still to be divided
     by the largest of the cell without penalty.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weights = np.where(areas > 0, angles**2 / areas, 0.0)
+    weights = angles**2 / np.where(areas > 0, areas, np.inf)
     difference = np.abs(own[:, 0] - other[:, 0])
-    weights *= 1 + CHEMISTRY * np.sqrt(np.nan_to_num(difference) / GREATEST_DIFFERENCE)
+    difference[np.isnan(difference)] = 0.0
+    weights *= 1 + CHEMISTRY * np.sqrt(difference / GREATEST_DIFFERENCE)
     beyond = (lengths - own[:, 1] - other[:, 1] - BONDED) / (APART - BONDED)
     return np.stack([weights, weights * (np.cos(np.clip(beyond, 0.0, 1.0) * math.pi) + 1) * 0.5], axis=1)
 
