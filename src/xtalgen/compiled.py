@@ -11,7 +11,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     The machine code is kept beside the source, or in NUMBA_CACHE_DIR or the user's cache folder where that cannot be
     written; where nothing can be written every process compiles anew. What is kept is compiled again when the
-    function's own file changes, but not when another file does: compiled functions call only those of their own file.
+    function's own file changes, but not when another does: compiled functions use only what their own file defines.
     Their definitions carry `typing.no_type_check` below this decorator: a type checker's wrapper cannot be compiled.
     """
     try:

@@ -39,7 +39,7 @@ def site_fingerprints(
     lengths = np.linalg.norm(found.vectors, axis=1)
     owners = np.repeat(np.arange(len(elements)), np.diff(found.starts))
     weights = _weights(found.angles, found.areas, lengths, elements[owners], elements[found.numbers])
-    vectors, nearness, shells, certain = _shells(found.starts, found.vectors, weights)
+    vectors, nearness, shells, certain = _shells(found.starts, found.vectors, weights, LARGEST)
     values, ordered = order_parameters(vectors, nearness, shells)
     return values, certain & ordered & (found.states == CLOSED)
 
@@ -107,11 +107,11 @@ def _weights(angles: Array, areas: Array, lengths: Array, own: Array, other: Arr
 
 @compiled
 @no_type_check
-def _shells(starts: Array, vectors: Array, weights: Array) -> tuple[Array, Array, Array, Array]:
+def _shells(starts: Array, vectors: Array, weights: Array, largest: int) -> tuple[Array, Array, Array, Array]:
     """Returns of each atom vectors and weights of its twelve nearest, likelihoods of numbers, and what is certain."""
     n_atoms = len(starts) - 1
     nearest, nearness = np.ones((n_atoms, 12, 3)), np.zeros((n_atoms, 12))
-    shells, certain = np.zeros((n_atoms, LARGEST + 1)), np.zeros(n_atoms, dtype=np.bool_)
+    shells, certain = np.zeros((n_atoms, largest + 1)), np.zeros(n_atoms, dtype=np.bool_)
     for atom in range(n_atoms):
         first, last = starts[atom], starts[atom + 1]
         if first == last:
