@@ -31,8 +31,8 @@ MOST_ATOMS = 100
 # Angles a rounding error below a whole degree count as that degree; plain truncation turns right angles into 89°.
 ANGLE_TOLERANCE = 1e-3
 
-LENGTH = re.compile(r"\d+\.\d")
-ANGLE = re.compile(r"\d+")
+LENGTH = re.compile(r"(?:0|[1-9]\d*)\.\d")
+ANGLE = re.compile(r"0|[1-9]\d*")
 ELEMENT = re.compile(r"[A-Z][a-z]?")
 COORDINATE = re.compile(r"0\.\d\d")
 
