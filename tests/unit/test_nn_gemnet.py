@@ -15,6 +15,7 @@ from xtalgen.models.nn.gemnet import (
     ORDERS,
     DenseGemNetT,
     Scale,
+    ScaledSiLU,
     fitting_scales,
     he_orthogonal_,
 )
@@ -226,6 +227,12 @@ def test_scale_factors_restore_the_variance():
     scale(reference, mask, 10 * value, mask)
     assert torch.equal(scale.factor, kept)
     assert "factor" in scale.state_dict()
+
+
+def test_gradient_of_the_activation():
+    values = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.allclose(ScaledSiLU.apply(values), torch.nn.functional.silu(values) / 0.6)
+    assert torch.autograd.gradcheck(ScaledSiLU.apply, values)
 
 
 def test_weights_start_with_orthogonal_standardised_rows():
