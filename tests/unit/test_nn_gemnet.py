@@ -177,15 +177,17 @@ def test_moving_the_whole_crystal_changes_nothing(seed):
     assert torch.allclose(moved_atoms, atoms, atol=1e-3)
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000))
 @torch.no_grad()
-def test_order_of_atoms_matters_only_through_the_one_sided_rule():
+def test_order_of_atoms_matters_only_through_the_one_sided_rule(seed):
     """With room for every neighbour no choice is left, and the result follows the atoms."""
     net = network(hidden=8, neighbours=500, cutoff=4.0)
-    latent, numbers, coords, lattice, mask = inputs(random_crystals(3, seed=7, sizes=(5,)))
-    order = torch.tensor([3, 0, 4, 1, 2])
+    latent, numbers, coords, lattice, mask = inputs(random_crystals(3, seed=seed, sizes=(5,)))
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(5))
     atoms, vectors, _ = net(latent, numbers, coords, lattice, mask)
     other_atoms, other, _ = net(latent, numbers[:, order], coords[:, order], lattice, mask)
-    assert torch.allclose(other, vectors[:, order], atol=2e-3 * float(vectors.abs().max()))
+    assert torch.allclose(other, vectors[:, order], atol=2e-3 * float(vectors.abs().max() + 1))
     assert torch.allclose(other_atoms, atoms[:, order], atol=1e-3)
 
 
