@@ -61,16 +61,20 @@ def sample_step(vae, batches, steps=1):
 def timed(step, vae, batches, precision):
     synchronise()
     wall, cpu = time.perf_counter(), time.process_time()
-    with torch.autocast(batches[0].mask.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    with rounded(batches, precision):
         step(vae, batches)
     synchronise()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def counted(step, vae, batches):
-    with FlopCounterMode(display=False) as flop:
+def rounded(batches, precision):
+    return torch.autocast(batches[0].mask.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def counted(step, vae, batches, precision):
+    with rounded(batches, precision), FlopCounterMode(display=False) as flop:
         step(vae, batches)
-    with Traffic() as traffic:
+    with rounded(batches, precision), Traffic() as traffic:
         step(vae, batches)
     return flop.get_total_flops(), traffic.bytes
 
@@ -149,11 +153,12 @@ def report(name, step, vae, works, options, *, peak, whole, steps=1):
             times[kind].append(timed(step, vae, works[kind], options.precision))
     n = sum(len(batch) for batch in works["dense"]) * steps
     for kind, batches in works.items():
-        flop, moved = counted(step, vae, batches)
+        flop, moved = counted(step, vae, batches, options.precision)
         wall, cpu = (statistics.median(column) for column in zip(*times[kind][1:], strict=True))
-        print(f"| {name} | {kind} | {wall / n * 1e3:.2f} ({cpu / n * 1e3:.2f}) | {flop / wall / 1e9:.1f}, "
-              f"{flop / wall / peak:.1%} | {flop / n / 1e6:.0f}, {moved / n / 1e6:.0f} | {whole[1]}: "
-              f"{whole[0] * cpu / n:,.0f} s of CPU |")  # fmt: skip
+        spent = wall if options.device == "cuda" else cpu  # other load on the machine hardly changes the second
+        print(f"| {name} | {kind} | {wall / n * 1e3:.1f} ({cpu / n * 1e3:.1f}) | {flop / spent / 1e9:.1f}, "
+              f"{flop / spent / peak:.0%} | {flop / n / 1e6:.0f}, {moved / n / 1e6:.0f} | {whole[1]}: "
+              f"{whole[0] * spent / n:,.0f} s |")  # fmt: skip
     ratios = [b[1] / a[1] for a, b in zip(times["dense"][1:], times["one by one"][1:], strict=True)]
     return (f"{name}: one by one / dense, CPU time: median {statistics.median(ratios):.2f}, "
             f"{min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} repetitions")  # fmt: skip
