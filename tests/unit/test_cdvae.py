@@ -132,9 +132,9 @@ def test_validation_counts_coordinates_and_types_only():
     vae, batch = tiny(), batch_of()
     vae.eval()
     total, parts = vae.loss(batch, generator())
-    assert float(total) == pytest.approx(10 * float(parts["coords"]) + float(parts["types"]))
+    assert total.item() == pytest.approx(10 * parts["coords"].item() + parts["types"].item())
     total, parts = tiny("csp").eval().loss(batch, generator())
-    assert float(total) == pytest.approx(10 * float(parts["coords"]))
+    assert total.item() == pytest.approx(10 * parts["coords"].item())
 
 
 class Seen(torch.nn.Module):
