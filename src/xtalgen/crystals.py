@@ -106,7 +106,7 @@ def write_table(table: pa.Table, path: Path, **metadata: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        pq.write_table(table, unfinished, compression="zstd")
+        pq.write_table(table, unfinished, compression="zstd", write_page_checksum=True)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -115,7 +115,7 @@ def write_table(table: pa.Table, path: Path, **metadata: str) -> None:
 def read_table(path: Path) -> pa.Table:
     """Returns the table of a file. Raises ContractError, naming file and remedy, when it is not a crystal table."""
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise

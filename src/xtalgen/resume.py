@@ -53,7 +53,7 @@ def map_resumably(
 def clear(work: Path) -> None:
     """Deletes the parts in a work folder, and the folder when nothing else is in it."""
     for part in work.glob("part-*.json"):
-        part.unlink()
+        part.unlink(missing_ok=True)
     if work.is_dir() and not any(work.iterdir()):
         work.rmdir()
 
@@ -61,7 +61,11 @@ def clear(work: Path) -> None:
 def _finished(work: Path, key: str, n: int) -> list[Any]:
     results: list[Any] = []
     while len(results) < n and (part := work / f"part-{len(results):08d}.json").is_file():
-        content = json.loads(part.read_text())
+        try:
+            content = json.loads(part.read_text())
+        except ValueError:
+            print(f"{part}: damaged; made again", file=sys.stderr)
+            break
         if content["key"] != key:
             print(f"{part}: made from another input or configuration; made again", file=sys.stderr)
             break

@@ -1,12 +1,14 @@
 """The train stage: from crystal tables to a checkpoint, a learning curve and the facts of the training."""
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from xtalgen import models
 from xtalgen.crystals import from_table, read_metadata, read_table
 from xtalgen.devices import pick_device
+from xtalgen.locks import alone
 from xtalgen.models.nn.processes import together
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ def train(
     between attempts. device: "cpu", "cuda" or "auto" (cuda when there is one). max_seconds: budget over all attempts.
     Under torchrun several processes train together. Raises ValueError for an unknown model, task or setting, a wrong
     device, or a table without usable crystals; ContractError for a wrong table; TrainingError when training does not
-    get anywhere.
+    get anywhere; BusyError when another process trains in `work`.
     """
     loaded = models.load(model)
     tasks = (models.SHARED,) if loaded.shared_checkpoint else models.TASKS
@@ -46,7 +48,7 @@ def train(
     data = {key: value for key, value in read_metadata(tables[train]).items() if key != "contract"}
     job = models.Job(task, seed, work, out, pick_device(device), max_seconds, data)
     try:
-        with together(job.device) as processes:
+        with together(job.device) as processes, alone(work) if processes.first else nullcontext():
             if processes.first:
                 many = f" with {processes.world} processes" if processes.world > 1 else ""
                 logger.info("training %s for %s on %s%s, see %s", model, task, job.device, many, out / "log.csv")

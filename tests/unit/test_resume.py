@@ -47,6 +47,15 @@ def test_parts_of_another_configuration_are_refused(tmp_path, capsys):
     assert "another input or configuration" in capsys.readouterr().err
 
 
+def test_a_part_that_was_cut_off_is_made_again(tmp_path, capsys):
+    whole = run(tmp_path, list(range(150)))
+    part = tmp_path / "part-00000100.json"
+    part.write_bytes(part.read_bytes()[:-9])
+    assert run(tmp_path, list(range(150))) == whole
+    assert len(CALLS) == 50
+    assert "part-00000100.json: damaged; made again" in capsys.readouterr().err
+
+
 def test_clear_leaves_other_files_alone(tmp_path):
     run(tmp_path / "work", [1, 2])
     (tmp_path / "work" / "mine.txt").write_text("x")

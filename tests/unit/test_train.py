@@ -45,7 +45,7 @@ def test_program_trains_and_keeps_the_facts_of_the_data(tables, tmp_path):
 
 
 def test_program_says_in_one_line_what_is_wrong(tables, tmp_path):
-    with pytest.raises(SystemExit, match=r"train: settings of flowmm: unknown key 'epoch'; there are epochs, "):
+    with pytest.raises(SystemExit, match=r"error: settings of flowmm: unknown key 'epoch'; there are epochs, "):
         program.main(
             ["--model", "flowmm", "--task", "dng", "--train", str(tables[0]), "--val", str(tables[1]), "--settings",
              '{"epoch": 2}', "--work", str(tmp_path / "w"), "--out", str(tmp_path / "o")]

@@ -4,11 +4,10 @@ python workflow/scripts/base.py --split results/data/mp_20/train.parquet --predi
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from xtalgen.base import pair
-from xtalgen.crystals import ContractError
+from xtalgen.errors import one_line
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -18,10 +17,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--predicted", type=Path, required=True, help="another run's samples for its compositions")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    try:
+    with one_line():
         pair(args.split, args.predicted, out=args.out)
-    except (ContractError, FileNotFoundError) as error:
-        sys.exit(f"base: {error}")
 
 
 if __name__ == "__main__":

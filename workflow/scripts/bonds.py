@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xtalgen.bonds import add_bonds
-from xtalgen.crystals import ContractError
+from xtalgen.errors import one_line
 from xtalgen.parallel import available_cores
 
 
@@ -23,10 +23,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
     given = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
+    with one_line():
         add_bonds(given.pop("table"), **given)
-    except ContractError as error:
-        sys.exit(f"bonds: {error}")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import pyarrow as pa
 
-from xtalgen.crystals import ContractError, read_crystals, to_table, write_table
+from xtalgen.crystals import read_crystals, to_table, write_table
 from xtalgen.devices import pick_device
+from xtalgen.errors import one_line
 from xtalgen.models import build
 from xtalgen.models.cdvae import Model, optimise_property, reconstruct
 
@@ -26,14 +26,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
     given = parser.parse_args(argv)
-    try:
+    with one_line():
         crystals = read_crystals(given.table) if given.table else []
         sampling = build(Model.Sampling, given.settings, "--settings")
         walk = reconstruct if given.do == "reconstruct" else optimise_property
         made = walk(given.checkpoint, crystals, sampling, given.seed, pick_device(given.device), **given.options)
         write_table(to_table(made, COLUMNS if walk is optimise_property else {}), given.out)
-    except (ContractError, TypeError, ValueError) as error:
-        sys.exit(f"cdvae_latent: {error}")
 
 
 if __name__ == "__main__":

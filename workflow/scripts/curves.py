@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from xtalgen.curves import curves
+from xtalgen.errors import one_line
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -15,10 +16,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--log", type=Path, required=True, help="log.csv of the train stage")
     parser.add_argument("--out", type=Path, required=True, help="SVG to write")
     args = parser.parse_args(argv)
-    try:
+    with one_line():
         curves(args.log, out=args.out)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

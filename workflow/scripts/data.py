@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xtalgen.data import prepare_split
-from xtalgen.download import DownloadError
+from xtalgen.errors import one_line
 from xtalgen.parallel import available_cores
-from xtalgen.sources import SourceError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,10 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
+    with one_line():
         prepare_split(**vars(arguments))
-    except (SourceError, DownloadError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from xtalgen.embeddings import embed
+from xtalgen.errors import one_line
 from xtalgen.parallel import available_cores
 
 
@@ -25,10 +26,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for finished parts, to resume from")
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))
-    try:
+    with one_line():
         embed(given.pop("crystals"), **given)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

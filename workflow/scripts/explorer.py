@@ -7,6 +7,7 @@ python workflow/scripts/explorer.py --set flowmm/dng results/evaluate/flowmm/dng
 import argparse
 from pathlib import Path
 
+from xtalgen.errors import one_line
 from xtalgen.explorer import Options, explorer
 from xtalgen.layers import Files
 from xtalgen.projection import Settings
@@ -30,10 +31,8 @@ def main(argv: list[str] | None = None) -> None:
     sets = Files.from_arguments(args.sets, args.reference)
     options = Options(args.title, args.max_crystals, args.max_reference, args.seed)
     curves = [(name, Path(log)) for name, log in args.curve]
-    try:
+    with one_line():
         explorer(sets, curves, options=options, projection=Settings(seed=args.seed), cache=args.cache, out=args.out)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ python workflow/scripts/exports.py --evaluated results/evaluate/flowmm/dng.parqu
 import argparse
 from pathlib import Path
 
+from xtalgen.errors import one_line
 from xtalgen.exports import exports
 
 
@@ -18,10 +19,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--vasp", type=int, default=0, help="so many of the first get VASP inputs")
     parser.add_argument("--out", type=Path, required=True, help="zip archive to write")
     args = parser.parse_args(argv)
-    try:
+    with one_line():
         exports(args.evaluated, count=args.count, out=args.out, vasp=args.vasp)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ python workflow/scripts/figures.py --set flowmm/dng results/evaluate/flowmm/dng.
 import argparse
 from pathlib import Path
 
+from xtalgen.errors import one_line
 from xtalgen.figures import figures
 from xtalgen.layers import Files
 
@@ -20,10 +21,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--reference", nargs=3, action="append", default=[], metavar=("NAME", "CRYSTALS", "EMBEDDING"))
     parser.add_argument("--out", type=Path, required=True, help="folder")
     args = parser.parse_args(argv)
-    try:
+    with one_line():
         figures(Files.from_arguments(args.sets, args.reference), args.out)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

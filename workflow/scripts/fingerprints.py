@@ -7,6 +7,7 @@ python workflow/scripts/fingerprints.py --crystals results/sample/flowmm/dng.par
 import argparse
 from pathlib import Path
 
+from xtalgen.errors import one_line
 from xtalgen.fingerprints import fingerprint
 from xtalgen.parallel import available_cores
 
@@ -22,8 +23,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="only a seeded subset of so many usable crystals")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    fingerprint(args.crystals, out=args.out, work=args.work, workers=args.workers, timeout=args.timeout,
-                limit=args.limit, seed=args.seed)  # fmt: skip
+    with one_line():
+        fingerprint(args.crystals, out=args.out, work=args.work, workers=args.workers, timeout=args.timeout,
+                    limit=args.limit, seed=args.seed)  # fmt: skip
 
 
 if __name__ == "__main__":

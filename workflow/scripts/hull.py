@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from xtalgen.errors import one_line
 from xtalgen.hull import hull
 
 
@@ -24,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder of energies, shared by all sets")
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))
-    hull(given.pop("relaxed"), given.pop("references"), **given)
+    with one_line():
+        hull(given.pop("relaxed"), given.pop("references"), **given)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python workflow/scripts/import_structures.py --structures structures/mine.extxyz
 import argparse
 from pathlib import Path
 
+from xtalgen.errors import one_line
 from xtalgen.import_structures import import_structures
 from xtalgen.parallel import available_cores
 
@@ -17,10 +18,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=available_cores(), help="processes for large files")
     parser.add_argument("--out", type=Path, required=True, nargs="+", help="table to write; several: contiguous shards")
     args = parser.parse_args(argv)
-    try:
+    with one_line():
         import_structures(args.structures, out=args.out, workers=args.workers)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python workflow/scripts/merge.py --parts a.parquet b.parquet --out all.parquet
 import argparse
 from pathlib import Path
 
+from xtalgen.errors import one_line
 from xtalgen.shards import merge
 
 
@@ -15,7 +16,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--parts", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    merge(args.parts, args.out)
+    with one_line():
+        merge(args.parts, args.out)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from xtalgen.errors import one_line
 from xtalgen.relax import relax
 
 
@@ -21,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps finished crystals")
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))
-    relax(given.pop("crystals"), **given)
+    with one_line():
+        relax(given.pop("crystals"), **given)
 
 
 if __name__ == "__main__":

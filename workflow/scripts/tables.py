@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from xtalgen.errors import one_line
 from xtalgen.evaluations import read_evaluations
 from xtalgen.tables import compact, tables
 
@@ -21,12 +22,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--published", action="store_true", help="add published values, marked as such")
     parser.add_argument("--print", action="store_true", help="print the scores to the terminal too")
     args = parser.parse_args(argv)
-    try:
+    with one_line():
         tables(args.evaluations, out_markdown=args.out, out_csv=args.csv, published=args.published)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
-    if args.print:
-        sys.stdout.write(compact(read_evaluations(args.evaluations)))
+        if args.print:
+            sys.stdout.write(compact(read_evaluations(args.evaluations)))
 
 
 if __name__ == "__main__":

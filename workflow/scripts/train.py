@@ -6,7 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
-from xtalgen.models.nn.fit import TrainingError
+from xtalgen.errors import one_line
 from xtalgen.train import train
 
 
@@ -24,10 +24,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--max-seconds", type=float, default=None, help="budget over all attempts")
     arguments = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
-    try:
+    with one_line():
         train(arguments.pop("model"), arguments.pop("task"), **arguments)
-    except (ValueError, FileNotFoundError, TrainingError) as error:
-        sys.exit(f"train: {error}")
 
 
 if __name__ == "__main__":

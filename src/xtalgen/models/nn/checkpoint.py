@@ -1,9 +1,11 @@
 """Files of a training, written whole or not at all: checkpoints (safetensors), resumable states, JSON and CSV."""
 
 import csv
+import hashlib
 import io
 import json
 import os
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from torch import Tensor
 CONTRACT = "checkpoint/1"
 # One metadata entry only: safetensors writes several in random order, and equal trainings must give equal bytes.
 KEY = "xtalgen"
+SUM = "sha256"
 
 
 class CheckpointError(ValueError):
@@ -25,7 +28,8 @@ class CheckpointError(ValueError):
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Writes weights and JSON facts (configuration, constants, task, …) as one safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    text = json.dumps({"contract": CONTRACT, **facts}, sort_keys=True)
+    facts = {"contract": CONTRACT, **facts}
+    text = json.dumps({**facts, SUM: _sum(tensors, facts)}, sort_keys=True)
     write_whole(path, lambda part: part.write_bytes(save(tensors, {KEY: text})))
 
 
@@ -33,18 +37,32 @@ def load_checkpoint(path: Path, device: str) -> tuple[dict[str, Tensor], dict[st
     """Returns weights and facts. Raises CheckpointError when the file is not a checkpoint of this contract."""
     try:
         with safe_open(str(path), framework="pt", device=device) as file:
-            facts = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            facts = dict(json.loads((file.metadata() or {}).get(KEY, "{}")))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({error}). Delete it and train again.") from error
     if facts.get("contract") != CONTRACT:
         raise CheckpointError(f"{path}: contract is {facts.get('contract')!r}, expected {CONTRACT!r}. Train again.")
+    if facts.pop(SUM, None) != _sum(weights, facts):
+        raise CheckpointError(
+            f"{path}: damaged, its weights have another sum than when written. Delete it and train again."
+        )
     return weights, facts
+
+
+def _sum(weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(weights):
+        digest.update(name.encode() + b"\0")
+        digest.update(weights[name].cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes the state of an unfinished training."""
-    write_whole(path, lambda part: torch.save(dict(state), part))
+    content = io.BytesIO()  # on a full disk torch's own writing ends in an error that does not say so
+    torch.save(dict(state), content)
+    write_whole(path, lambda part: part.write_bytes(content.getbuffer()))
 
 
 def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
@@ -52,9 +70,16 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the sums that it writes
+            damaged = archive.testzip()
+        state = None if damaged else torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{path}: not a readable training state ({error}). Delete it to start afresh.") from error
+    if damaged:
+        raise CheckpointError(
+            f"{path}: damaged ({damaged} has another sum than when written). Delete it to start afresh."
+        )
+    return state
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
