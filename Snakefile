@@ -17,6 +17,7 @@ include: "workflow/rules/relax.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/explorer.smk"
+include: "workflow/rules/conditional.smk"
 
 
 rule all:
@@ -27,7 +28,8 @@ rule all:
         "results/explorer.html",
         "results/figures/distributions.svg",
         expand("results/train/{training}/curve.svg", training=plan.trained()),
+        expand("results/conditional/{run}.svg", run=plan.conditional()),
         expand(
             "results/candidates/{set}.zip",
-            set=[name for name in plan.sets() if plan.task(name) != "csp"],
+            set=plan.generated(),
         ),

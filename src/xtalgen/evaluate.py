@@ -16,10 +16,12 @@ import pyarrow as pa
 from xtalgen.crystals import ContractError, Crystal, from_table, read_metadata, read_table, replace_columns, write_table
 from xtalgen.datasets import SEPARATOR
 from xtalgen.fingerprints import Fingerprints, read_fingerprints
-from xtalgen.metrics import for_task, validity
+from xtalgen.metrics import GENERATION, for_task, validity
+from xtalgen.metrics.conditional import Requests, score_requests
 from xtalgen.metrics.coverage import cutoffs
 from xtalgen.metrics.distributions import density, num_elems
 from xtalgen.metrics.generation import relaxed_well, score_generation
+from xtalgen.metrics.infilling import score_guesses
 from xtalgen.metrics.inputs import Inputs, Scores, Settings
 from xtalgen.metrics.prediction import Predictions, assign_targets, score_prediction
 from xtalgen.metrics.recipes import describe_choices
@@ -58,10 +60,10 @@ def evaluate(
 ) -> None:
     """Writes the metrics of a set to `out_json` and its verdicts row by row to `out_table`.
 
-    task: "dng", "csp" or "own" (a user's structures, scored as dng). name: of the set, by default the stem of
-    `out_json`. work: folder for finished structure comparisons, by default beside `out_json`. Crystals that failed keep
-    their row and stay in every denominator; a metric that cannot be computed is null with its reason. Raises
-    ContractError, naming file and remedy, when files do not fit each other.
+    task: one of `metrics.EVERY_TASK`; "own" is a user's structures, scored as dng. name: of the set, by default the
+    stem of `out_json`. work: folder for finished structure comparisons, by default beside `out_json`. Crystals that
+    failed keep their row and stay in every denominator; a metric that cannot be computed is null with its reason.
+    Raises ContractError, naming file and remedy, when files do not fit each other.
     """
     warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # once per crystal with a noble gas
     wanted = [metric.name for metric in for_task(task)]
@@ -73,6 +75,10 @@ def evaluate(
     relaxed = None if sources.relaxed is None else _aligned(sources.relaxed, sources.sample, sample)
     if task == "csp":
         scores = _score_csp(sources, settings, sample, from_table(test), work)
+    elif task == "conditional":
+        scores = _score_conditional(sources, settings, table, relaxed, from_table(test))
+    elif task == "infilling":
+        scores = score_guesses(sample)
     else:
         scores = _score_dng(sources, settings, sample, relaxed, (train, test))
     _write_verdicts(table, sample, relaxed, scores, out_table)
@@ -158,6 +164,29 @@ def _score_csp(sources: Sources, settings: Settings, sample: list[Crystal], test
     )
 
 
+def _score_conditional(
+    sources: Sources, settings: Settings, table: pa.Table, relaxed: list[Crystal] | None, test: list[Crystal]
+) -> Scores:
+    attributes = read_metadata(table).get("attributes")
+    if attributes is None:
+        raise ContractError(f"{sources.sample}: does not say which attributes were asked for. Sample it again.")
+    if relaxed is not None and sources.hull is not None:
+        check_potentials(sources.relaxed, sources.hull)
+    sample = from_table(table)
+    try:
+        rows, own = assign_targets(sample, test, str(sources.sample))
+        requests = Requests(
+            sample,
+            [test[rows[place]] for place in own],
+            attributes.split(","),
+            relaxed,
+            None if sources.hull is None else from_table(read_table(sources.hull)),
+        )
+        return score_requests(requests, settings)
+    except ValueError as error:
+        raise ContractError(str(error)) from error
+
+
 def check_potentials(relaxed: Path, hull: Path) -> None:
     """Raises ContractError when samples and hull were evaluated with different potentials: such a hull is wrong."""
     found = [read_metadata(read_table(path)) for path in (relaxed, hull)]
@@ -232,13 +261,24 @@ def _recipe(task: str, sources: Sources, settings: Settings, data: dict[str, str
         "match_timeout": settings.match_timeout,
         "versions": {package: version(package) for package in ("smact", "pymatgen", "matminer", "moyopy", "scipy")},
     }
-    if task == "csp":
-        return common
+    if task == "conditional":
+        common |= {"symprec": SYMPREC}
+    if task not in GENERATION:
+        return common | _energies(sources) if sources.hull else common
     limits = cutoffs(data.get("dataset", ""))
-    return common | {
-        "coverage": common["coverage"]
-        | {"structure_cutoff": limits.structure, "composition_cutoff": limits.composition},
-        "symprec": SYMPREC,
+    return (
+        common
+        | {
+            "coverage": common["coverage"]
+            | {"structure_cutoff": limits.structure, "composition_cutoff": limits.composition},
+            "symprec": SYMPREC,
+        }
+        | _energies(sources)
+    )
+
+
+def _energies(sources: Sources) -> dict[str, Any]:
+    return {
         "relaxation": _described(
             sources.relaxed, ("potential", "potential_version", "potential_sha256", "fmax", "max_steps")
         ),

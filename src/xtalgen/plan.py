@@ -5,14 +5,19 @@ Read by the Snakefile on every start, so it imports nothing heavy.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xtalgen.provenance import model_file, needs_base, needs_bonds, shares_checkpoint
+from xtalgen.provenance import model_file, needs_base, needs_bonds, shares_checkpoint, takes_prompts
 
-TASKS = ("dng", "csp")
+TASKS = ("dng", "csp", "conditional", "infilling")
+# Tasks whose crystals are judged as a whole, relaxed and shown on the map; the others are judged target by target.
+GENERATION = ("dng", "own")
+PROMPTED = ("conditional", "infilling")
+# Attributes whose obtained values need relaxed energies and a hull.
+ENERGIES = frozenset({"e_form_per_atom", "e_above_hull"})
 SPLITS = ("train", "val", "test")
 SHARED = "shared"
 PUBLISHED_SETS = ("aflow_20", "mp_20", "mp_20_grouped", "mpts_52", "perov_5", "carbon_24")
@@ -39,6 +44,7 @@ class Plan:
                 raise ConfigError(f"{where}.model: there is no file {model_file(run['model'])}.")
             self._check_dataset(run["dataset"], f"{where}.dataset")
             self._check_base(name, run)
+            self._check_prompts(name, run)
         for name, dataset in self.config["datasets"].items():
             if name not in PUBLISHED_SETS and "source" not in dataset:
                 known = ", ".join(PUBLISHED_SETS)
@@ -58,6 +64,13 @@ class Plan:
             raise ConfigError(f"{where}: model {run['model']} starts from another run; name a run that needs none.")
         if self.runs[base]["dataset"] != run["dataset"]:
             raise ConfigError(f"{where}: {base!r} learns from another data set than {name!r}.")
+
+    def _check_prompts(self, name: str, run: Mapping[str, Any]) -> None:
+        asked = [task for task in PROMPTED if task in run.get("tasks", ())]
+        if asked and not takes_prompts(run["model"]):
+            raise ConfigError(f"runs.{name}.tasks: model {run['model']} takes no prompts; remove {asked[0]!r}.")
+        if "attributes" in run and "conditional" not in asked:
+            raise ConfigError(f"runs.{name}.attributes: only the task 'conditional' asks for them; add it to `tasks`.")
 
     def _check_dataset(self, name: str, where: str) -> None:
         if name not in self.config["datasets"]:
@@ -88,8 +101,26 @@ class Plan:
         )
 
     def task(self, name: str) -> str:
-        """Returns the task of a set: "dng", "csp", or "own" for a user's structures."""
+        """Returns the task of a set: one of `TASKS`, or "own" for a user's structures."""
         return name.split("/")[1] if "/" in name else "own"
+
+    def generated(self) -> list[str]:
+        """Returns the sets that are judged as a whole."""
+        return [name for name in self.sets() if self.task(name) in GENERATION]
+
+    def conditional(self) -> list[str]:
+        """Returns the runs that are asked for crystals by attribute."""
+        return [name for name, run in self.runs.items() if "conditional" in run["tasks"]]
+
+    def attributes(self, run: str) -> Sequence[str]:
+        """Returns what the task "conditional" of a run asks for."""
+        return self.runs[run].get("attributes", ("formula", "spg_num"))
+
+    def relaxed(self, name: str) -> bool:
+        """Whether a set is relaxed: what is judged as a whole, and what was asked for by energy."""
+        task = self.task(name)
+        by_energy = task == "conditional" and ENERGIES & set(self.attributes(name.split("/", maxsplit=1)[0]))
+        return task in GENERATION or bool(by_energy)
 
     def dataset(self, name: str) -> str:
         """Returns the data set that a set, or a run, is compared with."""
@@ -147,7 +178,7 @@ class Plan:
     def sampled_from(self, run: str, task: str) -> list[str]:
         """Returns the tables that the sample stage of a run reads beside the checkpoint."""
         starts = self.starts(run, task)
-        return [starts] if starts else [self.split(run, "test")] if task == "csp" else []
+        return [starts] if starts else [] if task == "dng" else [self.split(run, "test")]
 
     def asked_for(self, run: str, task: str) -> str:
         """Returns the arguments that tell the sample stage what to make."""
@@ -157,7 +188,10 @@ class Plan:
         if task == "dng":
             return f"--n {asked['n']}"
         limit = f" --limit {asked['max_targets']}" if asked["max_targets"] else ""
-        return f"--targets {self.split(run, 'test')} --per-target {asked['per_target']}{limit}"
+        targets = f"--targets {self.split(run, 'test')}{limit}"
+        if task == "conditional":
+            return f"{targets} --attributes {' '.join(self.attributes(run))}"
+        return f"{targets} --infill" if task == "infilling" else f"{targets} --per-target {asked['per_target']}"
 
     def reading(self, dataset: str, split: str) -> str:
         """Returns the arguments that tell the data stage where a split comes from and how much of it to keep."""
@@ -167,7 +201,7 @@ class Plan:
 
     def shown(self) -> list[str]:
         """Returns the sets on the map: those generated as a whole, or all where there are no such sets."""
-        return [name for name in self.sets() if self.task(name) != "csp"] or self.sets()
+        return self.generated() or [name for name in self.sets() if self.task(name) != "infilling"]
 
     def layers(self, *, with_samples: bool) -> str:
         """Returns the arguments that name the files of all sets on the map and of the crystals beneath them."""

@@ -48,6 +48,11 @@ def needs_base(model: str) -> bool:
     return _says_true(model, "needs_base")
 
 
+def takes_prompts(model: str) -> bool:
+    """Whether the model's class says `takes_prompts = True`: it can be asked by property, and for hidden elements."""
+    return _says_true(model, "takes_prompts")
+
+
 def _says_true(model: str, name: str) -> bool:
     # Read from the source, without importing torch.
     for node in ast.walk(ast.parse(model_file(model).read_text())):

@@ -69,6 +69,16 @@ STABILITY = (
     Column("rmsd"),
     Column("e_above_hull_median"),
 )
+CONDITIONAL = (
+    Column("struct_valid"),
+    Column("comp_valid"),
+    Column("formula_matched", optional=True),
+    Column("n_atoms_matched", optional=True),
+    Column("spg_num_matched", optional=True),
+    Column("e_form_per_atom_deviation", optional=True),
+    Column("e_above_hull_deviation", optional=True),
+)
+INFILLING = (Column("top_1"), Column("top_3"), Column("top_5"), Column("top_10"))
 SYMMETRY = (Column("p1"), Column("n_space_groups"), Column("tvd_space_group"))
 
 

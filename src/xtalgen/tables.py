@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from xtalgen.evaluations import Evaluation, flatten, read_evaluations
-from xtalgen.metrics import METRICS
+from xtalgen.metrics import GENERATION, METRICS
 from xtalgen.published import Published, read_published
 from xtalgen.score_tables import (
+    CONDITIONAL,
     COST,
     DE_NOVO,
+    INFILLING,
     NONE,
     PREDICTION,
     STABILITY,
@@ -33,7 +35,15 @@ from xtalgen.score_tables import (
     shown,
 )
 
-GENERATION = ("dng", "own")
+# Every table of scores: title, the tasks it holds, its columns.
+TABLES = (
+    ("De Novo Generation", GENERATION, DE_NOVO),
+    ("Crystal Structure Prediction", ("csp",), PREDICTION),
+    ("Stability", GENERATION, STABILITY),
+    ("Symmetry", GENERATION, SYMMETRY),
+    ("Conditional Generation", ("conditional",), CONDITIONAL),
+    ("Infilling", ("infilling",), INFILLING),
+)
 CSV_COLUMNS = (
     "origin", "set", "task", "dataset", "kind", "name", "unit", "value", "n", "low", "high", "reason", "recipe",
     "recipe_name",
@@ -67,15 +77,12 @@ def tables(evaluations: list[Path], *, out_markdown: Path, out_csv: Path, publis
 def markdown(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> str:
     """Returns the page of tables."""
     sections = [
-        *_sections("De Novo Generation", rows, GENERATION, DE_NOVO, others),
-        *_sections("Crystal Structure Prediction", rows, ("csp",), PREDICTION, others),
-        *_sections("Stability", rows, GENERATION, STABILITY, others),
-        *_sections("Symmetry", rows, GENERATION, SYMMETRY, others),
+        *(section for table in TABLES for section in _sections(rows, others, *table)),
         _cost(rows, others),
         _counts("Funnel", "Crystals left after each step, and their share of those asked for.", rows, _funnel),
         _counts("Failures", "Crystals of each failure class; they stay in every denominator.", rows, _failures),
         _recipe(rows),
-        _definitions(),
+        _definitions({row.task for row in rows}),
     ]
     return "\n".join([INTRODUCTION, *(section for section in sections if section)])
 
@@ -83,12 +90,7 @@ def markdown(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> st
 def compact(rows: Sequence[Evaluation]) -> str:
     """Returns the scores without intervals, for a terminal: `*` at the best of several rows, `≈` if maybe noise."""
     parts = []
-    for title, tasks, columns in (
-        ("De novo generation", GENERATION, DE_NOVO),
-        ("Crystal structure prediction", ("csp",), PREDICTION),
-        ("Stability", GENERATION, STABILITY),
-        ("Symmetry", GENERATION, SYMMETRY),
-    ):
+    for title, tasks, columns in TABLES:
         for name, group in _groups(rows, tasks):
             if not _has(group, columns):
                 continue
@@ -102,7 +104,7 @@ def compact(rows: Sequence[Evaluation]) -> str:
             lines = [
                 "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in turned
             ]
-            parts.append("\n".join([f"{title} on {name.replace('`', '')}", *lines]))
+            parts.append("\n".join([f"{title.capitalize()} on {name.replace('`', '')}", *lines]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -158,11 +160,11 @@ def _has(group: Sequence[Evaluation], columns: Sequence[Column]) -> bool:
 
 
 def _sections(
-    title: str,
     rows: Sequence[Evaluation],
+    others: Sequence[Published],
+    title: str,
     tasks: Sequence[str],
     columns: Sequence[Column],
-    others: Sequence[Published],
 ) -> list[str]:
     sections = []
     quoted: set[str] = set()  # data sets whose published rows are printed already, below another recipe
@@ -239,7 +241,7 @@ def _failures(row: Evaluation) -> dict[str, str]:
 def _counts(title: str, about: str, rows: Sequence[Evaluation], read: Callable[[Evaluation], Mapping[str, str]]) -> str:
     lines = [f"## {title}", "", about, ""]
     any_counts = False
-    for tasks in (GENERATION, ("csp",)):
+    for tasks in dict.fromkeys(tasks for _, tasks, _ in TABLES):
         for name, group in _groups(rows, tasks):
             counts = [read(row) for row in group]
             names = list(dict.fromkeys(name for found in counts for name in found))
@@ -283,10 +285,10 @@ def _count(value: Any) -> str:
     return NONE if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _definitions() -> str:
+def _definitions(asked: set[str]) -> str:
     head = ["Column", "Name in the CSV", "Unit", "Better", "Definition", "Reference"]
     body = []
-    for column in (*DE_NOVO, *PREDICTION, *STABILITY, *SYMMETRY):
+    for column in dict.fromkeys(column for _, tasks, columns in TABLES if asked & {*tasks} for column in columns):
         metric = METRICS[column.metric]
         unit = "%" if metric.percent else metric.unit or NONE
         body.append([column.label, f"`{metric.name}`", unit, metric.better, metric.definition, metric.reference])

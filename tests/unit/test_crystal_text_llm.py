@@ -25,8 +25,6 @@ from xtalgen.models.crystal_text_llm import (
     Asked,
     CrystalTextConfig,
     answer,
-    generate_conditional,
-    infill,
     open_checkpoint,
 )
 from xtalgen.models.nn import language_bases
@@ -643,34 +641,39 @@ def test_scores_of_answers_are_those_of_whole_texts(scratch):
 
 
 def test_infilling_chooses_among_the_candidates(tuned):
-    settings = TextSampling()
+    def infill(crystals, **settings):
+        return list(models.load("crystal_text_llm").infill(tuned, crystals, TextSampling(**settings), 0, "cpu"))
+
     broken = replace(CRYSTALS[0], status="unparsable", lattice=None)
-    found = infill(tuned, [*CRYSTALS[:4], broken], settings, 0, "cpu")
+    found = infill([*CRYSTALS[:4], broken])
     for crystal in found[:4]:
         assert crystal.info["hidden"] in {SYMBOLS[number - 1] for number in crystal.atomic_numbers}
         assert 1 <= crystal.info["rank"] <= 104
         assert len(crystal.info["guesses"].split()) == 5
     assert found[4].info == {"hidden": None, "rank": None, "guesses": None}
-    few = infill(tuned, CRYSTALS[:4], settings, 0, "cpu", candidates=["O", found[0].info["hidden"]])
+    few = infill(CRYSTALS[:4], candidates=("O", found[0].info["hidden"]))
     assert {*few[0].info["guesses"].split()} == {"O", found[0].info["hidden"]}
     assert few[0].info["rank"] in (1, 2)
     assert [crystal.info["hidden"] for crystal in few] == [crystal.info["hidden"] for crystal in found[:4]]
-    assert infill(tuned, CRYSTALS[:1], settings, 0, "cpu", candidates=["Rf"])[0].info["rank"] is None
+    assert infill(CRYSTALS[:1], candidates=("Rf",))[0].info["rank"] is None
     with pytest.raises(ValueError, match="'Xx' is no element"):
-        infill(tuned, CRYSTALS, settings, 0, "cpu", candidates=["O", "Xx"])
+        infill(CRYSTALS, candidates=("O", "Xx"))
 
 
 def test_conditions_fix_the_atoms_where_they_can(tuned):
-    asked = [{"formula": "NaCl", "n_atoms": 4, "spg_num": 225}, {"band_gap": 1.5}]
     settings = TextSampling(constrained=True, max_tries=1, max_new_tokens=100)
-    found = generate_conditional(tuned, asked, settings, 0, "cpu")
+
+    def generate(*asked):
+        return list(models.load("crystal_text_llm").sample(tuned, asked, settings, 0, "cpu"))
+
+    found = generate({"formula": "NaCl", "n_atoms": 4, "spg_num": 225}, {"band_gap": 1.5})
     assert sorted(found[0].atomic_numbers.tolist()) == [11, 11, 17, 17]
     assert found[1].ok
-    assert generate_conditional(tuned, [], settings, 0, "cpu") == []
+    assert generate() == []
     with pytest.raises(ValueError, match="3 atoms make no whole number of NaCl"):
-        generate_conditional(tuned, [{"formula": "NaCl", "n_atoms": 3}], settings, 0, "cpu")
+        generate({"formula": "NaCl", "n_atoms": 3})
     with pytest.raises(ValueError, match="no attribute 'colour'"):
-        generate_conditional(tuned, [{"colour": "red"}], settings, 0, "cpu")
+        generate({"colour": "red"})
 
 
 def test_wrong_configurations_are_named():

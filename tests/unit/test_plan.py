@@ -68,6 +68,14 @@ def test_own_structures_are_compared_with_the_named_reference():
         ({"runs": {"a b": {"model": "flowmm", "dataset": "mp_20", "tasks": []}}}, "runs.a b: a run's name has letters"),
         ({"runs": {"x": {"model": "nope", "dataset": "mp_20", "tasks": []}}}, "runs.x.model: there is no file"),
         ({"runs": {"x": {"model": "flowmm", "dataset": "no", "tasks": []}}}, "runs.x.dataset: 'no' is not under"),
+        (
+            {"runs": {"x": {"model": "flowmm", "dataset": "mp_20", "tasks": ["infilling"]}}},
+            "runs.x.tasks: model flowmm takes no prompts; remove 'infilling'",
+        ),
+        (
+            {"runs": {"x": {"model": "flowmm", "dataset": "mp_20", "tasks": ["dng"], "attributes": ["formula"]}}},
+            "runs.x.attributes: only the task 'conditional' asks for them",
+        ),
         ({"evaluate": {"reference": "no"}}, "evaluate.reference: 'no' is not under `datasets`; there are mp_20, mine"),
         ({"datasets": {"mp_20": {}, "mine": {}}}, "datasets.mine: give its folder as `source`"),
         ({"tables": {"sets": ["big"]}}, "'big' is a run already"),
@@ -137,3 +145,18 @@ def test_models_accept_the_settings_of_every_shipped_run(root, name):
         for task in ("dng", "csp"):
             models.build(model.Config, json.loads(plan.settings(run_name, "train", task)), name)
             models.build(model.Sampling, json.loads(plan.settings(run_name, "sample", task)), name)
+
+
+def test_a_model_that_takes_prompts_is_asked_about_the_test_split():
+    run = {"model": "crystal_text_llm", "dataset": "mp_20", "tasks": ["conditional", "infilling"]}
+    sample = {"n": 9, "per_target": 2, "max_targets": 7}
+    plan = Plan(config(runs={"text": run, "energies": {**run, "attributes": ["e_above_hull"]}}, sample=sample))
+    split = "results/data/mp_20/test.parquet"
+    assert plan.sets()[:2] == ["text/conditional", "text/infilling"]
+    assert plan.asked_for("text", "conditional") == f"--targets {split} --limit 7 --attributes formula spg_num"
+    assert plan.asked_for("text", "infilling") == f"--targets {split} --limit 7 --infill"
+    assert plan.sampled_from("text", "infilling") == [split]
+    assert plan.trained() == ["text/shared", "energies/shared"]
+    assert plan.generated() == ["own"]
+    relaxed = [name for name in plan.sets() if plan.relaxed(name)]
+    assert relaxed == ["energies/conditional", "own"], "only energies need a potential"

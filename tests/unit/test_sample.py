@@ -1,14 +1,14 @@
 """The sample stage gives exactly what was asked for, whatever the shards, and does nothing twice."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from xtalgen import models, sample
 from xtalgen.crystals import Crystal, read_crystals, read_metadata, read_table, to_table, write_table
-from xtalgen.models import AbstractModel
+from xtalgen.models import AbstractModel, AbstractPromptedModel
 from xtalgen.shards import merge
 
 
@@ -41,6 +41,29 @@ class Dice(AbstractModel):
         return sampling.steps
 
 
+class Oracle(AbstractPromptedModel):
+    """Makes a crystal of as many lithium atoms as the attributes say; guesses the element of the first atom."""
+
+    Config = Settings
+    Sampling = Settings
+    takes_prompts = True
+
+    def train(self, train, val, config, job):
+        raise AssertionError("the sample stage trained")
+
+    def sample(self, checkpoint, wanted, sampling, seed, device) -> Iterator[Crystal]:
+        for asked in wanted:
+            n = asked["n_atoms"]
+            yield Crystal("", "ok", np.eye(3) * 4, np.zeros((n, 3)), np.full(n, 3, np.uint8), {"text": str(asked)})
+
+    def infill(self, checkpoint, crystals, sampling, seed, device) -> Iterator[Crystal]:
+        for crystal in crystals:
+            yield replace(crystal, info={"hidden": "O", "rank": 2, "guesses": "S O"})
+
+    def network_evaluations(self, sampling):
+        return 1
+
+
 @pytest.fixture
 def order(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "load", lambda _: Dice())
@@ -57,7 +80,7 @@ def order(tmp_path, monkeypatch):
 
 
 def test_every_crystal_asked_for_has_a_row(order, tmp_path):
-    sample.sample(order(), shard=1, shards=1, work=tmp_path / "work", out=tmp_path / "out.parquet")
+    sample.sample(order(), 1, 1, work=tmp_path / "work", out=tmp_path / "out.parquet")
     found = read_crystals(tmp_path / "out.parquet")
     assert [crystal.id for crystal in found] == [f"dice-dng-{i:06d}" for i in range(10)]
     assert sum(crystal.ok for crystal in found) == 8
@@ -71,9 +94,9 @@ def test_every_crystal_asked_for_has_a_row(order, tmp_path):
 def test_the_crystals_do_not_depend_on_the_number_of_shards(order, tmp_path, shards):
     parts = [tmp_path / f"{shard}.parquet" for shard in range(1, shards + 1)]
     for shard, part in enumerate(parts, start=1):
-        sample.sample(order(), shard=shard, shards=shards, work=tmp_path / f"work{shard}", out=part)
+        sample.sample(order(), shard, shards, work=tmp_path / f"work{shard}", out=part)
     merge(parts, tmp_path / "all.parquet")
-    sample.sample(order(), shard=1, shards=1, work=tmp_path / "work", out=tmp_path / "whole.parquet")
+    sample.sample(order(), 1, 1, work=tmp_path / "work", out=tmp_path / "whole.parquet")
     assert read_table(tmp_path / "all.parquet").equals(read_table(tmp_path / "whole.parquet"))
 
 
@@ -82,7 +105,7 @@ def test_finished_chunks_are_not_made_again(order, tmp_path):
     key = order().key()
     write_table(order().make(0), work / "chunk-000000.parquet", key=key, seconds="1.000")
     assert Dice.calls == 1
-    sample.sample(order(), shard=1, shards=1, work=work, out=tmp_path / "out.parquet")
+    sample.sample(order(), 1, 1, work=work, out=tmp_path / "out.parquet")
     assert Dice.calls == 3, "two of three chunks were missing"
 
 
@@ -92,7 +115,7 @@ def test_chunks_of_another_order_are_not_used(order, tmp_path, change):
     write_table(order().make(0), work / "chunk-000000.parquet", key=order().key(), seconds="1.000")
     before = Dice.calls
     changed = order(**change)
-    sample.sample(changed, shard=1, shards=1, work=work, out=tmp_path / "out.parquet")
+    sample.sample(changed, 1, 1, work=work, out=tmp_path / "out.parquet")
     assert Dice.calls - before == -(-changed.n // changed.chunk)
 
 
@@ -112,9 +135,7 @@ def test_targets_keep_their_atoms_and_are_named(order, tmp_path):
     ]
     write_table(to_table(targets), split)
     wanted = sample.read_targets(split, 2, None)
-    sample.sample(
-        order(n=len(wanted), targets=wanted), shard=1, shards=1, work=tmp_path / "w", out=tmp_path / "o.parquet"
-    )
+    sample.sample(order(n=len(wanted), targets=wanted), 1, 1, work=tmp_path / "w", out=tmp_path / "o.parquet")
     found = read_crystals(tmp_path / "o.parquet")
     assert [crystal.info["target_id"] for crystal in found] == ["mp-1", "mp-1", "mp-3", "mp-3"]
     assert found[0].atomic_numbers.tolist() == [11, 17]
@@ -136,3 +157,45 @@ def test_a_model_that_gives_too_few_is_an_error(order, monkeypatch):
 def test_an_unknown_setting_is_named(order):
     with pytest.raises(ValueError, match="unknown key 'step'; there are steps"):
         order(settings={"step": 3}).make(0)
+
+
+TARGETS = tuple(
+    Crystal(f"target-{n}", "ok", np.eye(3) * 4, np.zeros((n, 3)), np.full(n, 8, np.uint8), {"spg_num": n})
+    for n in (1, 2, 3, 4, 5)
+)
+
+
+@pytest.fixture
+def prompted(order, monkeypatch):
+    monkeypatch.setattr(models, "load", lambda _: Oracle())
+    return order
+
+
+def test_crystals_are_made_for_the_attributes_of_their_targets(prompted, tmp_path):
+    asked = prompted(n=5, targets=TARGETS, attributes=("n_atoms", "spg_num", "band_gap"))
+    sample.sample(asked, 1, 1, work=tmp_path / "w", out=tmp_path / "o.parquet")
+    rows = read_crystals(tmp_path / "o.parquet")
+    assert [row.n_atoms for row in rows] == [1, 2, 3, 4, 5]
+    assert [row.info["target_id"] for row in rows] == [target.id for target in TARGETS]
+    assert rows[2].info["text"] == "{'n_atoms': 3, 'spg_num': 3}", "an attribute that a target lacks is not asked for"
+    assert read_metadata(read_table(tmp_path / "o.parquet"))["attributes"] == "n_atoms,spg_num,band_gap"
+
+
+def test_targets_come_back_with_their_hidden_elements(prompted, tmp_path):
+    asked = prompted(n=5, targets=TARGETS, infill=True)
+    sample.sample(asked, 1, 1, work=tmp_path / "w", out=tmp_path / "o.parquet")
+    rows = read_crystals(tmp_path / "o.parquet")
+    assert [row.id for row in rows] == [f"dice-dng-{i:06d}" for i in range(5)]
+    assert [row.info["rank"] for row in rows] == [2] * 5
+    assert [row.n_atoms for row in rows] == [1, 2, 3, 4, 5]
+
+
+def test_orders_that_differ_in_what_is_asked_share_no_chunks(prompted):
+    orders = [prompted(targets=TARGETS, attributes=attributes) for attributes in (("n_atoms",), ("spg_num",))]
+    assert len({one.key() for one in [*orders, prompted(targets=TARGETS, infill=True)]}) == 3
+
+
+@pytest.mark.parametrize("asked", [{"attributes": ("formula",)}, {"infill": True}])
+def test_a_model_without_prompts_cannot_be_asked(order, asked):
+    with pytest.raises(ValueError, match="model dice takes no prompts"):
+        order(targets=TARGETS, **asked)

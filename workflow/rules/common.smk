@@ -7,7 +7,7 @@ from snakemake.utils import validate
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
-from xtalgen.plan import SHARED, SPLITS, TASKS, Plan, own_file
+from xtalgen.plan import GENERATION, SHARED, SPLITS, TASKS, Plan, own_file
 from xtalgen.provenance import fingerprint, model_file
 
 validate(config, "../schemas/config.schema.yaml")
@@ -53,5 +53,10 @@ def split_of(*splits):
 
 
 def is_generated(wildcards):
-    """Whether a set is relaxed and compared with the test split as a whole, rather than target by target."""
-    return plan.task(wildcards.set) != "csp"
+    """Whether a set is compared with the test split as a whole, rather than target by target."""
+    return plan.task(wildcards.set) in GENERATION
+
+
+def is_relaxed(wildcards):
+    """Whether a set's crystals are relaxed and compared with a hull."""
+    return plan.relaxed(wildcards.set)

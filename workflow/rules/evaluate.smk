@@ -71,8 +71,8 @@ rule evaluate:
             then=lambda wildcards: f"results/reference/{plan.dataset(wildcards.set)}.parquet",
             otherwise=[],
         ),
-        relaxed=branch(is_generated, then="results/relax/{set}.parquet", otherwise=[]),
-        hull=branch(is_generated, then="results/hull/{set}.parquet", otherwise=[]),
+        relaxed=branch(is_relaxed, then="results/relax/{set}.parquet", otherwise=[]),
+        hull=branch(is_relaxed, then="results/hull/{set}.parquet", otherwise=[]),
         training=lambda wildcards: plan.facts(wildcards.set),
     output:
         table="results/evaluate/{set}.parquet",

@@ -7,7 +7,9 @@ python workflow/scripts/evaluate.py --task dng --sample sample.parquet --train t
 import argparse
 from pathlib import Path
 
+from xtalgen.errors import one_line
 from xtalgen.evaluate import Settings, Sources, evaluate
+from xtalgen.metrics import EVERY_TASK
 from xtalgen.metrics.recipes import DEFAULT, RECIPES, choose_recipe
 
 FILES = ("sample", "train", "test", "val", "relaxed", "hull", "fingerprints", "reference_fingerprints", "training")
@@ -18,7 +20,7 @@ NUMBERS = ("match_timeout", "resamples", "workers", "seed")
 def main(argv: list[str] | None = None) -> None:
     """Runs the stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=("dng", "csp", "own"), required=True)
+    parser.add_argument("--task", choices=EVERY_TASK, required=True)
     parser.add_argument("--set", dest="name", help="name of the set; by default the stem of --out-json")
     for name in FILES:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=name in FILES[:3])
@@ -35,8 +37,9 @@ def main(argv: list[str] | None = None) -> None:
     sources = Sources(**{name: getattr(args, name) for name in FILES})
     recipe = choose_recipe(args.recipe, **{name: getattr(args, name) for name in THRESHOLDS})
     settings = Settings(recipe, **{name: getattr(args, name) for name in NUMBERS})
-    evaluate(args.task, sources, settings, out_table=args.out_table, out_json=args.out_json,
-             name=args.name, work=args.work)  # fmt: skip
+    with one_line():
+        evaluate(args.task, sources, settings, out_table=args.out_table, out_json=args.out_json,
+                 name=args.name, work=args.work)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from xtalgen.crystals import read_crystals
 from xtalgen.devices import pick_device
+from xtalgen.errors import one_line
 from xtalgen.sample import Order, read_targets, sample
 
 
@@ -14,11 +15,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="name of a file under src/xtalgen/models/")
     parser.add_argument("--checkpoint", type=Path, required=True)
     wanted = parser.add_mutually_exclusive_group(required=True)
-    wanted.add_argument("--n", type=int, help="number of crystals to generate de novo")
+    wanted.add_argument("--n", type=int, help="crystals to generate de novo")
     wanted.add_argument("--targets", type=Path, help="split whose compositions to predict structures for")
     wanted.add_argument("--starts", type=Path, help="crystals of another run that the model refines")
     parser.add_argument("--per-target", type=int, default=1, help="predictions per composition")
-    parser.add_argument("--limit", type=int, help="predict only the first so many compositions")
+    parser.add_argument("--limit", type=int, help="take only the first so many crystals of the split")
+    parser.add_argument("--attributes", nargs="+", default=[], help="ask for these properties of each target instead")
+    parser.add_argument("--infill", action="store_true", help="hide an element of each target and guess it instead")
     parser.add_argument("--settings", type=json.loads, default={}, help="the model's settings of sampling, as JSON")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chunk", type=int, default=500, help="crystals per call of the model")
@@ -28,12 +31,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for finished chunks, to resume from")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    targets = read_targets(args.targets, args.per_target, args.limit) if args.targets else ()
-    starts = tuple(read_crystals(args.starts)) if args.starts else ()
-    order = Order(args.model, args.checkpoint, args.settings, args.seed, pick_device(args.device),
-                  args.n or len(targets + starts), targets, args.chunk, args.prefix, starts)  # fmt: skip
-    shard, shards = map(int, args.shard.split("-of-"))
-    sample(order, shard=shard, shards=shards, work=args.work, out=args.out)
+    with one_line():
+        targets = read_targets(args.targets, args.per_target, args.limit) if args.targets else ()
+        starts = tuple(read_crystals(args.starts)) if args.starts else ()
+        order = Order(args.model, args.checkpoint, args.settings, args.seed, pick_device(args.device),
+                      args.n or len(targets + starts), targets, args.chunk, args.prefix, starts,
+                      tuple(args.attributes), args.infill)  # fmt: skip
+        sample(order, *map(int, args.shard.split("-of-")), work=args.work, out=args.out)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ SYMMCD = "Levy et al. 2025, SymmCD, arXiv:2502.03638"
 WYFORMER = "Kazeev et al. 2025, WyFormer, arXiv:2503.02407, and its repository's protocol"
 METRE = "Martirossyan et al. 2025, All that structure matches does not glitter, arXiv:2509.12178"
 GENERATION = ("dng", "own")
-EVERY_TASK = ("dng", "own", "csp")
+JUDGED = ("dng", "own", "csp", "conditional")
+EVERY_TASK = (*JUDGED, "infilling")
+GRUVER = "Gruver et al. 2024, arXiv:2402.04379"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ _ALL = (
         "Share of all crystals asked for whose closest two different sites are at least 0.5 Å apart, periodic images "
         "included but a site's own images not, and whose cell has a volume of at least 0.1 Å³.",
         CDVAE,
-        EVERY_TASK,
+        JUDGED,
     ),
     _rate(
         "comp_valid",
@@ -71,7 +73,7 @@ _ALL = (
         "anions more electronegative than cations for some of at most 1e7 combinations of the oxidation "
         "states of SMACT 2.2.1.",
         f"{SMACT}; {CDVAE}",
-        EVERY_TASK,
+        JUDGED,
     ),
     _rate(
         "valid",
@@ -79,7 +81,7 @@ _ALL = (
         "Share of all crystals asked for that are valid in structure and composition and, where fingerprints were "
         "computed, whose CrystalNN fingerprint did not fail.",
         CDVAE,
-        EVERY_TASK,
+        JUDGED,
     ),
     _rate(
         "cov_recall",
@@ -283,13 +285,63 @@ _ALL = (
         unit="",
         tasks=("csp",),
     ),
+    _rate(
+        "formula_matched",
+        "Formula as asked",
+        "Share of the crystals asked for by formula that have this reduced formula, failures included.",
+        GRUVER,
+        ("conditional",),
+    ),
+    _rate(
+        "n_atoms_matched",
+        "Atoms as asked",
+        "Share of the crystals asked for by number of atoms whose cell holds so many, failures included.",
+        GRUVER,
+        ("conditional",),
+    ),
+    _rate(
+        "spg_num_matched",
+        "Space group as asked",
+        "Share of the crystals asked for by space group that have it as sampled (moyo, 0.1 Å), failures included.",
+        GRUVER,
+        ("conditional",),
+    ),
+    _lower(
+        "e_form_per_atom_deviation",
+        "Formation energy, off by",
+        "Mean distance between the formation energy asked for and that of the relaxed crystal, by the potential above "
+        "the elements of its hull; over the crystals that have one.",
+        GRUVER,
+        unit="eV/atom",
+        tasks=("conditional",),
+    ),
+    _lower(
+        "e_above_hull_deviation",
+        "Energy above hull, off by",
+        "Mean distance between the energy above hull asked for and that of the relaxed crystal; over the crystals that "
+        "have one.",
+        GRUVER,
+        unit="eV/atom",
+        tasks=("conditional",),
+    ),
+    *(
+        _rate(
+            f"top_{k}",
+            f"Top {k}",
+            f"Share of the crystals with one element hidden, all its atoms masked, where this element is among the {k} "
+            "that the model finds likeliest.",
+            GRUVER,
+            ("infilling",),
+        )
+        for k in (1, 3, 5, 10)
+    ),
 )
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})
 
 
 def for_task(task: str) -> list[Metric]:
-    """Returns the metrics of a task ("dng", "csp" or "own") in table order. Raises ValueError on another task."""
+    """Returns the metrics of a task (one of `EVERY_TASK`) in table order. Raises ValueError on another task."""
     if task not in EVERY_TASK:
         raise ValueError(f"no task {task!r}; there are {', '.join(EVERY_TASK)}")
     return [metric for metric in METRICS.values() if task in metric.tasks]

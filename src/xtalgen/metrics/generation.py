@@ -78,10 +78,12 @@ def _above_hull(inputs: Inputs, settings: Settings) -> list[AboveHull]:
     if inputs.relaxed is None or inputs.hull is None:
         return [AboveHull(None, "no_energy")] * len(inputs.sample)
     if settings.recipe.stability.energies == SAMPLED:
-        phases = [_phase(before, after.info.get("e_initial")) for before, after in _pairs(inputs)]
+        phases = [phase_of(before, after.info.get("e_initial")) for before, after in _pairs(inputs)]
     else:
-        phases = [_phase(after, after.info.get("energy")) if relaxed_well(after) else None for after in inputs.relaxed]
-    references = [_phase(row, row.info["energy"]) for row in inputs.hull if relaxed_well(row)]
+        phases = [
+            phase_of(after, after.info.get("energy")) if relaxed_well(after) else None for after in inputs.relaxed
+        ]
+    references = [phase_of(row, row.info["energy"]) for row in inputs.hull if relaxed_well(row)]
     return energies_above_hull(phases, [row for row in references if row], workers=settings.workers)
 
 
@@ -89,7 +91,7 @@ def _pairs(inputs: Inputs) -> Sequence[tuple[Crystal, Crystal]]:
     return list(zip(inputs.sample, inputs.relaxed or (), strict=True))
 
 
-def _phase(row: Crystal, energy: float | None) -> Phase | None:
+def phase_of(row: Crystal, energy: float | None) -> Phase | None:
     """Returns the phase of a crystal and its energy in eV; None where there is no usable one."""
     if energy is None or not np.isfinite(energy) or not usable(row):
         return None

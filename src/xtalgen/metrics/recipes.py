@@ -186,6 +186,10 @@ def describe_choices(recipe: Recipe, task: str) -> dict[str, Any]:
     if recipe.not_followed:
         named["not_followed"] = recipe.not_followed
     validity = {"min_distance": MIN_DISTANCE, "min_volume": MIN_VOLUME} | asdict(recipe.validity)
+    if task == "infilling":
+        return named
+    if task == "conditional":
+        return named | {"validity": validity}
     if task == "csp":
         return named | {"validity": validity, "prediction": asdict(recipe.prediction)}
     stability = asdict(recipe.stability)

@@ -48,7 +48,7 @@ class AbstractModel(ABC):
     Sampling: frozen dataclass, every setting of sampling with its default.
     Literals in the class body, which the workflow reads unimported: shared_checkpoint, one training serves both tasks;
     needs_bonds, crystals come with the column `bonds`; needs_base, the model refines the crystals of another run and
-    learns from pairs (`xtalgen.base`).
+    learns from pairs (`xtalgen.base`); takes_prompts, it is an `AbstractPromptedModel`.
     """
 
     Config: ClassVar[type]
@@ -56,6 +56,7 @@ class AbstractModel(ABC):
     shared_checkpoint: ClassVar[bool] = False
     needs_bonds: ClassVar[bool] = False
     needs_base: ClassVar[bool] = False
+    takes_prompts: ClassVar[bool] = False
 
     @abstractmethod
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: Any, job: Job) -> None:
@@ -69,7 +70,7 @@ class AbstractModel(ABC):
     def sample(
         self,
         checkpoint: Path,
-        wanted: int | Sequence[np.ndarray] | Sequence[Crystal],
+        wanted: int | Sequence[np.ndarray] | Sequence[Crystal] | Sequence[Mapping[str, Any]],
         sampling: Any,
         seed: int,
         device: str,
@@ -84,6 +85,24 @@ class AbstractModel(ABC):
     @abstractmethod
     def network_evaluations(self, sampling: Any) -> int:
         """Returns how often the network is called per crystal with these settings of sampling."""
+
+
+class AbstractPromptedModel(AbstractModel):
+    """A model that can also be asked for crystals with given properties, and for hidden elements.
+
+    Its `sample` takes mappings of attributes too (conditional): one for each crystal, names of
+    `models.nn.prompts.SENTENCES`; a formula with a number of atoms fixes the atoms.
+    """
+
+    @abstractmethod
+    def infill(
+        self, checkpoint: Path, crystals: Sequence[Crystal], sampling: Any, seed: int, device: str
+    ) -> Iterator[Crystal]:
+        """Yields the crystals in order, with what the model makes of one element that is hidden in each.
+
+        `info` gets `hidden` (its symbol), `rank` (its place among the candidates by likelihood, from 1; None when it is
+        not among them) and `guesses` (the five likeliest); all None for crystals that are not ok or cannot be written.
+        """
 
 
 def load(name: str) -> AbstractModel:

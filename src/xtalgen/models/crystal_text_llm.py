@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 
 from xtalgen.crystals import Crystal
-from xtalgen.models import AbstractModel, Job
+from xtalgen.models import AbstractPromptedModel, Job
 from xtalgen.models.nn.batches import mix_seed
 from xtalgen.models.nn.checkpoint import load_checkpoint
 from xtalgen.models.nn.crystal_text import SYMBOLS, read_crystal_text, read_formula, unwritable, write_crystal
@@ -23,6 +23,7 @@ from xtalgen.models.nn.language_model import LanguageModel, facts_of, new_model,
 from xtalgen.models.nn.prompts import VERSION, Mixture, ask_composition, ask_crystal, ask_hidden
 from xtalgen.models.nn.results import write_results
 from xtalgen.models.nn.sampling import impossible
+from xtalgen.models.nn.scoring import score_answers
 from xtalgen.models.nn.text_data import load_texts
 
 DEFAULT_BASE = "meta-llama/Llama-2-7b-hf"
@@ -76,12 +77,13 @@ class Asked:
 
 
 @final
-class Model(AbstractModel):
+class Model(AbstractPromptedModel):
     """Crystal-text-LLM."""
 
     Config = CrystalTextConfig
     Sampling = TextSampling
     shared_checkpoint: ClassVar[bool] = True
+    takes_prompts: ClassVar[bool] = True
 
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: CrystalTextConfig, job: Job) -> None:
         """Trains on all tasks at once; see `AbstractModel.train`. Raises BaseError when the base cannot be used."""
@@ -100,29 +102,45 @@ class Model(AbstractModel):
         write_results("crystal_text_llm", module, outcome, split=split, config=config, job=job, facts=facts)
 
     def sample(
-        self, checkpoint: Path, wanted: int | Sequence[np.ndarray], sampling: TextSampling, seed: int, device: str
+        self,
+        checkpoint: Path,
+        wanted: int | Sequence[np.ndarray] | Sequence[Mapping[str, Any]],
+        sampling: TextSampling,
+        seed: int,
+        device: str,
     ) -> Iterator[Crystal]:
-        """Yields the crystals asked for; see `AbstractModel.sample`.
+        """Yields the crystals asked for; see `AbstractPromptedModel`.
 
         `info` holds the last text of each and the number of tries. Statuses are those of `read_crystal_text`, and
-        "endless" for a text without end.
+        "endless" for a text without end. Raises ValueError on an unknown attribute, or a number of atoms that does not
+        fit the formula.
         """
-        number = wanted if isinstance(wanted, int) else len(wanted)
-        if number == 0:
+        asked: list[Asked | Crystal]
+        asked = [Asked(ask_crystal({}))] * wanted if isinstance(wanted, int) else [_question(one) for one in wanted]
+        questions = [one for one in asked if isinstance(one, Asked)]
+        if not questions:
+            yield from (one for one in asked if isinstance(one, Crystal))
             return
-        refused: dict[int, Crystal] = {}
-        if isinstance(wanted, int):
-            asked = [Asked(ask_crystal({}))] * number
-        else:
-            refused = {i: crystal for i, numbers in enumerate(wanted) if (crystal := impossible(numbers))}
-            asked = [
-                Asked(ask_composition(numbers), np.asarray(numbers))
-                for i, numbers in enumerate(wanted)
-                if i not in refused
-            ]
-        written = iter(answer(open_checkpoint(checkpoint, sampling.base, device), asked, sampling, seed))
-        for i in range(number):
-            yield refused[i] if i in refused else next(written)
+        written = iter(answer(open_checkpoint(checkpoint, sampling.base, device), questions, sampling, seed))
+        for one in asked:
+            yield next(written) if isinstance(one, Asked) else one
+
+    def infill(
+        self, checkpoint: Path, crystals: Sequence[Crystal], sampling: TextSampling, seed: int, device: str
+    ) -> Iterator[Crystal]:
+        """Yields the crystals with their hidden elements; see `AbstractPromptedModel.infill`.
+
+        The likelihood is that of the whole answer, end included. Of `sampling`, `base` and `candidates` count.
+        """
+        model = open_checkpoint(checkpoint, sampling.base, device)
+        for place, crystal in enumerate(crystals):
+            found: dict[str, Any] = {"hidden": None, "rank": None, "guesses": None}
+            if crystal.ok and not unwritable(crystal):
+                rng = np.random.default_rng(mix_seed(seed, place))
+                masked = int(rng.choice(np.unique(crystal.atomic_numbers)))
+                prompt = ask_hidden(write_crystal(crystal, rng.random(3), masked))
+                found = _guess(model, prompt, SYMBOLS[masked - 1], sampling.candidates or SYMBOLS)
+            yield replace(crystal, info={**crystal.info, **found})
 
     def network_evaluations(self, sampling: TextSampling) -> int:
         """Returns the most tokens of one try: the network is evaluated once for each token of a text, and for no more.
@@ -162,56 +180,18 @@ def answer(model: LanguageModel, asked: Sequence[Asked], sampling: TextSampling,
     return [found[place] for place in range(len(asked))]
 
 
-def generate_conditional(
-    checkpoint: Path, conditions: Sequence[Mapping[str, Any]], sampling: TextSampling, seed: int, device: str
-) -> list[Crystal]:
-    """Returns a crystal for each set of attributes (names of `prompts.SENTENCES`), in order, as `answer` does.
-
-    A formula with a number of atoms fixes the atoms: others are "wrong_composition". Raises ValueError on an unknown
-    attribute, or a number of atoms that does not fit the formula.
-    """
-    asked = [Asked(ask_crystal(stated), _atoms(stated)) for stated in conditions]
-    return answer(open_checkpoint(checkpoint, sampling.base, device), asked, sampling, seed) if asked else []
+def _question(wanted: np.ndarray | Mapping[str, Any]) -> Asked | Crystal:
+    """Returns what to ask for atoms or attributes, or the failed crystal where that cannot be asked."""
+    if isinstance(wanted, Mapping):
+        return Asked(ask_crystal(wanted), _atoms(wanted))
+    return impossible(wanted) or Asked(ask_composition(wanted), np.asarray(wanted))
 
 
-def infill(
-    checkpoint: Path,
-    crystals: Sequence[Crystal],
-    sampling: TextSampling,
-    seed: int,
-    device: str,
-    *,
-    candidates: Sequence[str] = SYMBOLS,
-) -> list[Crystal]:
-    """Returns the crystals with what the model makes of one element that is hidden, drawn for each.
-
-    `info` gets `hidden` (its symbol), `rank` (its place among the candidates by likelihood, from 1; None when it is not
-    among them) and `guesses` (the five likeliest). Those that are not ok, or that cannot be written, get None. Of
-    `sampling` only `base` counts. Raises ValueError on an unknown candidate.
-    """
-    from xtalgen.models.nn.scoring import score_answers
-
-    unknown = sorted(set(candidates) - set(SYMBOLS))
-    if unknown or not candidates:
-        raise ValueError(f"candidates: {unknown[0]!r} is no element." if unknown else "candidates: name at least one.")
-    model = open_checkpoint(checkpoint, sampling.base, device)
-    judged = []
-    for place, crystal in enumerate(crystals):
-        found: dict[str, Any] = {"hidden": None, "rank": None, "guesses": None}
-        if crystal.ok and not unwritable(crystal):
-            rng = np.random.default_rng(mix_seed(seed, place))
-            masked = int(rng.choice(np.unique(crystal.atomic_numbers)))
-            prompt = ask_hidden(write_crystal(crystal, rng.random(3), masked))
-            scores = score_answers(model, prompt, candidates)
-            ranked = [candidates[i] for i in scores.argsort(descending=True, stable=True).tolist()]
-            hidden = SYMBOLS[masked - 1]
-            found = {
-                "hidden": hidden,
-                "rank": ranked.index(hidden) + 1 if hidden in ranked else None,
-                "guesses": " ".join(ranked[:5]),
-            }
-        judged.append(replace(crystal, info={**crystal.info, **found}))
-    return judged
+def _guess(model: LanguageModel, prompt: str, hidden: str, candidates: Sequence[str]) -> dict[str, Any]:
+    scores = score_answers(model, prompt, candidates)
+    ranked = [candidates[i] for i in scores.argsort(descending=True, stable=True).tolist()]
+    rank = ranked.index(hidden) + 1 if hidden in ranked else None
+    return {"hidden": hidden, "rank": rank, "guesses": " ".join(ranked[:5])}
 
 
 def _request(asked: Asked, seed: int) -> Request:

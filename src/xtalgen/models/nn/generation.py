@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from xtalgen.models.nn.crystal_text import SYMBOLS
 from xtalgen.models.nn.language_model import LanguageModel
 from xtalgen.models.nn.text_grammar import LONGEST_ATOM, LONGEST_CELL, State, TokenMasks, start, token_masks
 
@@ -29,7 +30,8 @@ class TextSampling:
     temperature: 0 takes the likeliest token; top_p: nucleus, the likeliest tokens whose chances add up to this;
     max_new_tokens: of one text; max_tries: texts written for a crystal until one is ok; batch_size: texts written
     together; constrained: allow only tokens that lead to a well-formed crystal (of the asked atoms); base: where the
-    base of the checkpoint lies now, null for where it lay in training.
+    base of the checkpoint lies now, null for where it lay in training; candidates: elements that a hidden one is looked
+    for among, none for all.
     """
 
     temperature: float = 0.9
@@ -39,11 +41,15 @@ class TextSampling:
     batch_size: int = 256
     constrained: bool = False
     base: str | None = None
+    candidates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "max_tries", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        unknown = sorted(set(self.candidates) - set(SYMBOLS))
+        if unknown:
+            raise ValueError(f"candidates: {unknown[0]!r} is no element.")
         if self.temperature < 0:
             raise ValueError(f"temperature must not be negative, not {self.temperature}.")
         if not 0 < self.top_p <= 1:

@@ -4,7 +4,7 @@ The tasks are those of Gruver et al. 2024 (arXiv 2402.04379). `VERSION` changes 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,18 @@ def attributes_of(crystal: Crystal) -> dict[str, Any]:
     """Returns the attributes of `ATTRIBUTES` that a crystal has a finite value of."""
     found = {name: crystal.info.get(name) for name in ATTRIBUTES}
     return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def conditions_of(crystal: Crystal, attributes: Sequence[str]) -> dict[str, Any]:
+    """Returns the attributes (names of `SENTENCES`) of a crystal that is ok; those that it lacks are left out.
+
+    Raises ValueError on an unknown attribute.
+    """
+    unknown = sorted(set(attributes) - set(SENTENCES))
+    if unknown:
+        raise ValueError(f"no attribute {unknown[0]!r}; there are {', '.join(SENTENCES)}.")
+    known = {"formula": formula(crystal.atomic_numbers), "n_atoms": crystal.n_atoms, **attributes_of(crystal)}
+    return {name: known[name] for name in attributes if name in known}
 
 
 def draw(crystal: Crystal, mixture: Mixture, rng: np.random.Generator) -> tuple[str, str]:

@@ -1,0 +1,158 @@
+"""Scores of conditional generation: does a crystal have the properties that were asked for?"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from xtalgen.crystals import Crystal
+from xtalgen.metrics.comparisons import pack_outcomes
+from xtalgen.metrics.distributions import density
+from xtalgen.metrics.generation import phase_of, relaxed_well
+from xtalgen.metrics.inputs import Columns, Flags, Scores, Settings
+from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
+from xtalgen.metrics.stability import energies_above_hull
+from xtalgen.metrics.symmetries import space_groups
+from xtalgen.metrics.validity import Validity, judge, reduced_counts, usable
+from xtalgen.models.nn.prompts import SENTENCES, conditions_of
+
+# Attributes of which a crystal has what was asked or has not.
+EXACT = ("formula", "n_atoms", "spg_num")
+# Attributes that differ by an amount, in eV/atom.
+ENERGIES = ("e_form_per_atom", "e_above_hull")
+KINDS = {"formula": pa.string(), "n_atoms": pa.int64(), "spg_num": pa.int64()}
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Crystals made for the attributes of targets; relaxed and hull: None where no energy was asked for.
+
+    targets, relaxed: in the order of the sample.
+    """
+
+    sample: Sequence[Crystal]
+    targets: Sequence[Crystal]
+    attributes: Sequence[str]
+    relaxed: Sequence[Crystal] | None = None
+    hull: Sequence[Crystal] | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was asked for each crystal, what it has by attribute (None: nothing), whether it has what was asked."""
+
+    asked: Sequence[Mapping[str, Any]]
+    obtained: Mapping[str, Sequence[Any]]
+    met: Mapping[str, Flags]
+    validity: Validity
+
+
+def score_requests(requests: Requests, settings: Settings) -> Scores:
+    """Returns every metric of crystals made to order.
+
+    A rate counts all crystals for which its attribute was asked, failures included. Formula, number of atoms and space
+    group are those of the crystal as sampled, energies those after relaxation; a target that lacks an attribute was not
+    asked for it. Raises ValueError on an unknown attribute.
+    """
+    sample = requests.sample
+    asked = [conditions_of(target, requests.attributes) for target in requests.targets]
+    validity = judge(sample, None, settings.recipe.validity)
+    obtained = _obtained(requests, settings)
+    met = {name: _met(name, asked, requests.targets, obtained) for name in EXACT if name in requests.attributes}
+    answers = Answers(asked, obtained, met, validity)
+    return Scores(
+        _columns(requests, answers),
+        _metrics(answers, settings),
+        _funnel(sample, validity, met),
+        Counter(f"sample: {crystal.status}" for crystal in sample if not crystal.ok),
+        {"attributes": list(requests.attributes)},
+        outcomes=pack_outcomes(
+            [target.id for target in requests.targets],
+            {metric_of(name): values for name, values in met.items() if all(name in one for one in asked)},
+        ),
+    )
+
+
+def metric_of(attribute: str) -> str:
+    """Returns the name of the metric of an attribute."""
+    return f"{attribute}_matched" if attribute in EXACT else f"{attribute}_deviation"
+
+
+def _obtained(requests: Requests, settings: Settings) -> dict[str, list[Any]]:
+    """Returns what each crystal has, by attribute; None where it has none or it was not computed."""
+    fine = [usable(crystal) for crystal in requests.sample]
+    found: dict[str, list[Any]] = {
+        "formula": [reduced_counts(row.atomic_numbers) if good else None for row, good in _with(requests, fine)],
+        "n_atoms": [row.n_atoms if good else None for row, good in _with(requests, fine)],
+        "spg_num": space_groups(requests.sample, workers=settings.workers),
+    }
+    if requests.relaxed is None or requests.hull is None:
+        return found
+    phases = [phase_of(row, row.info.get("energy")) if relaxed_well(row) else None for row in requests.relaxed]
+    references = [phase for row in requests.hull if relaxed_well(row) and (phase := phase_of(row, row.info["energy"]))]
+    elements = [phase for phase in references if len(phase.system) == 1]
+    for name, competing in (("e_form_per_atom", elements), ("e_above_hull", references)):
+        found[name] = [above.value for above in energies_above_hull(phases, competing, workers=settings.workers)]
+    return found
+
+
+def _with(requests: Requests, flags: Sequence[bool]) -> Sequence[tuple[Crystal, bool]]:
+    return list(zip(requests.sample, flags, strict=True))
+
+
+def _met(
+    name: str, asked: Sequence[Mapping[str, Any]], targets: Sequence[Crystal], obtained: Mapping[str, Sequence[Any]]
+) -> Flags:
+    wanted = [
+        (reduced_counts(target.atomic_numbers) if name == "formula" else one[name]) if name in one else None
+        for one, target in zip(asked, targets, strict=True)
+    ]
+    return np.array([a is not None and a == b for a, b in zip(wanted, obtained[name], strict=True)], dtype=bool)
+
+
+def _metrics(answers: Answers, settings: Settings) -> dict[str, Estimate]:
+    asked, obtained, validity = answers.asked, answers.obtained, answers.validity
+    flags = {"struct_valid": validity.structure, "comp_valid": validity.composition, "valid": validity.both}
+    metrics = {name: rate(int(values.sum()), len(asked)) for name, values in flags.items()}
+    for name in (*EXACT, *ENERGIES):
+        rows = [row for row, one in enumerate(asked) if name in one]
+        if not rows:
+            metrics[metric_of(name)] = missing("not asked for")
+        elif name in EXACT:
+            metrics[metric_of(name)] = rate(int(answers.met[name][rows].sum()), len(rows))
+        elif name not in obtained:
+            metrics[metric_of(name)] = missing("not relaxed")
+        else:
+            pairs = [(asked[row][name], obtained[name][row]) for row in rows if obtained[name][row] is not None]
+            off = np.array([abs(found - wanted) for wanted, found in pairs], dtype=float)
+            options = {"seed": settings.seed, "resamples": settings.resamples}
+            metrics[metric_of(name)] = bootstrap(off, np.mean, reason="no crystal has an energy", **options)
+    return metrics
+
+
+def _columns(requests: Requests, answers: Answers) -> Columns:
+    obtained = answers.obtained
+    columns: Columns = {
+        "struct_valid": (pa.bool_(), answers.validity.structure.tolist()),
+        "comp_valid": (pa.bool_(), answers.validity.composition.tolist()),
+        "asked_density": (pa.float64(), [density(target) for target in requests.targets]),
+    }
+    for name in (name for name in SENTENCES if name in requests.attributes):
+        columns[f"asked_{name}"] = (KINDS.get(name, pa.float64()), [one.get(name) for one in answers.asked])
+    columns |= {metric_of(name): (pa.bool_(), values.tolist()) for name, values in answers.met.items()}
+    numbers = [name for name in obtained if name != "formula"]
+    return columns | {name: (KINDS.get(name, pa.float64()), list(obtained[name])) for name in numbers}
+
+
+def _funnel(sample: Sequence[Crystal], validity: Validity, met: Mapping[str, Flags]) -> list[tuple[str, int]]:
+    """Returns how many crystals are left after each step: those that passed it and every step before."""
+    steps = {"parsed": np.array([usable(crystal) for crystal in sample], dtype=bool), "valid": validity.both}
+    steps |= {f"{name} as asked": values for name, values in met.items()}
+    left, funnel = np.ones(len(sample), dtype=bool), [("sampled", len(sample))]
+    for name, passed in steps.items():
+        left = left & passed
+        funnel.append((name, int(left.sum())))
+    return funnel
