@@ -1,4 +1,4 @@
-"""Machine-learned potentials by name: CHGNet from its wheel, MACE by foundation-model name or checkpoint file."""
+"""Machine-learned potentials by name: CHGNet from its wheel, a small MACE of our own, MACE foundation models, files."""
 
 import contextlib
 import hashlib
@@ -16,8 +16,10 @@ from pathlib import Path
 
 from ase.calculators.calculator import Calculator
 
+from xtalgen import pickled
 from xtalgen.evaluators import capacity, chgnet_evaluator, mace_evaluator
 from xtalgen.fire import Found, Geometry
+from xtalgen.mace_files import SUFFIX, ModelFileError, load_mace, read_metadata
 
 CHGNET = {
     "chgnet": ("0.3.0", "0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"),
@@ -28,6 +30,19 @@ MACE = {
     **dict.fromkeys(("small", "medium", "large", "small-0b", "medium-0b"), "MIT"),
     **dict.fromkeys(("small-0b2", "medium-0b2", "large-0b2", "medium-0b3", "medium-mpa-0"), "MIT"),
     **dict.fromkeys(("small-omat-0", "medium-omat-0", "mace-matpes-pbe-0", "mace-matpes-r2scan-0"), "ASL"),
+}
+# Our own, shipped with the package: a MACE that learned from CHGNet (docs/models/mace-small.md).
+SMALL = "mace-small"
+SMALL_FILE = Path(__file__).parent / "weights" / f"{SMALL}{SUFFIX}"
+SMALL_SHA256 = ""
+# On which scale the Materials Project would put the total energies: "corrected" with its MP2020 corrections, "raw" as
+# VASP gave them with its settings. Other training sets (OMat24, MatPES, r2SCAN) lie on neither.
+RAW, CORRECTED = "raw", "corrected"
+SCALES = {
+    SMALL: CORRECTED,
+    "chgnet": CORRECTED,
+    **dict.fromkeys(("small", "medium", "large", "small-0b", "medium-0b", "small-0b2", "medium-0b2", "large-0b2"), RAW),
+    **dict.fromkeys(("medium-0b3", "medium-mpa-0"), RAW),
 }
 # Total energies of PBE end near -15 eV/atom (lanthanides, W), those of r2SCAN lie lower because their cores do.
 ENERGY_FLOOR = {"pbe": -20.0, "r2scan": -60.0}
@@ -43,7 +58,8 @@ class Identity:
 
     kind: "chgnet" or "mace"; file: its weights; sha256: of that file; version: of the library that runs them; licence:
     of the weights; dtype: "float32" or "float64"; energy_floor: eV/atom below which an energy is a hole of the
-    potential, not physics.
+    potential, not physics; scale: of its total energies, "raw", "corrected" (see `SCALES`) or None where not known;
+    pinned: whether the owner of the configuration named the digest, and so trusts this very file.
     """
 
     name: str
@@ -54,6 +70,8 @@ class Identity:
     licence: str
     dtype: str
     energy_floor: float
+    scale: str | None = None
+    pinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,19 +93,23 @@ class Potential:
 def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> Identity:
     """Returns the identity of a potential without loading it; a foundation model that is not here is downloaded.
 
-    name: "chgnet", "chgnet-r2scan", a name of `MACE`, or the path of a MACE checkpoint. dtype: None for the potential's
+    name: "mace-small", "chgnet", "chgnet-r2scan", a name of `MACE`, or the path of a MACE checkpoint (a pickle, or
+    safetensors as the stage `distil` writes them). dtype: None for the potential's
     own (MACE float64, as its authors advise for relaxation; CHGNet knows float32 only). Raises PotentialError for an
     unknown name, a missing file, or weights that differ from the wanted `sha256`.
     """
     if name in CHGNET:
         folder = Path(str(importlib.util.find_spec("chgnet").origin)).parent / "pretrained"
         kind, file, licence, package = "chgnet", folder / CHGNET[name][1], "BSD-3-Clause-LBNL", "chgnet"
+    elif name == SMALL:
+        kind, file, licence, package = "mace", SMALL_FILE, "MIT", "mace-torch"
+        sha256 = sha256 or SMALL_SHA256
     else:
         kind, package = "mace", "mace-torch"
         file = _foundation_file(name) if name in MACE else Path(name).absolute()
         licence = MACE.get(name, "as the owner of the file says")
     if not file.is_file():
-        known = ", ".join((*CHGNET, *MACE))
+        known = ", ".join((SMALL, *CHGNET, *MACE))
         raise PotentialError(f"potential {name!r}: no such file. Give the path of a MACE checkpoint or one of {known}.")
     dtype = dtype or {"chgnet": "float32", "mace": "float64"}[kind]
     if dtype not in ("float32", "float64") or (kind == "chgnet" and dtype != "float32"):
@@ -100,7 +122,13 @@ def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> 
         )
     floor = ENERGY_FLOOR["r2scan" if "r2scan" in name else "pbe"]
     version = f"{package} {importlib.metadata.version(package)}"
-    return Identity(name, kind, file, found, version, licence, dtype, floor)
+    scale = energy_scale(name) or (_stored_scale(file) if file.name.endswith(SUFFIX) else None)
+    return Identity(name, kind, file, found, version, licence, dtype, floor, scale, sha256 is not None)
+
+
+def energy_scale(name: str) -> str | None:
+    """Returns the scale of a potential's total energies, "raw" or "corrected"; None where they lie on neither."""
+    return SCALES.get(name)
 
 
 def load(name: str, device: str = "cpu", dtype: str | None = None, sha256: str | None = None) -> Potential:
@@ -155,17 +183,28 @@ def _load_mace(identity: Identity, device: str) -> Potential:
         import torch
         from mace.calculators import MACECalculator
 
-        # A MACE checkpoint is a pickled module: unpickling runs its code. So only the file that the owner of the
-        # configuration named is opened, and the very bytes that were hashed are the ones that are unpickled.
         content = identity.file.read_bytes()
         if hashlib.sha256(content).hexdigest() != identity.sha256:
             raise PotentialError(f"potential {identity.name!r}: {identity.file} changed while it was in use. Rerun.")
-        model = torch.load(io.BytesIO(content), map_location=device, weights_only=False)
+        if identity.file.name.endswith(SUFFIX):
+            model = load_mace(content).to(device)
+        else:
+            # A MACE checkpoint is a pickled module: unpickling runs its code. One that names anything but the libraries
+            # of such a model is opened only where the owner of the configuration gave its digest.
+            module = None if identity.pinned else pickled
+            model = torch.load(io.BytesIO(content), map_location=device, weights_only=False, pickle_module=module)
         calculator = MACECalculator(models=model, device=device, default_dtype=identity.dtype)
         head = calculator.available_heads.index(calculator.head)
         evaluate = mace_evaluator(calculator.models[0], device, identity.dtype, head)
     known = frozenset(int(z) for z in model.atomic_numbers)
     return Potential(identity, calculator, known, float(calculator.r_max), evaluate, capacity("mace", device))
+
+
+def _stored_scale(file: Path) -> str | None:
+    try:
+        return read_metadata(file.read_bytes()).get("energy_scale") or None
+    except ModelFileError:
+        return None  # loading the model says what is wrong
 
 
 def _foundation_file(name: str) -> Path:

@@ -115,7 +115,7 @@ class _Flight:
             place = self.queue[0]
             crystal = self.crystals[place]
             try:
-                hopeless = _refused(crystal, self.potential)
+                hopeless = refused(crystal, self.potential)
             except Exception as error:  # noqa: BLE001 - a crystal that breaks the checks is data, whatever they raise
                 hopeless = Outcome("potential_failure", f"{type(error).__name__}: {error}")
             if hopeless:
@@ -219,7 +219,7 @@ class _Flight:
         self.aboard, self.motion = [], Motion.of([])
 
 
-def _refused(crystal: Crystal, potential: Potential) -> Outcome | None:
+def refused(crystal: Crystal, potential: Potential) -> Outcome | None:
     """Returns why a crystal is not even started, or None."""
     flaw = _flaw(crystal.lattice, crystal.frac_coords)
     if flaw:
