@@ -5,6 +5,9 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
+include: "workflow/rules/config.smk"
+
+
 configfile: "config.yaml"
 
 
@@ -18,6 +21,13 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/explorer.smk"
 include: "workflow/rules/conditional.smk"
+
+
+# Seconds of work on one small file: not worth a job of their own.
+localrules:
+    all,
+    merge,
+    tables,
 
 
 rule all:

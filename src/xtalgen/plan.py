@@ -3,8 +3,10 @@
 Read by the Snakefile on every start, so it imports nothing heavy.
 """
 
+import glob
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,21 +40,27 @@ class Plan:
         """Raises ConfigError when names do not fit each other."""
         for name, run in self.runs.items():
             where = f"runs.{name}"
-            if not re.fullmatch(NAME, name):
-                raise ConfigError(f"{where}: a run's name has letters, digits, '.', '_' and '-' only.")
+            self._check_name(name, where)
             if not model_file(run["model"]).is_file():
                 raise ConfigError(f"{where}.model: there is no file {model_file(run['model'])}.")
             self._check_dataset(run["dataset"], f"{where}.dataset")
             self._check_base(name, run)
             self._check_prompts(name, run)
         for name, dataset in self.config["datasets"].items():
+            self._check_name(name, f"datasets.{name}")
             if name not in PUBLISHED_SETS and "source" not in dataset:
                 known = ", ".join(PUBLISHED_SETS)
                 raise ConfigError(f"datasets.{name}: give its folder as `source`; only {known} come by themselves.")
         self._check_dataset(self.reference, "evaluate.reference")
         for name in self.config["tables"]["sets"]:
+            self._check_name(name, f"tables.sets: {name!r}")
             if name in self.runs:
                 raise ConfigError(f"tables.sets: {name!r} is a run already; rename structures/{name}.*.")
+
+    def _check_name(self, name: str, where: str) -> None:
+        # Names become file names and words of commands.
+        if not re.fullmatch(NAME, name):
+            raise ConfigError(f"{where}: a name has letters, digits, '.', '_' and '-' only. Rename it.")
 
     def _check_base(self, name: str, run: Mapping[str, Any]) -> None:
         where, base = f"runs.{name}.base", run.get("base")
@@ -197,7 +205,7 @@ class Plan:
         """Returns the arguments that tell the data stage where a split comes from and how much of it to keep."""
         source = self.source(dataset)
         limit = self.config["datasets"][dataset].get("limit", {}).get(split)
-        return " ".join([f"--source '{source}'"] * bool(source) + [f"--limit {limit}"] * bool(limit))
+        return " ".join([f"--source {shlex.quote(str(source))}"] * bool(source) + [f"--limit {limit}"] * bool(limit))
 
     def shown(self) -> list[str]:
         """Returns the sets on the map: those generated as a whole, or all where there are no such sets."""
@@ -219,5 +227,5 @@ class Plan:
 
 def own_file(folder: Path, name: str) -> str:
     """Returns the user's file of a set; where there is none, the first kind of file, so that the error names it."""
-    found = sorted(folder.glob(f"{name}.*")) if folder.is_dir() else []
+    found = sorted(folder.glob(f"{glob.escape(name)}.*")) if folder.is_dir() else []
     return str(found[0]) if found else f"{folder}/{name}.extxyz"

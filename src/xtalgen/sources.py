@@ -17,6 +17,7 @@ COMPRESSIONS = ("", ".gz", ".zip")
 SHARED_FILE = "structures"  # one file for all splits: {split: {id: text}}
 REQUIRED = ("material_id", "cif")
 LONGEST_CELL = 2**31 - 1
+MAX_BYTES = 2 * 1024**3  # a guard against archives that unpack to far more than they weigh
 
 
 class SourceError(ValueError):
@@ -105,7 +106,8 @@ def git_blob_id(content: bytes) -> str:
 def _decompress(path: Path) -> bytes:
     try:
         if path.suffix.lower() == ".gz":
-            return gzip.decompress(path.read_bytes())
+            with gzip.open(path) as file:
+                return _read_bounded(file, path)
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
                 names = [name for name in archive.namelist() if not name.endswith("/")]
@@ -113,10 +115,18 @@ def _decompress(path: Path) -> bytes:
                     raise SourceError(
                         f"{path}: holds {len(names)} files, not one. Zip the one file of the split alone."
                     )
-                return archive.read(names[0])
+                with archive.open(names[0]) as file:
+                    return _read_bounded(file, path)
     except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile) as error:
         raise SourceError(f"{path}: cut off or damaged ({error}). Fetch or copy it again.") from error
     return path.read_bytes()
+
+
+def _read_bounded(file: gzip.GzipFile | zipfile.ZipExtFile, path: Path) -> bytes:
+    content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise SourceError(f"{path}: unpacks to more than {MAX_BYTES:,} bytes. Give the unpacked file, or split it.")
+    return content
 
 
 def _read_csv(text: str, path: Path) -> list[Record]:

@@ -30,6 +30,10 @@ MAX_MEMBER_BYTES = 16 * 1024**2
 MIN_VOLUME = 0.1  # Å³; CDVAE (Xie et al. 2022) builds no crystal below it
 
 
+class NotTextError(ValueError):
+    """Bytes that are no text in any encoding."""
+
+
 def read_entries(path: Path) -> list[Entry]:
     """Returns the entries of a file in its order. Raises ValueError, naming the remedy, when the file is wrong."""
     suffix = next((suffix for suffix in reversed(SUFFIXES) if path.name.lower().endswith(suffix)), None)
@@ -40,7 +44,10 @@ def read_entries(path: Path) -> list[Entry]:
     raw = _unzip(path) if suffix == ".json.gz" else path.read_bytes()
     if not raw.strip():
         raise ValueError(f"{path} is empty. Put crystals into it.")
-    entries = list(_READERS[suffix](raw, path))
+    try:
+        entries = list(_READERS[suffix](raw, path))
+    except NotTextError as error:
+        raise ValueError(f"{path}: {error} Write it again.") from error
     if not entries:
         raise ValueError(f"{path}: no crystal found. Check that it is a {suffix} file that holds some.")
     return entries
@@ -111,6 +118,11 @@ def _named(values: Mapping[str, Any]) -> str | None:
 
 
 def _text(raw: bytes) -> str:
+    """Returns bytes as text, in Latin-1 where nothing else fits. Raises NotTextError where that does not either."""
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) and len(raw) % 2 == 0:
+        return raw.decode("utf-16", errors="replace")
+    if b"\0" in raw:
+        raise NotTextError("holds NUL bytes, so it is no text.")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -131,7 +143,13 @@ def _cif_entries(text: str, name: str) -> list[Entry]:
         (label, block) for label, block in blocks if re.search(r"^\s*_(cell_length|atom_site)", block, re.MULTILINE)
     ]
     blocks = crystals or blocks or [("", text)]
-    return [Entry(f"{name}:{label}" if len(blocks) > 1 else name, "cif", block) for label, block in blocks]
+    return [_cif_entry(f"{name}:{label}" if len(blocks) > 1 else name, block) for label, block in blocks]
+
+
+def _cif_entry(name: str, block: str) -> Entry:
+    if len(block) > MAX_MEMBER_BYTES:
+        return Entry(name, "broken", f"longer than {MAX_MEMBER_BYTES} characters")
+    return Entry(name, "cif", block)
 
 
 def _split_blocks(text: str) -> list[tuple[str, str]]:
@@ -203,24 +221,23 @@ def _read_zip(raw: bytes, path: Path) -> Iterator[Entry]:
         archive = zipfile.ZipFile(io.BytesIO(raw))
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise ValueError(f"{path}: not a readable zip archive ({error}). Pack the CIFs again.") from error
-    total = 0
-    for member in archive.infolist():
-        hidden = member.filename.startswith("__MACOSX/") or Path(member.filename).name.startswith(".")
-        if member.is_dir() or hidden or not member.filename.lower().endswith(".cif"):
+    members = [member for member in archive.infolist() if _is_cif(member)]
+    # zipfile never reads more of a member than the archive says that it holds, so the sum need not be found out.
+    if sum(min(member.file_size, MAX_MEMBER_BYTES) for member in members) > MAX_BYTES:
+        raise ValueError(f"{path}: unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
+    for member in members:
+        if member.file_size > MAX_MEMBER_BYTES:
+            yield Entry(member.filename, "broken", f"unpacks to more than {MAX_MEMBER_BYTES} bytes")
             continue
         try:
-            with archive.open(member) as file:
-                content = file.read(MAX_MEMBER_BYTES + 1)
-        except Exception as error:  # noqa: BLE001 - encrypted, truncated or of an unknown compression
+            yield from _cif_entries(_text(archive.read(member)), member.filename)
+        except Exception as error:  # noqa: BLE001 - encrypted, truncated, no text, or of an unknown compression
             yield Entry(member.filename, "broken", f"{type(error).__name__}: {error}")
-            continue
-        total += len(content)
-        if total > MAX_BYTES:
-            raise ValueError(f"{path}: unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
-        if len(content) > MAX_MEMBER_BYTES:
-            yield Entry(member.filename, "broken", f"unpacks to more than {MAX_MEMBER_BYTES} bytes")
-        else:
-            yield from _cif_entries(_text(content), member.filename)
+
+
+def _is_cif(member: zipfile.ZipInfo) -> bool:
+    hidden = member.filename.startswith("__MACOSX/") or Path(member.filename).name.startswith(".")
+    return not (member.is_dir() or hidden) and member.filename.lower().endswith(".cif")
 
 
 def _read_csv(raw: bytes, path: Path) -> Iterator[Entry]:

@@ -65,7 +65,7 @@ def test_own_structures_are_compared_with_the_named_reference():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"runs": {"a b": {"model": "flowmm", "dataset": "mp_20", "tasks": []}}}, "runs.a b: a run's name has letters"),
+        ({"runs": {"a b": {"model": "flowmm", "dataset": "mp_20", "tasks": []}}}, "runs.a b: a name has letters"),
         ({"runs": {"x": {"model": "nope", "dataset": "mp_20", "tasks": []}}}, "runs.x.model: there is no file"),
         ({"runs": {"x": {"model": "flowmm", "dataset": "no", "tasks": []}}}, "runs.x.dataset: 'no' is not under"),
         (
@@ -128,8 +128,8 @@ def test_where_splits_come_from():
     datasets = {"mp_20": {}, "mine": {"source": "data/mine", "limit": {"train": 5}}}
     plan = Plan(config(datasets=datasets))
     assert plan.reading("mp_20", "train") == ""
-    assert plan.reading("mine", "train") == "--source 'data/mine' --limit 5"
-    assert plan.reading("mine", "test") == "--source 'data/mine'"
+    assert plan.reading("mine", "train") == "--source data/mine --limit 5"
+    assert plan.reading("mine", "test") == "--source data/mine"
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "demo/config.yaml", "examples/mp_20_cpu/config.yaml"])
@@ -160,3 +160,13 @@ def test_a_model_that_takes_prompts_is_asked_about_the_test_split():
     assert plan.generated() == ["own"]
     relaxed = [name for name in plan.sets() if plan.relaxed(name)]
     assert relaxed == ["energies/conditional", "own"], "only energies need a potential"
+
+
+@pytest.mark.parametrize("name", ["a b", "a;touch b", "../a", "$(a)", "a'"])
+def test_names_that_are_no_names(name):
+    for changes, where in (
+        ({"runs": {name: {"model": "flowmm", "dataset": "mp_20", "tasks": ["dng"]}}}, "runs"),
+        ({"tables": {"sets": [name]}}, "tables.sets"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^{where}.*a name has letters, digits"):
+            Plan(config(**changes))

@@ -28,7 +28,7 @@ rule base_predictions:
         device=config["device"],
         code=lambda wildcards: code("sample", plan.base(wildcards.run)),
     shell:
-        "python $SCRIPTS/sample.py --model {params.model} --checkpoint {input.checkpoint} --targets {input.targets} "
+        "python $SCRIPTS/sample.py --model {params.model} --checkpoint {input.checkpoint:q} --targets {input.targets} "
         "--per-target {params.per_target} --settings {params.settings:q} --chunk {params.chunk} --seed {params.seed} "
         "--device {params.device} --prefix {wildcards.run}-{wildcards.split} "
         "--work results/base/{wildcards.run}/predicted/work-{wildcards.split} --out {output} 2> {log}"
@@ -47,6 +47,9 @@ rule base:
         "logs/base/{run}/{split}.tsv"
     conda:
         "../../envs/models.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
         code=code("base"),
     shell:

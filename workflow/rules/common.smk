@@ -1,11 +1,9 @@
 """What all rules share: the checked configuration, the plan, code fingerprints, wildcards. Makes no files."""
 
+import shlex
 import sys
 
 from snakemake.utils import validate
-
-ROOT = Path(workflow.basedir)
-sys.path.insert(0, str(ROOT / "src"))
 
 from xtalgen.plan import GENERATION, SHARED, SPLITS, TASKS, Plan, own_file
 from xtalgen.provenance import fingerprint, model_file

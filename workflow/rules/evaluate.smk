@@ -26,10 +26,11 @@ rule fingerprints:
         runtime="6h",
     params:
         settings=FINGERPRINTS,
+        work="results/fingerprints/{set}/work-{scatteritem}",
         code=code("fingerprints"),
     shell:
         "python $SCRIPTS/fingerprints.py --crystals {input:q} {params.settings} --workers {threads} "
-        "--work results/fingerprints/{wildcards.set}/work-{wildcards.scatteritem} --out {output:q} 2> {log}"
+        "--work {params.work:q} --out {output:q} 2> {log:q}"
 
 
 rule fingerprints_reference:
@@ -55,7 +56,7 @@ rule fingerprints_reference:
         code=code("fingerprints"),
     shell:
         "python $SCRIPTS/fingerprints.py --crystals {input} {params.settings} {params.limit} --seed {params.seed} "
-        "--workers {threads} --work results/reference/work-{wildcards.dataset} --out {output} 2> {log}"
+        "--workers {threads} --work results/reference/work-{wildcards.dataset} --out {output} 2> {log:q}"
 
 
 rule evaluate:
@@ -90,16 +91,17 @@ rule evaluate:
     params:
         task=lambda wildcards: plan.task(wildcards.set),
         optional=lambda wildcards, input: " ".join(
-            f"--{name.replace('_', '-')} '{path}'"
+            f"--{name.replace('_', '-')} {shlex.quote(str(path))}"
             for name, path in input.items()
             if path and name not in ("sample", "train", "test")
         ),
         recipe=RECIPE,
+        work="results/evaluate/{set}-work",
         match_timeout=config["evaluate"]["match_timeout"],
         seed=config["seed"],
         code=code("evaluate"),
     shell:
-        "python $SCRIPTS/evaluate.py --task {params.task} --set {wildcards.set} --sample {input.sample:q} "
+        "python $SCRIPTS/evaluate.py --task {params.task} --set {wildcards.set:q} --sample {input.sample:q} "
         "--train {input.train} --test {input.test} {params.optional} {params.recipe} "
         "--match-timeout {params.match_timeout} --seed {params.seed} "
-        "--workers {threads} --work results/evaluate/{wildcards.set}-work --out-table {output.table:q} --out-json {output.json:q} 2> {log}"
+        "--workers {threads} --work {params.work:q} --out-table {output.table:q} --out-json {output.json:q} 2> {log:q}"

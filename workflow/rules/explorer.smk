@@ -8,7 +8,7 @@ CURVES = [
     training for training in plan.trained() if any(training in fact for name in SHOWN for fact in plan.facts(name))
 ]
 BY_POTENTIAL = config["explorer"]["descriptors"] == "potential"
-DESCRIPTORS = f"--potential '{config['relax']['potential'] if BY_POTENTIAL else 'fingerprints'}' " + (
+DESCRIPTORS = f"--potential {shlex.quote(config['relax']['potential'] if BY_POTENTIAL else 'fingerprints')} " + (
     f"--sha256 {config['relax']['sha256']} " if BY_POTENTIAL and config["relax"]["sha256"] else ""
 )
 PAGE = sorted((ROOT / "src/xtalgen/page").iterdir())
@@ -33,11 +33,12 @@ rule embeddings:
         runtime="6h",
     params:
         descriptors=DESCRIPTORS,
+        work="results/embeddings/{set}/work",
         device=config["device"],
         code=code("embeddings"),
     shell:
         "python $SCRIPTS/embeddings.py --crystals {input:q} {params.descriptors} --workers {threads} --device {params.device} "
-        "--work results/embeddings/{wildcards.set}/work --out {output:q} 2> {log:q}"
+        "--work {params.work:q} --out {output:q} 2> {log:q}"
 
 
 use rule embeddings as embeddings_reference with:
@@ -81,7 +82,7 @@ rule explorer:
         code=code("explorer"),
     shell:
         "python $SCRIPTS/explorer.py {params.layers} {params.curves} {params.limits} --title {params.title:q} "
-        "--seed {params.seed} --cache results/explorer/positions --out {output} 2> {log}"
+        "--seed {params.seed} --cache results/explorer/positions --out {output} 2> {log:q}"
 
 
 rule figures:
@@ -110,4 +111,4 @@ rule figures:
         layers=plan.layers(with_samples=False),
         code=code("figures"),
     shell:
-        "python $SCRIPTS/figures.py {params.layers} --out results/figures 2> {log}"
+        "python $SCRIPTS/figures.py {params.layers} --out results/figures 2> {log:q}"

@@ -1,7 +1,7 @@
 """Relaxed crystals, and the hull of the data set by the same potential."""
 
 POTENTIAL = (
-    f"--potential '{config['relax']['potential']}' --fmax {config['relax']['fmax']} --timeout {config['relax']['timeout']} "
+    f"--potential {shlex.quote(config['relax']['potential'])} --fmax {config['relax']['fmax']} --timeout {config['relax']['timeout']} "
     + (f"--sha256 {config['relax']['sha256']} " if config["relax"]["sha256"] else "")
 )
 
@@ -26,12 +26,13 @@ rule relax:
     params:
         potential=POTENTIAL,
         max_steps=config["relax"]["max_steps"],
+        work="results/relax/{set}/work-{scatteritem}",
         device=config["device"],
         code=code("relax"),
     shell:
         "python $SCRIPTS/relax.py --crystals {input:q} {params.potential} --max-steps {params.max_steps} "
         "--workers {threads} --device {params.device} "
-        "--work results/relax/{wildcards.set}/work-{wildcards.scatteritem} --out {output:q} 2> {log}"
+        "--work {params.work:q} --out {output:q} 2> {log:q}"
 
 
 rule hull:
@@ -61,4 +62,4 @@ rule hull:
     shell:
         "python $SCRIPTS/hull.py --relaxed {input.relaxed:q} --references {input.references} {params.potential} "
         "--energies {params.energies} --relax-steps {params.steps} --workers {threads} --device {params.device} "
-        "--cache results/hull/cache --out {output:q} 2> {log}"
+        "--cache results/hull/cache --out {output:q} 2> {log:q}"

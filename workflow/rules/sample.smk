@@ -28,10 +28,10 @@ rule sample:
         device=config["device"],
         code=lambda wildcards: code("sample", wildcards.run),
     shell:
-        "python $SCRIPTS/sample.py --model {params.model} --checkpoint {input.checkpoint} {params.wanted} "
+        "python $SCRIPTS/sample.py --model {params.model} --checkpoint {input.checkpoint:q} {params.wanted} "
         "--settings {params.settings:q} --chunk {params.chunk} --seed {params.seed} --device {params.device} "
         "--shard {wildcards.scatteritem} --prefix {wildcards.run}-{wildcards.task} "
-        "--work results/sample/{wildcards.run}/{wildcards.task}/work-{wildcards.scatteritem} --out {output} 2> {log}"
+        "--work results/sample/{wildcards.run}/{wildcards.task}/work-{wildcards.scatteritem} --out {output} 2> {log:q}"
 
 
 rule import_structures:
@@ -53,7 +53,7 @@ rule import_structures:
     params:
         code=code("import_structures"),
     shell:
-        "python $SCRIPTS/import_structures.py --structures {input:q} --workers {threads} --out {output:q} 2> {log}"
+        "python $SCRIPTS/import_structures.py --structures {input:q} --workers {threads} --out {output:q} 2> {log:q}"
 
 
 rule merge:
@@ -68,7 +68,10 @@ rule merge:
         "logs/{stage}/{set}/merge.tsv"
     conda:
         "../../envs/models.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
         code=code("merge"),
     shell:
-        "python $SCRIPTS/merge.py --parts {input:q} --out {output:q} 2> {log}"
+        "python $SCRIPTS/merge.py --parts {input:q} --out {output:q} 2> {log:q}"

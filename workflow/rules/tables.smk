@@ -16,12 +16,15 @@ rule tables:
         "logs/tables.tsv"
     conda:
         "../../envs/crystals.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
         published="--published" if config["tables"]["published"] else "",
         code=code("tables"),
     shell:
         "python $SCRIPTS/tables.py --evaluations {input.evaluations:q} {params.published} --out {output.markdown} --csv {output.csv} "
-        "--print > {output.text} 2> {log}"
+        "--print > {output.text} 2> {log:q}"
 
 
 rule curves:
@@ -36,10 +39,13 @@ rule curves:
         "logs/curves/{run}/{training}.tsv"
     conda:
         "../../envs/crystals.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
         code=code("curves"),
     shell:
-        "python $SCRIPTS/curves.py --log {input} --out {output} 2> {log}"
+        "python $SCRIPTS/curves.py --log {input} --out {output} 2> {log:q}"
 
 
 rule candidates:
@@ -54,9 +60,12 @@ rule candidates:
         "logs/candidates/{set}.tsv"
     conda:
         "../../envs/crystals.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
     params:
         most=config["tables"]["candidates"],
         vasp=config["tables"]["vasp"],
         code=code("exports"),
     shell:
-        "python $SCRIPTS/exports.py --evaluated {input:q} --count {params.most} --vasp {params.vasp} --out {output:q} 2> {log}"
+        "python $SCRIPTS/exports.py --evaluated {input:q} --count {params.most} --vasp {params.vasp} --out {output:q} 2> {log:q}"

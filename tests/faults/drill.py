@@ -1,0 +1,157 @@
+"""What the fault drill is made of: a tiny experiment, its processes, and the comparison with an undisturbed run."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+CONFIG = """
+seed: 0
+device: cpu
+datasets:
+  aflow_20: {limit: {train: 16, val: 6, test: 4}}
+runs:
+  tiny:
+    model: flowmm
+    dataset: aflow_20
+    tasks: [dng]
+    train: {hidden: 16, layers: 2, frequencies: 4, batch_size: 8, epochs: 120, save_seconds: 0.2}
+    sample: {steps: 100}
+sample: {n: 4, chunk: 1}
+relax: {potential: chgnet, max_steps: 4, reference_steps: 0, timeout: 60}
+evaluate: {max_reference: 4}
+explorer: {descriptors: fingerprints}
+tables: {published: false}
+"""
+TARGETS = ("results/tables.md", "results/explorer.html")
+CHECKPOINT = "results/train/tiny/dng/checkpoint.safetensors"
+SAMPLES = "results/sample/tiny/dng.parquet"
+
+
+class Place:
+    """A folder of its own with the tiny experiment in it."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.configure(**changes)
+
+    def configure(self, **changes: Any) -> None:
+        """Writes the configuration, with dotted keys (`runs__tiny__train__epochs`) changed."""
+        config = yaml.safe_load(CONFIG)
+        for key, value in changes.items():
+            *parents, last = key.split("__")
+            entry = config
+            for name in parents:
+                entry = entry.setdefault(name, {})
+            entry[last] = value
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+    def path(self, name: str) -> Path:
+        """Returns a path in the folder."""
+        return self.folder / name
+
+    def remove(self, *stages: str) -> None:
+        """Takes the outputs of stages away, with their work folders."""
+        for stage in stages:
+            path = self.folder / "results" / stage
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def start(self, *words: str, prefix: tuple[str, ...] = (), output: str = "said.txt") -> "Running":
+        """Starts Snakemake in a session of its own."""
+        return Running(self.folder / output, (*prefix, *self.command(*words)))
+
+    def command(self, *words: str) -> tuple[str, ...]:
+        """Returns the command of a user."""
+        fixed = ("--snakefile", str(ROOT / "Snakefile"), "--directory", str(self.folder), "--cores", "1")
+        return (str(SNAKEMAKE), *fixed, "--rerun-incomplete", "--show-failed-logs", *(words or TARGETS))
+
+    def run(self, *words: str, fails: bool = False, prefix: tuple[str, ...] = ()) -> str:
+        """Returns what Snakemake printed; asserts that it succeeded, or failed."""
+        running = self.start(*words, prefix=prefix)
+        code = running.process.wait(timeout=300)
+        text = running.text()
+        assert (code != 0) == fails, text
+        return text
+
+    def refusal(self, *words: str, said: str, prefix: tuple[str, ...] = ()) -> str:
+        """Returns the one line that tells a user why the workflow failed and what to do; asserts what it says."""
+        text = self.run(*words, fails=True, prefix=prefix)
+        assert "Traceback (most recent call last)" not in text, text
+        lines = [line.strip() for line in text.splitlines() if re.search(said, line)]
+        assert lines, f"nothing says {said!r}:\n{text}"
+        return lines[0].replace(f"{self.folder}/", "")
+
+    def unlock(self) -> None:
+        """Removes the lock that a killed workflow left, as `snakemake --unlock` does, without starting it."""
+        shutil.rmtree(self.folder / ".snakemake/locks", ignore_errors=True)
+
+
+class Running:
+    """A workflow that runs in a session of its own, so that all its processes can be found."""
+
+    def __init__(self, output: Path, command: tuple[str, ...]) -> None:
+        self.output = output
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with self.output.open("w") as file:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+            )
+
+    def text(self) -> str:
+        """Returns what was printed so far."""
+        return self.output.read_text(errors="replace")
+
+    def jobs(self) -> Iterator[tuple[str, int]]:
+        """Yields the stage and the process id of each job that runs now."""
+        for pid, words in self.processes():
+            for word in words[1:3]:
+                if word.endswith(".py") and Path(word).parent == ROOT / "workflow/scripts":
+                    yield Path(word).stem, pid
+
+    def processes(self) -> Iterator[tuple[int, list[str]]]:
+        """Yields the process id and the words of each process of the session."""
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    if os.getsid(int(entry.name)) == self.process.pid:
+                        yield int(entry.name), (entry / "cmdline").read_bytes().decode().split("\0")
+                except (ProcessLookupError, FileNotFoundError):
+                    continue
+
+    def wait_for(self, stage: str, ready: str = "", seconds: float = 120) -> int:
+        """Returns the process id of a stage's job once it runs and a file that fits the pattern `ready` is there."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"ended before {stage} could be disturbed:\n{self.text()}"
+            for name, pid in self.jobs():
+                if name == stage and (not ready or any(self.output.parent.glob(ready))):
+                    return pid
+            time.sleep(0.01)
+        raise TimeoutError(stage)
+
+    def kill(self, *, jobs_too: bool = True) -> None:
+        """Kills the workflow with SIGKILL, with all its jobs or without them."""
+        self.process.kill()
+        self.process.wait()
+        while jobs_too and (alive := [pid for pid, words in self.processes() if words != [""]]):
+            for pid in alive:
+                kill(pid)
+            time.sleep(0.01)
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """Sends a signal to a process of ours, which may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

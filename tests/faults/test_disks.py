@@ -1,0 +1,159 @@
+"""A full disk, a read-only one, files that rot, files whose dates lie."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from drill import CHECKPOINT, SAMPLES
+
+from same_results import same
+
+SIZE = 32 * 1024**2
+
+
+@pytest.fixture
+def small_disk(copy):
+    """Yields a finished experiment whose results lie on a disk of their own, and how to fill that disk."""
+    folder = copy.path("results")
+    folder.rename(copy.path("kept"))
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = f"cannot mount a small disk ({done.stderr.strip()}); needs root"
+        print(f"\nNOT DRILLED, full and read-only disks: {reason}", file=sys.__stdout__, flush=True)
+        pytest.skip(reason)
+    try:
+        shutil.copytree(copy.path("kept"), folder, dirs_exist_ok=True)
+        yield copy, folder / "filler"
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(filler, leave):
+    """Writes a file that leaves so many bytes of its disk free."""
+    state = os.statvfs(filler.parent)
+    filler.write_bytes(bytes(max(0, state.f_bavail * state.f_frsize - leave)))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [("train", CHECKPOINT, 60_000), ("sample", SAMPLES, 8_000), ("relax", "results/relax/tiny/dng.parquet", 4_096)],
+)
+def test_a_full_disk(small_disk, reference, report, case):
+    (copy, filler), (stage, target, leave) = small_disk, case
+    copy.remove(stage)
+    fill(filler, leave)
+    line = copy.refusal(target, said="disk is full")
+    filler.unlink()
+    copy.run()
+    same(copy.folder, reference)
+    report(f"disk full in stage {stage}", f"refused: {line}")
+
+
+def test_a_read_only_disk(small_disk, reference, report):
+    copy, _ = small_disk
+    copy.configure(runs__tiny__sample__steps=99)
+    remount = ["mount", "-o", "remount,{}", str(copy.path("results"))]
+    subprocess.run([word.format("ro") for word in remount], check=True)
+    line = copy.refusal(SAMPLES, said="[Rr]ead-only")
+    subprocess.run([word.format("rw") for word in remount], check=True)
+    copy.configure()
+    copy.run()
+    same(copy.folder, reference)
+    report("read-only results", f"refused: {line}")
+
+
+def cut(path):
+    """Leaves the first half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    """Flips one bit in the middle of a file, as a bad disk does."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+TABLE = "results/data/aflow_20/train.parquet", CHECKPOINT, r"train.parquet: not a readable Parquet file.*Delete it"
+RELAXED = "results/relax/tiny/dng.parquet", "results/hull/tiny/dng.parquet", r"dng.parquet: not a readable.*Delete it"
+TRAINED = CHECKPOINT, SAMPLES, r"checkpoint.safetensors: (not a readable|damaged).*Delete it and train again"
+SCORES = "results/evaluate/tiny/dng.json", "results/tables.md", r"dng.json: not readable JSON.*Delete it"
+
+
+@pytest.mark.parametrize(
+    "case", [(cut, *TABLE), (flip, *TABLE), (cut, *RELAXED), (flip, *RELAXED), (cut, *TRAINED), (flip, *TRAINED),
+             (cut, *SCORES)],
+    ids=lambda case: f"{case[0].__name__}-{case[1]}",
+)  # fmt: skip
+def test_damaged_files_between_stages(copy, reference, report, case):
+    harm, path, target, said = case
+    harm(copy.path(path))
+    line = copy.refusal(target, said=said)
+    copy.path(path).unlink()
+    copy.run()
+    same(copy.folder, reference)
+    report(f"{'cut off' if harm is cut else 'flipped bit'}: {path}", f"refused: {line}")
+
+
+@pytest.mark.parametrize("harm", [cut, flip])
+def test_damaged_state_of_a_training(copy, reference, report, harm):
+    copy.remove("train")
+    running = copy.start(CHECKPOINT)
+    running.wait_for("train", "results/train/tiny/dng/work/*/*.pt")
+    running.kill()
+    copy.unlock()
+    (state,) = copy.folder.glob("results/train/tiny/dng/work/*/*.pt")
+    harm(state)
+    line = copy.refusal(CHECKPOINT, said="Delete it to start afresh")
+    state.unlink()
+    copy.run()
+    same(copy.folder, reference)
+    report(f"{'cut off' if harm is cut else 'flipped bit'}: state of a killed training", f"refused: {line}")
+
+
+def test_damaged_parts_of_killed_jobs(copy, reference, report):
+    copy.remove("sample", "relax")
+    running = copy.start(SAMPLES)
+    running.wait_for("sample", "results/sample/tiny/dng/work-1-of-1/chunk-000001.parquet")
+    running.kill()
+    copy.unlock()
+    for part in copy.folder.glob("results/sample/tiny/dng/work-1-of-1/chunk-*.parquet"):
+        flip(part)
+    copy.run(SAMPLES)
+    assert "is made again" in copy.path("logs/sample/tiny/dng/1-of-1.log").read_text()
+    report("flipped bit: finished chunks of a killed sampling", "survived: made again")
+    running = copy.start("results/relax/tiny/dng.parquet")
+    running.wait_for("relax", "results/relax/tiny/dng/work-1-of-1/*.jsonl")
+    running.kill()
+    copy.unlock()
+    for part in copy.folder.glob("results/relax/tiny/dng/work-1-of-1/*.jsonl"):
+        cut(part)
+        with part.open("ab") as file:
+            file.write(b"\xff\xfe\0\n")
+    copy.run()
+    same(copy.folder, reference)
+    report("torn lines: finished crystals of a killed relaxation", "survived: made again")
+
+
+def test_dates_that_lie(copy, reference, report):
+    files = [path for path in copy.path("results").rglob("*") if path.is_file()]
+    np.random.default_rng(0).shuffle(files)
+    now = time.time()
+    for what, date in (("touched in random order", None), ("dated 2099", 4_070_908_800), ("dated 1980", 315_532_800)):
+        for place, path in enumerate(files):
+            os.utime(path, (date or now - 3600 + place,) * 2)
+        text = copy.run()
+        again = "Nothing to be done" in text
+        same(copy.folder, reference)
+        report(f"all results {what}", f"survived: {'nothing' if again else 'something'} was run again")
+    os.utime(copy.path("results/data/aflow_20/train.parquet"), (4_070_908_800,) * 2)
+    copy.run()
+    assert "Nothing to be done" in copy.run(), "a file from the future is made again for ever"
+    same(copy.folder, reference)
+    report("one table dated 2099, the others today", "survived")
