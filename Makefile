@@ -10,7 +10,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slurm check lint format lock docs dag clean
+.PHONY: help setup demo test test-faults test-slurm check lint format lock docs dag clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -31,6 +31,9 @@ demo: $(STAMP)  ## run the whole pipeline on the embedded data set, offline, and
 
 test: $(STAMP)  ## run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-faults: $(STAMP)  ## the fault drill: kill, fill, cut, flip and forge, and compare with an undisturbed run
+	$(BIN)/python -m pytest -s -q tests/faults
 
 test-slurm: $(STAMP)  ## run the workflow on a real SLURM of one node (root, Debian; installs it)
 	$(BIN)/python -m pytest -s tests/slurm

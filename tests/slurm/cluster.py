@@ -1,9 +1,9 @@
 """A SLURM cluster of one node on this machine, from Debian's packages: partitions cpu and gpu, a GPU that is counted.
 
-    sudo .venv/bin/python tests/slurm/cluster.py up|down
+    sudo .venv/bin/python tests/slurm/cluster.py up|down|check
 
-Needs root. All daemons listen on the loopback device and keep their files in one folder; their process ids are written
-there, and `down` ends only these.
+`check` installs what is missing and prints why there can be no cluster here, if so. Needs root. All daemons listen on
+the loopback device and keep their files in one folder; their process ids are written there, and `down` ends only these.
 """
 
 import contextlib
@@ -17,8 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 FOLDER = Path(tempfile.gettempdir()) / "xtalgen-slurm"
 CONFIGURATION = Path("/etc/slurm/slurm.conf")  # where the plugin's job step looks, whatever SLURM_CONF says
@@ -47,6 +49,7 @@ SelectTypeParameters=CR_Core_Memory
 ReturnToService=2
 MinJobAge=600
 MpiDefault=none
+KillWait=5
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:1 State=UNKNOWN
 PartitionName=cpu Nodes={host} Default=YES MaxTime=INFINITE State=UP
@@ -58,25 +61,56 @@ def missing() -> str | None:
     """Returns why no cluster can be brought up here, or None."""
     if os.geteuid() != 0:
         return "a SLURM cluster of our own needs root"
-    if not all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "munged")) and not shutil.which(
-        "apt-get"
-    ):
+    if not _installed() and not shutil.which("apt-get"):
         return "neither SLURM nor apt-get, which would install it, is here"
     return None
 
 
+def install() -> str | None:
+    """Installs what is missing, within minutes also where there is no network; returns why it cannot, or None."""
+    if _installed():
+        return None
+    network = [
+        word for key in ("http::Timeout=15", "https::Timeout=15", "Retries=1") for word in ("-o", f"Acquire::{key}")
+    ]
+    wanted = ["install", "--yes", "--quiet", "--no-install-recommends", *PACKAGES]
+    known = ["-o", "DPkg::Lock::Timeout=30", *network]
+    with _no_daemons():
+        if _apt([*known, *wanted, "--download-only"]) and (failed := _apt([*known, "update", "--quiet"])):
+            return failed
+        return _apt([*known, *wanted]) or (None if _installed() else "apt-get installed no SLURM")
+
+
+def _apt(words: list[str]) -> str | None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run(
+            ["apt-get", *words], env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+    except subprocess.TimeoutExpired:
+        return "apt-get takes longer than a minute (is there a network?)"
+    return (done.stderr.strip().splitlines() or ["apt-get failed"])[-1] if done.returncode else None
+
+
+@contextlib.contextmanager
+def _no_daemons() -> Iterator[None]:
+    """Keeps Debian's packages from starting daemons of their own when they are installed."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink()
+
+
 def up(folder: Path = FOLDER, cpus: int = 8, memory: int = 64_000) -> None:
-    """Installs what is missing, starts the daemons, and waits until the node is idle. Does nothing when it is."""
+    """Starts the daemons, and waits until the node is idle. Does nothing when it is."""
     if _idle():
         return
-    if not _installed():
-        install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *PACKAGES]
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        if subprocess.run(install, env=environment, capture_output=True, check=False).returncode:
-            subprocess.run(["apt-get", "update", "--quiet"], capture_output=True, check=True)
-            subprocess.run(install, env=environment, capture_output=True, check=True)
-        for name in ("slurmctld", "slurmd", "munged"):  # in case the packages started daemons of their own
-            subprocess.run(["pkill", "-x", name], check=False)
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
@@ -129,7 +163,7 @@ def _start_munge(folder: Path) -> None:
 
 
 def _installed() -> bool:
-    return all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "munged"))
+    return all(shutil.which(name) for name in PROGRAMS)
 
 
 def _idle() -> bool:
@@ -144,5 +178,10 @@ def _idle() -> bool:
     return found.returncode == 0 and set(found.stdout.split()) in ({"idle"}, {"mix"}, {"alloc"})
 
 
+def check() -> None:
+    """Ends the program with the reason, where there is one, why there can be no cluster here."""
+    sys.exit(missing() or install())
+
+
 if __name__ == "__main__":
-    {"up": up, "down": down}[sys.argv[1]]()
+    {"up": up, "down": down, "check": check}[sys.argv[1]]()

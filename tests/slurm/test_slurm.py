@@ -1,22 +1,22 @@
-"""The shipped profile on a real SLURM of one node: jobs are submitted, get their GPU, and survive being cancelled."""
+"""The shipped profile on a real SLURM of one node: a cancelled job, a lost node, a time-out, and the same results."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import cluster
 import pytest
 
+from same_results import results, same
 from xtalgen.crystals import read_crystals
 
 CONFIG = """
 seed: 0
-device: auto
-shards: 2
+device: DEVICE
 datasets:
   aflow_20: {limit: {train: 16, val: 6, test: 4}}
 runs:
@@ -24,82 +24,147 @@ runs:
     model: flowmm
     dataset: aflow_20
     tasks: [dng]
-    train: {hidden: 16, layers: 2, frequencies: 4, batch_size: 8, epochs: EPOCHS, save_seconds: 0.1}
+    train: {hidden: 16, layers: 2, frequencies: 4, batch_size: 8, epochs: 800, save_seconds: 0.1}
     sample: {steps: 3}
 sample: {n: 4, chunk: 1}
+relax: {potential: chgnet, max_steps: 3, reference_steps: 0, timeout: 60}
+evaluate: {max_reference: 4}
+tables: {published: false}
 """
 QUICK = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2",
          "--seconds-between-status-checks", "2", "--latency-wait", "5"]  # fmt: skip
+TRAINED = "results/train/tiny/dng/checkpoint.safetensors"
 
 
 @pytest.fixture(scope="module")
 def slurm():
     """A cluster; the reason why there is none is printed even when nobody asks for skipped tests."""
-    reason = cluster.missing()
+    reason = cluster.missing() or cluster.install()
     if reason:
         print(f"\nNOT TESTED ON SLURM: {reason}", file=sys.__stderr__)
         pytest.skip(reason)
-    cluster.up()
-    yield
-    cluster.down()
+    try:
+        cluster.up()
+        yield
+    finally:
+        cluster.down()
 
 
 class Experiment:
-    def __init__(self, root: Path, folder: Path, epochs: int) -> None:
+    """A tiny experiment in a folder of its own."""
+
+    def __init__(self, root: Path, folder: Path, device: str = "auto") -> None:
+        folder.mkdir()
         self.root, self.folder = root, folder
-        (folder / "config.yaml").write_text(CONFIG.replace("EPOCHS", str(epochs)))
+        (folder / "config.yaml").write_text(CONFIG.replace("DEVICE", device))
 
-    def command(self, *words):
+    def start(self, *words):
         program = Path(sys.executable).with_name("snakemake")
-        return [program, "--profile", "slurm", "--directory", self.folder, *QUICK, *words]
+        environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+        with (self.folder / "said.txt").open("w") as file:
+            return subprocess.Popen(
+                [program, "--directory", self.folder, *words],
+                cwd=self.root, env=environment, stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
 
-    def run(self, *words):
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        done = subprocess.run(
-            self.command(*words),
-            cwd=self.root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=400,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
+    def finish(self, process):
+        """Waits for a run that must succeed, and returns what it printed."""
+        code = process.wait(timeout=600)
+        text = (self.folder / "said.txt").read_text()
+        assert code == 0, text
+        return text
+
+    def epochs(self):
+        """Returns how many epochs the training has logged."""
+        log = self.folder / "results/train/tiny/dng/log.csv"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    def log(self):
+        """Returns the log of the last attempt at the training."""
+        log = self.folder / "logs/train/tiny/dng.log"
+        return log.read_text() if log.exists() else ""
 
 
-def running(name):
-    """Returns the numbers of the running SLURM jobs of a rule."""
+def jobs(state, name):
+    """Returns the numbers of the SLURM jobs of a rule that are in a state."""
     found = subprocess.run(["squeue", "--noheader", "--format=%i %T %k"], capture_output=True, text=True, check=True)
     rows = (line.split(maxsplit=2) for line in found.stdout.splitlines())
-    return [row[0] for row in rows if row[1] == "RUNNING" and name in row[-1]]
+    return [row[0] for row in rows if len(row) == 3 and row[1] == state and name in row[2]]
+
+
+def wait_until(true, seconds, what):
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+    return found
+
+
+def set_node(state):
+    host = subprocess.run(["sinfo", "--noheader", "--format=%n"], capture_output=True, text=True, check=True)
+    words = ["scontrol", "update", f"NodeName={host.stdout.split()[0]}", f"State={state}", "Reason=drill"]
+    subprocess.run(words, check=True)
+
+
+def processes_of(folder):
+    """Returns the trainings that write into a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                here = (entry / "cwd").resolve() == folder.resolve()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if here and any(word.endswith("scripts/train.py") for word in words[1:2]):
+                found.append(int(entry.name))
+    return found
 
 
 @pytest.mark.slow
-def test_shipped_profile_runs_on_slurm_and_a_cancelled_training_goes_on(slurm, root, tmp_path):
-    experiment = Experiment(root, tmp_path, epochs=600)
-    cancelled = []
+def test_shipped_profile_survives_and_gives_the_same_results(slurm, root, tmp_path):
+    experiment = Experiment(root, tmp_path / "cluster")
+    running = experiment.start("--profile", "slurm", *QUICK, "--", "results/tables.md")
+    _cancel_and_lose_the_node(experiment)
 
-    def cancel():
-        deadline = time.monotonic() + 200
-        log = tmp_path / "results/train/tiny/dng/log.csv"
-        while not cancelled and time.monotonic() < deadline:
-            jobs = running("train")
-            if jobs and log.exists() and len(log.read_text().splitlines()) > 60:
-                subprocess.run(["scancel", jobs[0]], check=True)
-                cancelled.append(jobs[0])
-            time.sleep(0.2)
+    # While that goes on: a training that hangs until its time is up, and the same experiment without SLURM.
+    late = Experiment(root, tmp_path / "late", device="cpu")
+    hung = late.start("--profile", "slurm", *QUICK, "--set-resources", "train:runtime=1", "--", TRAINED)
+    local = Experiment(root, tmp_path / "local")
+    undisturbed = local.start("--cores", "2", "--", "results/tables.md")
+    wait_until(lambda: late.epochs() > 60 and processes_of(late.folder), 200, "no second training began")
+    for pid in processes_of(late.folder):
+        os.kill(pid, signal.SIGSTOP)
 
-    watcher = threading.Thread(target=cancel)
-    watcher.start()
-    text = experiment.run("results/sample/tiny/dng.parquet")
-    watcher.join()
-    assert cancelled, "the training ended before it could be cancelled"
+    local.finish(undisturbed)
+    text = experiment.finish(running)
     assert "slurm" in text.lower()
-    assert "resumed at epoch" in (tmp_path / "logs/train/tiny/dng.log").read_text()
-    facts = json.loads((tmp_path / "results/train/tiny/dng/training.json").read_text())
-    assert facts["epochs"] == 600
-    assert len(read_crystals(tmp_path / "results/sample/tiny/dng.parquet")) == 4
-    used = subprocess.run(["scontrol", "show", "job", cancelled[0]], capture_output=True, text=True, check=True).stdout
+    facts = json.loads((experiment.folder / "results/train/tiny/dng/training.json").read_text())
+    assert facts["epochs"] == 800
+    assert len(read_crystals(experiment.folder / "results/sample/tiny/dng.parquet")) == 4
+    reference = results(local.folder)
+    same(experiment.folder, reference)
+    print("\nSLURM: job cancelled, node down and back: survived; results are those of a run without SLURM")
+
+    text = late.finish(hung)
+    assert "TIMEOUT" in text
+    assert "resumed at epoch" in late.log()
+    assert results(late.folder)[TRAINED] == reference[TRAINED]
+    print("SLURM: time-out: submitted again, resumed, the same checkpoint")
+
+
+def _cancel_and_lose_the_node(experiment):
+    """Cancels the training, then takes the node away under the next one and gives it back."""
+    first = wait_until(lambda: experiment.epochs() > 60 and jobs("RUNNING", "train"), 200, "no training began")[0]
+    subprocess.run(["scancel", first], check=True)
+    used = subprocess.run(["scontrol", "show", "job", first], capture_output=True, text=True, check=True).stdout
     assert "gres/gpu=1" in used or "gpu:1" in used
-    assert "Nothing to be done" in experiment.run("results/sample/tiny/dng.parquet")
+    wait_until(lambda: set(jobs("RUNNING", "train")) - {first}, 120, "not submitted again")
+    wait_until(lambda: "resumed at epoch" in experiment.log(), 60, "not resumed")
+    set_node("DOWN")
+    wait_until(lambda: not jobs("RUNNING", "train"), 60, "the training outlived its node")
+    before = experiment.epochs()
+    assert before < 800, "the training ended before its node was taken away"
+    set_node("RESUME")
+    wait_until(lambda: experiment.epochs() > before, 200, "not run again after the node came back")
+    assert "resumed at epoch" in experiment.log()
