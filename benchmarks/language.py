@@ -76,7 +76,7 @@ def endless(model):
 
 def load(options):
     if options.checkpoint:
-        model = open_checkpoint(options.checkpoint, options.base, options.device)
+        model = open_checkpoint(options.checkpoint, TextSampling(base=options.base), options.device)
         model.endless = False
         return model
     values = {"base": options.base or "scratch", "base_precision": "float32", "hidden": options.hidden,

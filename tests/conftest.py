@@ -1,9 +1,15 @@
 """What all tests share: the repository's root and the real crystals, where they lie beside it."""
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+# The same examples each time, so that a test fails for what changed; HYPOTHESIS_PROFILE=search looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("search", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from random_crystals import random_crystals
+from tiny_base import save_base
 from xtalgen import models
 from xtalgen.models import Job, crystal_text_llm
 from xtalgen.models.crystal_text_llm import (
@@ -36,7 +37,7 @@ from xtalgen.models.nn.language_model import IGNORED, LanguageModel, new_model, 
 from xtalgen.models.nn.prompts import Mixture, ask_composition, ask_crystal
 from xtalgen.models.nn.scoring import score_answers
 from xtalgen.models.nn.text_data import TextData, load_texts
-from xtalgen.models.nn.vocabulary import END, PAD, UNKNOWN, Vocabulary, own_vocabulary
+from xtalgen.models.nn.vocabulary import END, PAD, Vocabulary, own_vocabulary
 
 SMALL = {"hidden": 16, "layers": 2, "heads": 2, "epochs": 2, "batch_size": 4, "warmup_steps": 2, "learning_rate": 1e-2}
 SCRATCH = CrystalTextConfig(base="scratch", **SMALL)
@@ -65,24 +66,6 @@ def lively(scratch):
             if weight.dim() == 2:
                 weight.mul_(15)
     return model
-
-
-def save_base(folder, seed=0, pad=None):
-    """Writes a tiny Llama with a tokenizer, as the Hugging Face hub keeps them."""
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    vocabulary = own_vocabulary()
-    torch.manual_seed(seed)
-    shape = LlamaConfig(vocab_size=len(vocabulary), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-                        num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=False,
-                        bos_token_id=None, eos_token_id=vocabulary.end)  # fmt: skip
-    LlamaForCausalLM(shape).save_pretrained(folder)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=vocabulary.tokenizer, eos_token=END, unk_token=UNKNOWN, pad_token=pad,
-        clean_up_tokenization_spaces=False,
-    )  # fmt: skip
-    tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -470,7 +453,7 @@ def test_a_checkpoint_of_adapters_holds_adapters_alone(tuned, base):
 def test_adapters_change_the_base_and_come_back(tuned, base):
     weights, facts = load_checkpoint(tuned, "cpu")
     assert any(weight.abs().max() > 0 for name, weight in weights.items() if "lora_B" in name)
-    found = open_checkpoint(tuned, None, "cpu")
+    found = open_checkpoint(tuned, TextSampling(), "cpu")
     plain = load_base(base, "float32", "cpu").network
     ids = torch.tensor([found.vocabulary.encode(ask_crystal({}))])
     adapted = new_model({**facts["config"], "base": base}, 0, "cpu").eval()
@@ -691,7 +674,7 @@ def test_restoring_does_not_touch_the_global_generator(tmp_path):
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    restore(tmp_path, weights, facts, None, "cpu")
+    restore(tmp_path, weights, facts, "cpu")
     assert torch.rand(1) == expected
 
 

@@ -1,6 +1,7 @@
 """Several processes take the same steps as one."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,10 @@ import torch
 from safetensors.numpy import load_file
 
 from random_crystals import random_crystals
+from tiny_base import save_base
+from xtalgen import models
 from xtalgen.crystals import to_table, write_table
+from xtalgen.models.nn.generation import TextSampling
 from xtalgen.models.nn.processes import Processes, current, together
 
 ROOT = Path(__file__).parents[2]
@@ -20,14 +24,15 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = '{"epochs": 3, "batch_size": 4, "hidden": 16, "layers": 2, "frequencies": 4, "val_every": 1, "parts": 2}'
 
 
-def train(folder, processes, *options):
-    """Runs the script, under torchrun for more than one process; returns the rows of log.csv."""
+def train(folder, processes, *options, model="flowmm", settings=SETTINGS, name=""):
+    """Runs the script, under torchrun for more than one process; returns the rows of log.csv and the folder."""
     launcher = [sys.executable]
     if processes > 1:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [*launcher, str(ROOT / "workflow/scripts/train.py"), "--model", "flowmm", "--task", "dng"]
-    command += ["--train", str(folder / "train.parquet"), "--val", str(folder / "val.parquet"), "--settings", SETTINGS]
-    out = folder / f"{len(options)}-{processes}"
+    command = [*launcher, str(ROOT / "workflow/scripts/train.py"), "--model", model]
+    command += ["--train", str(folder / "train.parquet"), "--val", str(folder / "val.parquet"), "--settings", settings]
+    command += ["--task", "dng" if model == "flowmm" else "shared"]
+    out = folder / f"{model}{name}-{len(options)}-{processes}"
     command += ["--work", str(out / "work"), "--out", str(out), "--device", "cpu", *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -55,6 +60,29 @@ def test_two_processes_take_the_steps_of_one(data):
     for name, value in weights[0].items():
         np.testing.assert_allclose(value, weights[1][name], atol=1e-4, err_msg=name)
     assert '"processes": 2' in (two / "training.json").read_text()
+
+
+@pytest.mark.slow
+def test_processes_that_share_out_a_base_take_the_same_steps(data):
+    base = save_base(data / "base")
+    settings = {"base": base, "base_precision": "float32", "epochs": 2, "batch_size": 4, "parts": 2, "warmup_steps": 1}
+    runs = [train(data, 2, model="crystal_text_llm", settings=json.dumps({**settings, "share_base": shared}),
+                  name=str(shared)) for shared in (False, True)]  # fmt: skip
+    (whole, one), (shared, two) = runs
+    for a, b in zip(whole, shared, strict=True):
+        assert {**a, "seconds": 0, "samples_per_s": 0} == {**b, "seconds": 0, "samples_per_s": 0}
+    weights = [load_file(out / "checkpoint.safetensors") for out in (one, two)]
+    assert weights[0]
+    for name, value in weights[0].items():
+        np.testing.assert_array_equal(value, weights[1][name], err_msg=name)
+    held = [json.loads((out / "training.json").read_text())["weights_held"] for out in (one, two)]
+    layers = sum(value.size for name, value in load_file(Path(base) / "model.safetensors").items() if "layers" in name)
+    assert held[0] - held[1] == layers // 2, "of two processes, each holds half of the layers"
+    settings = TextSampling(max_tries=1, max_new_tokens=60, constrained=True)
+    model = models.load("crystal_text_llm")
+    made = [model.sample(out / "checkpoint.safetensors", 2, settings, 0, "cpu") for out in (one, two)]
+    first, second = ([crystal.info["text"] for crystal in crystals] for crystals in made)
+    assert first == second
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ from xtalgen.models.nn.checkpoint import load_checkpoint
 from xtalgen.models.nn.crystal_text import SYMBOLS, read_crystal_text, read_formula, unwritable, write_crystal
 from xtalgen.models.nn.fit import FitConfig, fit
 from xtalgen.models.nn.generation import Request, Text, TextSampling, write_texts
-from xtalgen.models.nn.language_model import LanguageModel, facts_of, new_model, restore
+from xtalgen.models.nn.language_model import SCRATCH, LanguageModel, facts_of, new_model, restore
+from xtalgen.models.nn.processes import current
 from xtalgen.models.nn.prompts import VERSION, Mixture, ask_composition, ask_crystal, ask_hidden
 from xtalgen.models.nn.results import write_results
 from xtalgen.models.nn.sampling import impossible
@@ -34,8 +35,9 @@ class CrystalTextConfig(FitConfig):
     """Hyper-parameters of Crystal-text-LLM on MP-20.
 
     base: "scratch", or a causal language model by name, folder, GGUF file or archive that holds one; base_precision: of
-    its frozen weights; lora_*: of the adapters; hidden, layers, heads: of the Llama trained from scratch; infilling,
-    composition: see `prompts.Mixture`; max_length: in tokens, of a prompt with its answer.
+    its frozen weights; share_base: several processes share these out instead of holding all of them each (FSDP);
+    lora_*: of the adapters; hidden, layers, heads: of the Llama trained from scratch; infilling, composition: see
+    `prompts.Mixture`; max_length: in tokens, of a prompt with its answer.
     """
 
     epochs: int = 10
@@ -50,6 +52,7 @@ class CrystalTextConfig(FitConfig):
     val_every: int = 1
     base: str = DEFAULT_BASE
     base_precision: Literal["float32", "bfloat16", "8bit", "4bit"] = "bfloat16"
+    share_base: bool = False
     lora_rank: int = 8
     lora_alpha: float = 32.0
     lora_dropout: float = 0.05
@@ -64,6 +67,8 @@ class CrystalTextConfig(FitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         Mixture(self.infilling, self.composition)
+        if self.share_base and (self.base == SCRATCH or self.base_precision in ("8bit", "4bit")):
+            raise ValueError("share_base is for a base in float32 or bfloat16.")
         if self.hidden % (2 * self.heads):
             raise ValueError(f"hidden must be a multiple of twice heads, not {self.hidden} with {self.heads} heads.")
 
@@ -87,6 +92,9 @@ class Model(AbstractPromptedModel):
 
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: CrystalTextConfig, job: Job) -> None:
         """Trains on all tasks at once; see `AbstractModel.train`. Raises BaseError when the base cannot be used."""
+        world = current().world
+        if config.share_base and max(config.parts, world) % world:
+            raise ValueError(f"parts must be a multiple of the {world} processes that share the base.")
         module = new_model(asdict(config), job.seed, job.device)
         split = load_texts(
             train,
@@ -121,7 +129,7 @@ class Model(AbstractPromptedModel):
         if not questions:
             yield from (one for one in asked if isinstance(one, Crystal))
             return
-        written = iter(answer(open_checkpoint(checkpoint, sampling.base, device), questions, sampling, seed))
+        written = iter(answer(open_checkpoint(checkpoint, sampling, device), questions, sampling, seed))
         for one in asked:
             yield next(written) if isinstance(one, Asked) else one
 
@@ -132,7 +140,7 @@ class Model(AbstractPromptedModel):
 
         The likelihood is that of the whole answer, end included. Of `sampling`, `base` and `candidates` count.
         """
-        model = open_checkpoint(checkpoint, sampling.base, device)
+        model = open_checkpoint(checkpoint, sampling, device)
         for place, crystal in enumerate(crystals):
             found: dict[str, Any] = {"hidden": None, "rank": None, "guesses": None}
             if crystal.ok and not unwritable(crystal):
@@ -150,8 +158,8 @@ class Model(AbstractPromptedModel):
         return sampling.max_new_tokens
 
 
-def open_checkpoint(checkpoint: Path, base: str | None, device: str) -> LanguageModel:
-    """Returns the model of a checkpoint; base: where its base lies now, None for where it lay in training.
+def open_checkpoint(checkpoint: Path, sampling: TextSampling, device: str) -> LanguageModel:
+    """Returns the model of a checkpoint; `sampling` may say where its base lies now, and in which precision to load it.
 
     Raises CheckpointError when it is none, BaseError when its base cannot be had or is another one, ValueError when it
     was trained with prompts of another version.
@@ -159,7 +167,7 @@ def open_checkpoint(checkpoint: Path, base: str | None, device: str) -> Language
     weights, facts = load_checkpoint(checkpoint, device)
     if facts.get("prompts") != VERSION:
         raise ValueError(f"{checkpoint}: prompts of version {facts.get('prompts')!r}, not {VERSION!r}. Train again.")
-    return restore(checkpoint, weights, facts, base, device)
+    return restore(checkpoint, weights, facts, device, base=sampling.base, precision=sampling.base_precision)
 
 
 def answer(model: LanguageModel, asked: Sequence[Asked], sampling: TextSampling, seed: int) -> list[Crystal]:

@@ -6,6 +6,7 @@ text depend on its seed alone, not on the batch it is written in.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ class TextSampling:
     temperature: 0 takes the likeliest token; top_p: nucleus, the likeliest tokens whose chances add up to this;
     max_new_tokens: of one text; max_tries: texts written for a crystal until one is ok; batch_size: texts written
     together; constrained: allow only tokens that lead to a well-formed crystal (of the asked atoms); base: where the
-    base of the checkpoint lies now, null for where it lay in training; candidates: elements that a hidden one is looked
+    base of the checkpoint lies now, null for where it lay in training; base_precision: of the
+    base's weights, null for that of training; candidates: elements that a hidden one is looked
     for among, none for all.
     """
 
@@ -41,6 +43,7 @@ class TextSampling:
     batch_size: int = 256
     constrained: bool = False
     base: str | None = None
+    base_precision: Literal["float32", "bfloat16", "8bit", "4bit"] | None = None
     candidates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

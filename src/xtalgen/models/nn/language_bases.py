@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
+from xtalgen.models.nn.processes import current
+from xtalgen.models.nn.shared_bases import share_out
 from xtalgen.models.nn.vocabulary import Vocabulary
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "8bit": 1.0, "4bit": 0.55}
@@ -47,17 +50,18 @@ class Base:
     digest: str
 
 
-def load_base(base: str, precision: str, device: str, cache: Path | None = None) -> Base:
+def load_base(base: str, precision: str, device: str, cache: Path | None = None, *, shared_out: bool = False) -> Base:
     """Returns the base of a name (on the Hugging Face hub), a folder, a GGUF file, or an archive that holds one.
 
     precision: of the weights, see `BYTES`; "8bit" and "4bit" need bitsandbytes and a GPU. cache: where GGUF files are
-    unpacked and converted, once; by default `xtalgen` in the user's cache folder. Raises BaseError when there is no
+    unpacked and converted, once; by default `xtalgen` in the user's cache folder. shared_out: among the current
+    processes, see `shared_bases`. Raises BaseError when there is no
     access, no such file, no tokenizer of the fast kind or not enough memory.
     """
     _quiet()
     base = str(Path(base).expanduser()) if base.startswith("~") else base
     place = str(_unpack(Path(base), cache or cache_folder()) if base.endswith((".gguf", *ARCHIVES)) else base)
-    network = _read(base, lambda: _load_network(base, place, precision, device))
+    network = _read(base, lambda: _load_network(base, place, precision, device, shared_out=shared_out))
     tokenizer = _read(base, lambda: _load_tokenizer(place))
     if getattr(tokenizer, "backend_tokenizer", None) is None or tokenizer.eos_token_id is None:
         raise BaseError(f"base {base!r}: its tokenizer is of the slow kind or has no end token. Take another base.")
@@ -102,13 +106,15 @@ def check_memory(base: str, parameters: int, precision: str, device: str) -> Non
     )
 
 
-def _load_network(base: str, place: str, precision: str, device: str) -> Any:
+def _load_network(base: str, place: str, precision: str, device: str, *, shared_out: bool) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(place)
     with torch.device("meta"):
         parameters = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
-    check_memory(base, parameters, precision, device)
+    check_memory(base, parameters // (current().world if shared_out else 1), precision, device)
+    if shared_out:
+        return share_out(config, place, getattr(torch, precision), device)
     if precision in ("8bit", "4bit"):
         return _load_quantised(base, place, precision, device)
     network = AutoModelForCausalLM.from_pretrained(place, dtype=getattr(torch, precision), use_safetensors=True)
@@ -188,6 +194,7 @@ def _digest(network: Any, vocabulary: Vocabulary) -> str:
     digest = hashlib.sha256(vocabulary.tokenizer.to_str().encode())
     vectors = [weight for _, weight in sorted(network.named_parameters()) if weight.dim() == 1]
     for weight in [network.get_input_embeddings().weight[:SAMPLED_ROWS], *vectors]:
+        weight = weight.full_tensor() if isinstance(weight, DTensor) else weight  # noqa: PLW2901 - shared out
         digest.update(weight.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -118,7 +118,7 @@ def new_model(config: Mapping[str, Any], seed: int, device: str) -> LanguageMode
             torch.manual_seed(mix_seed(seed, 0))
             network = _llama(len(vocabulary), vocabulary, config)
         return LanguageModel(network.to(device), vocabulary, SCRATCH, digest="", padded=False)
-    base = load_base(config["base"], config["base_precision"], device)
+    base = load_base(config["base"], config["base_precision"], device, shared_out=config.get("share_base", False))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix_seed(seed, 0))
         network = _adapted(base.network, config)
@@ -126,14 +126,20 @@ def new_model(config: Mapping[str, Any], seed: int, device: str) -> LanguageMode
 
 
 def restore(
-    checkpoint: Path, weights: dict[str, Tensor], facts: Mapping[str, Any], base: str | None, device: str
+    checkpoint: Path,
+    weights: dict[str, Tensor],
+    facts: Mapping[str, Any],
+    device: str,
+    *,
+    base: str | None = None,
+    precision: str | None = None,
 ) -> LanguageModel:
     """Returns the model of a checkpoint's weights and facts, ready to use; checkpoint: its file, named in errors.
 
-    base: where the base lies now, None for where it lay in training. Raises BaseError when it is another base,
-    CheckpointError when the adapters do not fit.
+    base: where the base lies now, None for where it lay in training; precision: of its weights, None for that of
+    training. Raises BaseError when it is another base, CheckpointError when the adapters do not fit.
     """
-    config = dict(facts["config"])
+    config = {**facts["config"], "share_base": False}
     if config["base"] == SCRATCH:
         vocabulary = read_vocabulary(facts["tokenizer"])
         with torch.random.fork_rng(devices=[]):
@@ -141,6 +147,7 @@ def restore(
         network.load_state_dict({**weights, "lm_head.weight": weights["model.embed_tokens.weight"]})
         return LanguageModel(network.to(device).eval(), vocabulary, SCRATCH, digest="", padded=False)
     config["base"] = base or config["base"]
+    config["base_precision"] = precision or config["base_precision"]
     model = new_model(config, 0, device)
     if model.digest != facts["base_digest"]:
         raise BaseError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed.tensor import DTensor
 
 import xtalgen
 from xtalgen.models import Job
@@ -62,12 +63,20 @@ def cost(module: Trainable, split: Split, crystals_seen: int, validations: int) 
     }
 
 
+def _held(module: Trainable) -> int:
+    """Returns how many weights each process keeps; fewer than there are where processes share them out."""
+    return sum(
+        (weight.to_local() if isinstance(weight, DTensor) else weight).numel() for weight in module.parameters()
+    )
+
+
 def _account(module: Trainable, outcome: Outcome, split: Split, job: Job) -> dict[str, Any]:
     progress = outcome.progress
     validations = sum(row["val_loss"] is not None for row in progress.rows)
     return {
         "dataset": dict(job.data),
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "weights_held": _held(module),
         "epochs": progress.epoch,
         "steps": progress.steps,
         "seconds": round(progress.seconds, 3),
