@@ -1,5 +1,6 @@
 """One way to do work crystal by crystal in worker processes: ordered, with a wall limit each, surviving crashes."""
 
+import atexit
 import multiprocessing
 import os
 import sys
@@ -37,7 +38,8 @@ def map_items(
 
     function: a picklable module-level function. timeout: seconds per item, None for no limit. Each worker process runs
     on one thread (small crystals are fastest so). Shows a progress bar named `label` when standard error is a terminal.
-    With one worker and no timeout the work is done in this process.
+    With one worker and no timeout the work is done in this process. Processes without an initializer stay for the next
+    call: what they have imported, seconds of it, is imported once.
     """
     with tqdm(total=len(items), desc=label, disable=not sys.stderr.isatty(), unit="crystal") as bar:
         if workers == 1 and timeout is None:
@@ -47,17 +49,43 @@ def map_items(
                 yield _attempt(function, item)
                 bar.update()
             return
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPool(max_workers=workers, context=context, initializer=_start, initargs=(initializer, initargs))
+        if not items:
+            return
+        pool = _kept.pop(workers, None) if initializer is None else None
+        pool = pool or _new_pool(workers, initializer, initargs)
+        finished = False
         try:
             futures = [pool.schedule(function, args=(item,), timeout=timeout) for item in items]
             for future in futures:
                 yield _outcome(future, timeout)
                 bar.update()
+            finished = True
         finally:
-            # Leaving the pool's `with` block would start a process for each item that is still waiting.
-            pool.stop()
-            pool.join()
+            if finished and initializer is None and workers not in _kept:
+                _kept[workers] = pool
+            else:
+                _end(pool)
+
+
+# Idle pools without initializer, by their number of workers.
+_kept: dict[int, ProcessPool] = {}
+
+
+def _new_pool(workers: int, initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> ProcessPool:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPool(max_workers=workers, context=context, initializer=_start, initargs=(initializer, initargs))
+
+
+def _end(pool: ProcessPool) -> None:
+    # Leaving the pool's `with` block would start a process for each item that is still waiting.
+    pool.stop()
+    pool.join()
+
+
+@atexit.register
+def _end_kept() -> None:
+    while _kept:
+        _end(_kept.popitem()[1])
 
 
 def available_cores() -> int:

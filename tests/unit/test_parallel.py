@@ -4,7 +4,7 @@ from multiprocessing import active_children
 
 import pytest
 
-from xtalgen.parallel import Failure, available_cores, map_items
+from xtalgen.parallel import Failure, _end_kept, available_cores, map_items
 
 state = {"offset": 0}
 
@@ -86,12 +86,21 @@ def test_the_limit_counts_from_the_start_of_an_item_not_from_its_scheduling():
 
 
 def test_an_abandoned_iteration_ends_its_workers():
+    _end_kept()
     results = map_items(work, [1, *["hang"] * 100], workers=1, timeout=60.0, label="test")
     assert next(results) == 1
     started = time.monotonic()
     results.close()
     assert time.monotonic() - started < 5
     assert not active_children()
+
+
+def test_processes_stay_for_the_next_call_and_are_replaced_when_they_die():
+    first = {*run(["pid", "pid", 0.3, 0.3, "pid", "pid"], workers=1)} - {0.3}
+    assert {*run(["pid"], workers=1)} == first
+    run(["crash"], workers=1)
+    assert {*run(["pid", 1], workers=1)} - {1} != first
+    assert run(["pid"], workers=1, initializer=set_offset, initargs=(1,)) != list(first), "an initializer needs its own"
 
 
 def test_workers_use_one_thread():
