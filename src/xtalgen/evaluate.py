@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from xtalgen.corrections import corrected_for_hull
 from xtalgen.crystals import ContractError, Crystal, from_table, read_metadata, read_table, replace_columns, write_table
 from xtalgen.datasets import SEPARATOR
 from xtalgen.fingerprints import Fingerprints, read_fingerprints
@@ -29,6 +30,7 @@ from xtalgen.resume import clear, content_key
 from xtalgen.symmetry import SYMPREC
 
 CONTRACT = "metrics/1"
+CORRECTION_TIMEOUT = 20.0  # seconds per crystal
 POTENTIAL = ("potential", "potential_version", "potential_sha256")
 CARRIED = ("energy", "e_initial", "max_force", "n_steps", "seconds", "rmsd", "volume_ratio", "relax_error")
 
@@ -73,6 +75,9 @@ def evaluate(
     sample = from_table(table)
     train, test = read_table(sources.train), read_table(sources.test)
     relaxed = None if sources.relaxed is None else _aligned(sources.relaxed, sources.sample, sample)
+    if relaxed is not None and sources.hull is not None:
+        check_potentials(sources.relaxed, sources.hull)
+        relaxed = _on_scale_of_hull(relaxed, sample, sources.hull, settings)
     if task == "csp":
         scores = _score_csp(sources, settings, sample, from_table(test), work)
     elif task == "conditional":
@@ -106,8 +111,6 @@ def _score_dng(
     relaxed: list[Crystal] | None,
     data: tuple[pa.Table, pa.Table],
 ) -> Scores:
-    if sources.relaxed is not None and sources.hull is not None:
-        check_potentials(sources.relaxed, sources.hull)
     dataset = read_metadata(data[1]).get("dataset", "")
     train, test = (from_table(split) for split in data)
     splits = {"train": train, "test": test, "val": None if sources.val is None else from_table(read_table(sources.val))}
@@ -170,8 +173,6 @@ def _score_conditional(
     attributes = read_metadata(table).get("attributes")
     if attributes is None:
         raise ContractError(f"{sources.sample}: does not say which attributes were asked for. Sample it again.")
-    if relaxed is not None and sources.hull is not None:
-        check_potentials(sources.relaxed, sources.hull)
     sample = from_table(table)
     try:
         rows, own = assign_targets(sample, test, str(sources.sample))
@@ -197,6 +198,14 @@ def check_potentials(relaxed: Path, hull: Path) -> None:
                 f"{relaxed} has {key} {first!r}, {hull} has {second!r}. Energies of different potentials do not "
                 "compare: make both with the same potential."
             )
+
+
+def _on_scale_of_hull(relaxed: list[Crystal], sample: list[Crystal], hull: Path, settings: Settings) -> list[Crystal]:
+    """Returns the relaxed rows, with corrected energies beside their own where the hull is MP's and these are raw."""
+    said = read_metadata(read_table(hull))
+    if (said.get("energies"), said.get("energy_scale")) != ("mp2020", "raw"):
+        return relaxed
+    return corrected_for_hull(relaxed, sample, workers=settings.workers, timeout=CORRECTION_TIMEOUT)
 
 
 def _aligned(path: Path, sample_path: Path, sample: Sequence[Crystal]) -> list[Crystal]:
@@ -282,7 +291,9 @@ def _energies(sources: Sources) -> dict[str, Any]:
         "relaxation": _described(
             sources.relaxed, ("potential", "potential_version", "potential_sha256", "fmax", "max_steps")
         ),
-        "hull": _described(sources.hull, ("potential", "potential_sha256", "relax_steps", "missing_terminals")),
+        "hull": _described(
+            sources.hull, ("potential", "potential_sha256", "energies", "relax_steps", "missing_terminals")
+        ),
     }
 
 

@@ -5,12 +5,14 @@ potential. References are relaxed with the same settings as the samples: unrelax
 make every sample look stable.
 """
 
+import hashlib
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +24,15 @@ from pymatgen.core import Element
 from xtalgen import crystals, potentials
 from xtalgen.crystals import ContractError, Crystal
 from xtalgen.devices import pick_device
-from xtalgen.potentials import Identity
+from xtalgen.phase_diagrams import read_phase_diagram, stand_in
+from xtalgen.potentials import Identity, PotentialError
 from xtalgen.relax import describe, moved, relax_all
 from xtalgen.relaxation import Outcome, Settings
 from xtalgen.structures import wrap
 
-PROTOTYPE = "prototype"
+PROTOTYPE, MP2020 = "prototype", "mp2020"
 PROTOTYPE_STEPS = 100
+PROMISING = 2  # prototypes of an element that are relaxed, the lowest of those evaluated
 DIATOMIC = (1, 7, 8, 9, 17, 35, 53)
 E_FORM = "e_form_per_atom"
 COLUMNS = {"source": pa.string(), "energy": pa.float64(), "converged": pa.bool_(), "relax_error": pa.string()}
@@ -48,18 +52,23 @@ def hull(
     device: str = "auto",
     sha256: str | None = None,
     energies: str = "consistent",
+    phase_diagram: Path | None = None,
 ) -> None:
     """Writes the table of all reference crystals that can compete with the relaxed samples, with their `energy` (eV).
 
-    energies: "consistent", every reference by the potential; or "dft", the potential's energies of the elements and the
-    data set's formation energies above them, so that only elements are computed. A reference competes when its elements
-    are a subset of some sample's. relax_steps: FIRE steps for the references; 0 evaluates the given geometry. An
-    element without an elemental reference gets the lowest of a few prototypes. References that failed keep their row, a
-    status and a null energy. `cache` keeps every energy, for all sets and runs. Raises PotentialError, and
-    ContractError when the samples were relaxed with another potential.
+    energies: "consistent", every reference by the potential; "dft", the potential's energies of the elements and the
+    data set's formation energies above them, so that only elements are computed; or "mp2020", the energies of
+    `phase_diagram` (JSON of the Materials Project's entries), so that nothing is computed. A reference competes when
+    its elements are a subset of some sample's. relax_steps: FIRE steps for the references; 0 evaluates the given
+    geometry. An element without an elemental reference gets the lowest of a few prototypes. References that failed keep
+    their row, a status and a null energy. `cache` keeps every energy, for all sets and runs. Raises PotentialError, and
+    ContractError when the samples were relaxed with another potential or the phase diagram is none.
     """
     identity, device = potentials.identify(potential, sha256), pick_device(device)
     samples = read_samples(relaxed, identity)
+    if energies == "mp2020":
+        _write_mp2020(samples, identity, phase_diagram, out, device)
+        return
     chosen, sources = choose_references(samples, references)
     settings = Settings(fmax, relax_steps, timeout)
     print(f"hull: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} references", file=sys.stderr)
@@ -68,10 +77,7 @@ def hull(
     outcomes, n_computed = relax_all(list(compress(chosen, computed)), settings=settings, label="hull", **run)
     rows = [_row(*row) for row in zip(compress(chosen, computed), outcomes, compress(sources, computed), strict=True)]
     missing = missing_elements(samples, rows)
-    built = [prototype for number in missing for prototype in build_prototypes(number)]
-    thorough = replace(settings, max_steps=max(relax_steps, PROTOTYPE_STEPS))
-    outcomes, n_more = relax_all(built, settings=thorough, label="hull: elements", **run)
-    terminals = lowest([_row(crystal, outcome, PROTOTYPE) for crystal, outcome in zip(built, outcomes, strict=True)])
+    terminals, n_more = _prototypes(missing, settings, run)
     bare = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in terminals})
     n_prototype = len(terminals)
     if energies == "dft":
@@ -178,6 +184,58 @@ def lowest(rows: Sequence[Crystal]) -> list[Crystal]:
         if row.ok and (number not in best or _per_atom(row) < _per_atom(best[number])):
             best[number] = row
     return list(best.values())
+
+
+def _write_mp2020(
+    samples: Sequence[Crystal], identity: Identity, phase_diagram: Path | None, out: Path, device: str
+) -> None:
+    """Writes the entries of a phase diagram that compete with the samples; no energy is computed."""
+    if phase_diagram is None:
+        raise ContractError("hull mp2020 needs a phase diagram: give relax.phase_diagram.")
+    if identity.scale is None:
+        raise PotentialError(
+            f"potential {identity.name!r}: its total energies are not on the scale of the Materials Project (those of "
+            "CHGNet and of MACE-MP models are), so that project's hull says nothing about them. Use hull: consistent."
+        )
+    systems = {frozenset(chemical_symbols[number] for number in _kind(sample)) for sample in samples}
+    entries = [entry for entry in read_phase_diagram(phase_diagram)
+               if any(entry.elements <= system for system in systems)]  # fmt: skip
+    rows = [stand_in(entry) for entry in entries]
+    rows = [replace(row, info={**row.info, "source": MP2020}) for row in rows]
+    metadata = describe(identity, Settings(0.0, 0, None), device) | {
+        "energies": "mp2020",
+        "energy_scale": identity.scale,
+        "phase_diagram_sha256": hashlib.sha256(phase_diagram.read_bytes()).hexdigest(),
+        "n_dataset": str(len(rows)),
+        "missing_terminals": " ".join(chemical_symbols[number] for number in missing_elements(samples, rows)),
+    }
+    crystals.write_table(crystals.to_table(rows, COLUMNS), out, **metadata)
+
+
+def _prototypes(numbers: Sequence[int], settings: Settings, run: Mapping[str, Any]) -> tuple[list[Crystal], int]:
+    """Returns the lowest prototype of each element that has one, and how many energies had to be computed.
+
+    All are evaluated as they are built, and only the most promising are relaxed.
+    """
+    built = [prototype for number in numbers for prototype in build_prototypes(number)]
+    static, n_static = relax_all(built, settings=replace(settings, max_steps=0), label="hull: elements, first", **run)
+    chosen = promising([_row(*row, PROTOTYPE) for row in zip(built, static, strict=True)])
+    chosen = [crystal for crystal in built if crystal.id in chosen]
+    thorough = replace(settings, max_steps=max(settings.max_steps, PROTOTYPE_STEPS))
+    outcomes, n_thorough = relax_all(chosen, settings=thorough, label="hull: elements", **run)
+    return lowest([_row(*row, PROTOTYPE) for row in zip(chosen, outcomes, strict=True)]), n_static + n_thorough
+
+
+def promising(rows: Sequence[Crystal]) -> set[str]:
+    """Returns the ids of the two lowest prototypes of each element, and of its molecule.
+
+    A molecule is built with a bond that may be far too long for its energy to say anything yet.
+    """
+    found = {row.id for row in rows if row.ok and row.id.endswith("-diatomic")}
+    for number in {int(row.atomic_numbers[0]) for row in rows if row.ok}:
+        atomic = [row for row in rows if row.ok and row.atomic_numbers[0] == number and row.id not in found]
+        found |= {row.id for row in sorted(atomic, key=_per_atom)[:PROMISING]}
+    return found
 
 
 def _row(crystal: Crystal, outcome: Outcome, source: str) -> Crystal:

@@ -1,5 +1,6 @@
 """The hull: who competes, terminals for every element, stability of known compounds, one computation per energy."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,9 @@ from threadpoolctl import threadpool_limits
 
 from xtalgen import crystals, hull, potentials, relax, relaxation
 from xtalgen.crystals import ContractError, Crystal
+from xtalgen.metrics.generation import phase_of
+from xtalgen.metrics.stability import Phase, energies_above_hull
+from xtalgen.potentials import PotentialError
 from xtalgen.relaxation import Settings, relax_crystals
 from xtalgen.structures import wrap
 
@@ -214,12 +218,66 @@ def test_dft_hull_has_the_formation_energies_of_the_data_set_above_the_elements_
     assert metadata["n_computed"] == "0"
 
 
+def phase_diagram(path, **energies):
+    """Writes a phase diagram with these energies in eV per formula unit, as pymatgen dumps it."""
+    content = [PDEntry(formula, energy).as_dict() for formula, energy in energies.items()]
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_mp2020_hull_has_the_energies_of_the_phase_diagram(files, tmp_path):
+    relaxed, references, folder = files
+    sample = crystals.read_crystals(relaxed)[0]
+    level = sample.info["energy"] / sample.n_atoms * 2
+    diagram = phase_diagram(tmp_path / "pd.json", Mg=-1.6, O2=-9.8, MgO=level - 0.1, Mg2O2=0.0, NaCl=-7.0, Na=-1.3)
+    options = {"energies": "mp2020", "phase_diagram": diagram}
+    rows, metadata = run(relaxed, references, tmp_path / "hull.parquet", folder / "never", **options)
+    assert [row.id for row in rows] == ["Mg", "O2", "MgO", "MgO#2"]  # nothing with Na or Cl competes
+    # Half of 0.1 eV per formula unit of two atoms.
+    assert above_hull(sample, rows) == pytest.approx(0.05, abs=1e-9)
+    assert (metadata["energies"], metadata["energy_scale"], metadata["missing_terminals"]) == (
+        "mp2020",
+        "corrected",
+        "",
+    )
+    assert not (folder / "never").exists(), "nothing had to be computed"
+
+
+def test_mp2020_hull_without_a_terminal_costs_only_the_rows_concerned(files, tmp_path):
+    relaxed, references, folder = files
+    diagram = phase_diagram(tmp_path / "pd.json", Mg=-1.6, MgO=-12.0)
+    options = {"energies": "mp2020", "phase_diagram": diagram}
+    rows, metadata = run(relaxed, references, tmp_path / "hull.parquet", folder / "never", **options)
+    assert metadata["missing_terminals"] == "O"
+    phases = [phase_of(row, row.info["energy"]) for row in rows]
+    found = energies_above_hull([Phase(((12, 1),), -1.5), Phase(((8, 1), (12, 1)), -6.0)], phases)
+    assert [(above.value, above.status) for above in found] == [(pytest.approx(0.1), "ok"), (None, "no_terminal")]
+
+
+def test_mp2020_hull_is_refused_to_potentials_of_another_scale_and_without_a_file(files, tmp_path, monkeypatch):
+    relaxed, references, _ = files
+    with pytest.raises(ContractError, match=r"give relax\.phase_diagram"):
+        run(relaxed, references, tmp_path / "hull.parquet", tmp_path / "cache", energies="mp2020")
+    monkeypatch.setitem(potentials.SCALES, "chgnet", None)
+    options = {"energies": "mp2020", "phase_diagram": phase_diagram(tmp_path / "pd.json", Mg=-1.6)}
+    with pytest.raises(PotentialError, match=r"'chgnet': its total energies are not on the scale.*hull: consistent"):
+        run(relaxed, references, tmp_path / "hull.parquet", tmp_path / "cache", **options)
+
+
+def test_only_the_two_lowest_prototypes_and_molecules_are_relaxed():
+    built = hull.build_prototypes(8) + hull.build_prototypes(12)
+    order = {"fcc": 1.0, "bcc": -1.0, "hcp": -2.0, "diamond": 0.0, "sc": 3.0, "diatomic": 9.0}
+    rows = [replace(row, info={"energy": order[row.id.split("-")[2]] * row.n_atoms}) for row in built]
+    rows[2] = replace(rows[2], status="potential_failure")  # hcp oxygen
+    wanted = {"O-diatomic", "O-bcc", "O-diamond", "Mg-hcp", "Mg-bcc"}
+    assert hull.promising(rows) == {f"prototype-{name}" for name in wanted}
+
+
 def test_hull_of_formation_energies_gives_the_published_energies_above_it(shared_data):
     """A seeded 400 of MP-20's validation and test split, against the hull of all three splits."""
     import csv
     import gzip
 
-    from xtalgen.metrics.stability import Phase, energies_above_hull
     from xtalgen.metrics.validity import reduced_counts
 
     published, references = [], [Phase(((number, 1),), 0.0) for number in range(1, 104)]

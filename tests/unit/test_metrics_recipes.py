@@ -244,6 +244,12 @@ def test_threshold_of_stable():
     assert {name for name, each in found.items() if each} == {"mattergen"}
 
 
+def test_what_relaxation_leaves_undecided_counts_as_on_the_hull():
+    assert stability("xtalgen", [rock_salt()], [0.99e-4])["stable"].value == 1.0
+    assert stability("xtalgen", [rock_salt()], [1.01e-4])["stable"].value == 0.0
+    assert stability("xtalgen", [rock_salt()], [0.1 + 0.99e-4])["metastable"].value == 1.0
+
+
 @differs("stability.disjoint")
 def test_metastable_without_stable():
     sample = [rock_salt("a"), caesium_chloride("b")]

@@ -15,8 +15,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--references", type=Path, nargs="+", required=True, help="tables of the data set")
     parser.add_argument("--potential", required=True, help="the one that relaxed the crystals")
     parser.add_argument("--sha256", help="of the potential's weights; refused when they differ")
-    parser.add_argument("--energies", choices=("consistent", "dft"), default="consistent",
-                        help="of compounds: by the potential, or from the data set's formation energies")  # fmt: skip
+    parser.add_argument("--energies", choices=("consistent", "dft", "mp2020"), default="consistent",
+                        help="by the potential, from formation energies of the data set, of a phase diagram")  # fmt: skip
+    parser.add_argument("--phase-diagram", type=Path, help="entries of the Materials Project for mp2020 (.json[.gz])")
     parser.add_argument("--relax-steps", type=int, required=True, help="FIRE steps; 0 evaluates the given geometry")
     parser.add_argument("--fmax", type=float, required=True, help="largest force on atoms and cell, eV/Å")
     parser.add_argument("--workers", type=int, default=1, help="single-threaded processes (CPU only)")

@@ -11,7 +11,7 @@ import pyarrow as pa
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.distributions import density
-from xtalgen.metrics.generation import phase_of, relaxed_well
+from xtalgen.metrics.generation import energy_for_hull, phase_of, relaxed_well
 from xtalgen.metrics.inputs import Columns, Flags, Scores, Settings
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.stability import energies_above_hull
@@ -91,7 +91,7 @@ def _obtained(requests: Requests, settings: Settings) -> dict[str, list[Any]]:
     }
     if requests.relaxed is None or requests.hull is None:
         return found
-    phases = [phase_of(row, row.info.get("energy")) if relaxed_well(row) else None for row in requests.relaxed]
+    phases = [phase_of(row, energy_for_hull(row, "energy")) if relaxed_well(row) else None for row in requests.relaxed]
     references = [phase for row in requests.hull if relaxed_well(row) and (phase := phase_of(row, row.info["energy"]))]
     elements = [phase for phase in references if len(phase.system) == 1]
     for name, competing in (("e_form_per_atom", elements), ("e_above_hull", references)):

@@ -78,13 +78,18 @@ def _above_hull(inputs: Inputs, settings: Settings) -> list[AboveHull]:
     if inputs.relaxed is None or inputs.hull is None:
         return [AboveHull(None, "no_energy")] * len(inputs.sample)
     if settings.recipe.stability.energies == SAMPLED:
-        phases = [phase_of(before, after.info.get("e_initial")) for before, after in _pairs(inputs)]
+        phases = [phase_of(before, energy_for_hull(after, "e_initial")) for before, after in _pairs(inputs)]
     else:
         phases = [
-            phase_of(after, after.info.get("energy")) if relaxed_well(after) else None for after in inputs.relaxed
+            phase_of(row, energy_for_hull(row, "energy")) if relaxed_well(row) else None for row in inputs.relaxed
         ]
     references = [phase_of(row, row.info["energy"]) for row in inputs.hull if relaxed_well(row)]
     return energies_above_hull(phases, [row for row in references if row], workers=settings.workers)
+
+
+def energy_for_hull(row: Crystal, name: str) -> float | None:
+    """Returns an energy of a relaxed row on the scale of the hull, where that is not the potential's own."""
+    return row.info.get(f"hull_{name}", row.info.get(name))
 
 
 def _pairs(inputs: Inputs) -> Sequence[tuple[Crystal, Crystal]]:
@@ -126,8 +131,8 @@ def _stable(inputs: Inputs, recipe: Recipe, above: Sequence[AboveHull], asked: F
     if inputs.relaxed is not None and inputs.hull is not None:
         hull = np.array([np.nan if found.value is None else found.value for found in above], dtype=float)
         rules = recipe.stability
-        flags["stable"] = asked & (hull <= rules.stable_below)
-        flags["metastable"] = asked & (hull <= rules.metastable_below)
+        flags["stable"] = asked & (hull <= rules.stable_below + rules.tolerance)
+        flags["metastable"] = asked & (hull <= rules.metastable_below + rules.tolerance)
         if rules.disjoint:
             flags["metastable"] &= ~flags["stable"]
     return flags

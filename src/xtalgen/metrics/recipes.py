@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
+from xtalgen.metrics import TOLERANCE
 from xtalgen.metrics.matching import CSP, SAME, Tolerances
 from xtalgen.metrics.validity import MIN_DISTANCE, MIN_VOLUME, ValidityRules
 
@@ -60,12 +61,14 @@ class LikenessRules:
 class StabilityRules:
     """Thresholds in eV/atom above the hull, inclusive, and what else S.U.N. asks for.
 
-    disjoint: metastable excludes stable; energies: of which geometry; unique_among: where S.U.N. looks for an earlier
-    equal crystal; elements: whether pure elements count in S.U.N.
+    tolerance: added to both, for what relaxing leaves undecided; disjoint: metastable excludes stable; energies: of
+    which geometry; unique_among: where S.U.N. looks for an earlier equal crystal; elements: whether pure elements count
+    in S.U.N.
     """
 
     stable_below: float = 0.0
     metastable_below: float = 0.1
+    tolerance: float = TOLERANCE
     disjoint: bool = False
     energies: str = RELAXED
     unique_among: str = EVERYTHING

@@ -1,0 +1,56 @@
+"""What competes with the crystals: the data set by the same potential, or the Materials Project's phase diagram."""
+
+PHASE_DIAGRAM = (
+    [config["relax"]["phase_diagram"] or "results/hull/mp2020.json.gz"] if config["relax"]["hull"] == "mp2020" else []
+)
+
+
+rule phase_diagram:
+    """Fetch the entries of the Materials Project; planned only where the configuration names no file of them."""
+    output:
+        "results/hull/mp2020.json.gz",
+    log:
+        "logs/hull/mp2020.log",
+    benchmark:
+        "logs/hull/mp2020.tsv"
+    conda:
+        "../../envs/matbench.yaml"
+    resources:
+        mem_mb=32000,
+        runtime="2h",
+    params:
+        code=code("phase_diagram"),
+    shell:
+        "python $SCRIPTS/phase_diagram.py --out {output} 2> {log}"
+
+
+rule hull:
+    """Evaluate the data set's crystals in a set's chemical systems with the potential that relaxed the set."""
+    input:
+        relaxed="results/relax/{set}.parquet",
+        references=split_of(*SPLITS),
+        phase_diagram=PHASE_DIAGRAM,
+    output:
+        "results/hull/{set}.parquet",
+    log:
+        "logs/hull/{set}.log",
+    benchmark:
+        "logs/hull/{set}.tsv"
+    conda:
+        "../../envs/crystals.yaml"
+    threads: 2
+    resources:
+        gpu=GPU,
+        mem_mb=16000,
+        runtime="12h",
+    params:
+        potential=POTENTIAL,
+        steps=config["relax"]["reference_steps"],
+        energies=config["relax"]["hull"],
+        phase_diagram=lambda wildcards, input: f"--phase-diagram '{input.phase_diagram}' " if PHASE_DIAGRAM else "",
+        device=config["device"],
+        code=code("hull"),
+    shell:
+        "python $SCRIPTS/hull.py --relaxed {input.relaxed:q} --references {input.references} {params.potential} "
+        "--energies {params.energies} {params.phase_diagram}--relax-steps {params.steps} --workers {threads} --device {params.device} "
+        "--cache results/hull/cache --out {output:q} 2> {log:q}"
