@@ -24,6 +24,7 @@ from xtalgen.symmetry import Item, space_group
 METHOD = "mean-invariants/1"
 FINGERPRINTS = "fingerprints"
 MIN_VOLUME_PER_ATOM = 1.0  # Å³; denser cells cost gigabytes of neighbours
+FEW = 100
 DIGITS = 6  # of a descriptor's numbers; the map shows none of the further ones
 
 
@@ -58,8 +59,8 @@ def embed(
             {"potential_sha256": identity.sha256},
         )
         compute, given = functools.partial(describe, identity=identity, device=device), None
-        # Several processes on one GPU only share it out.
-        workers = 1 if device != "cpu" else workers
+        # Several processes on one GPU only share it out; for a few crystals loading the potential twice takes longer.
+        workers = 1 if device != "cpu" or len(rows) <= FEW else workers
     status = [_guard(row) for row in rows]
     items = [_item(row) for row, state in zip(rows, status, strict=True) if state == "ok"]
     key = content_key(crystals, method=METHOD, potential=potential, timeout=timeout, **extra)
