@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from drill import CHECKPOINT, SAMPLES
+from drill import CHECKPOINT, RELAXED, SAMPLES
 
 from same_results import same
 
@@ -42,7 +42,7 @@ def fill(filler, leave):
 
 @pytest.mark.parametrize(
     "case",
-    [("train", CHECKPOINT, 60_000), ("sample", SAMPLES, 8_000), ("relax", "results/relax/tiny/dng.parquet", 4_096)],
+    [("train", CHECKPOINT, 60_000), ("sample", SAMPLES, 8_000), ("relax", RELAXED, 4_096)],
 )
 def test_a_full_disk(small_disk, reference, report, case):
     (copy, filler), (stage, target, leave) = small_disk, case
@@ -81,13 +81,13 @@ def flip(path):
 
 
 TABLE = "results/data/aflow_20/train.parquet", CHECKPOINT, r"train.parquet: not a readable Parquet file.*Delete it"
-RELAXED = "results/relax/tiny/dng.parquet", "results/hull/tiny/dng.parquet", r"dng.parquet: not a readable.*Delete it"
+ENERGIES = RELAXED, "results/hull/tin.parquet", r"tin.parquet: not a readable.*Delete it"
 TRAINED = CHECKPOINT, SAMPLES, r"checkpoint.safetensors: (not a readable|damaged).*Delete it and train again"
-SCORES = "results/evaluate/tiny/dng.json", "results/tables.md", r"dng.json: not readable JSON.*Delete it"
+SCORES = "results/evaluate/tiny/csp.json", "results/tables.md", r"csp.json: not readable JSON.*Delete it"
 
 
 @pytest.mark.parametrize(
-    "case", [(cut, *TABLE), (flip, *TABLE), (cut, *RELAXED), (flip, *RELAXED), (cut, *TRAINED), (flip, *TRAINED),
+    "case", [(cut, *TABLE), (flip, *TABLE), (cut, *ENERGIES), (flip, *ENERGIES), (cut, *TRAINED), (flip, *TRAINED),
              (cut, *SCORES)],
     ids=lambda case: f"{case[0].__name__}-{case[1]}",
 )  # fmt: skip
@@ -105,10 +105,10 @@ def test_damaged_files_between_stages(copy, reference, report, case):
 def test_damaged_state_of_a_training(copy, reference, report, harm):
     copy.remove("train")
     running = copy.start(CHECKPOINT)
-    running.wait_for("train", "results/train/tiny/dng/work/*/*.pt")
+    running.wait_for("train", "results/train/tiny/csp/work/*/*.pt")
     running.kill()
     copy.unlock()
-    (state,) = copy.folder.glob("results/train/tiny/dng/work/*/*.pt")
+    (state,) = copy.folder.glob("results/train/tiny/csp/work/*/*.pt")
     harm(state)
     line = copy.refusal(CHECKPOINT, said="Delete it to start afresh")
     state.unlink()
@@ -120,19 +120,19 @@ def test_damaged_state_of_a_training(copy, reference, report, harm):
 def test_damaged_parts_of_killed_jobs(copy, reference, report):
     copy.remove("sample", "relax")
     running = copy.start(SAMPLES)
-    running.wait_for("sample", "results/sample/tiny/dng/work-1-of-1/chunk-000001.parquet")
+    running.wait_for("sample", "results/sample/tiny/csp/work-1-of-1/chunk-000001.parquet")
     running.kill()
     copy.unlock()
-    for part in copy.folder.glob("results/sample/tiny/dng/work-1-of-1/chunk-*.parquet"):
+    for part in copy.folder.glob("results/sample/tiny/csp/work-1-of-1/chunk-*.parquet"):
         flip(part)
     copy.run(SAMPLES)
-    assert "is made again" in copy.path("logs/sample/tiny/dng/1-of-1.log").read_text()
+    assert "is made again" in copy.path("logs/sample/tiny/csp/1-of-1.log").read_text()
     report("flipped bit: finished chunks of a killed sampling", "survived: made again")
-    running = copy.start("results/relax/tiny/dng.parquet")
-    running.wait_for("relax", "results/relax/tiny/dng/work-1-of-1/*.jsonl")
+    running = copy.start(RELAXED)
+    running.wait_for("relax", "results/relax/tin/work-1-of-1/*.jsonl")
     running.kill()
     copy.unlock()
-    for part in copy.folder.glob("results/relax/tiny/dng/work-1-of-1/*.jsonl"):
+    for part in copy.folder.glob("results/relax/tin/work-1-of-1/*.jsonl"):
         cut(part)
         with part.open("ab") as file:
             file.write(b"\xff\xfe\0\n")

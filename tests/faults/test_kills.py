@@ -10,16 +10,12 @@ from same_results import same
 # What shows that a stage's job has done part of its work; without one it is killed soon after it began.
 PROGRESS = {
     "data": "",
-    "train": "results/train/tiny/dng/work/*/*",
-    "sample": "results/sample/tiny/dng/work-1-of-1/chunk-*",
-    "relax": "results/relax/tiny/dng/work-1-of-1/*.jsonl",
-    "fingerprints": "",
-    "hull": "results/hull/cache/*.jsonl",
+    "train": "results/train/tiny/csp/work/*/*",
+    "sample": "results/sample/tiny/csp/work-1-of-1/chunk-*",
+    "relax": "results/relax/tin/work-1-of-1/*.jsonl",
     "evaluate": "",
-    "embeddings": "",
     "explorer": "",
     "tables": "",
-    "merge": "",
 }
 SOON = 0.4
 
@@ -45,7 +41,7 @@ class Executioner:
         except FileNotFoundError:
             return False
         since, before = self.seen.setdefault(pid, (time.monotonic(), now))
-        late = 0.0 if stage in ("tables", "merge") else SOON
+        late = 0.0 if stage == "tables" else SOON
         return now != before if PROGRESS[stage] else time.monotonic() - since >= late
 
     def watch(self, running) -> bool:
@@ -78,7 +74,7 @@ def test_killed_in_every_stage(tmp_path, reference, report):
         place.unlock()
     assert running.process.returncode == 0, running.text()
     assert executioner.waiting == {"workflow": set(), "job": set()}, "ended before they could be killed"
-    assert "resumed at epoch" in place.path("logs/train/tiny/dng.log").read_text()
+    assert "resumed at epoch" in place.path("logs/train/tiny/csp.log").read_text()
     same(place.folder, reference)
     for victim, stage in executioner.done:
         where = "restarted by hand" if victim == "workflow" else "restarted by --retries"
@@ -98,7 +94,7 @@ def test_two_workflows_at_once(copy, reference, report):
 def test_a_job_that_outlives_its_workflow(copy, reference, report):
     copy.remove("train")
     first = copy.start(CHECKPOINT)
-    job = first.wait_for("train", "results/train/tiny/dng/work/*/*")
+    job = first.wait_for("train", "results/train/tiny/csp/work/*/*")
     kill(job, signal.SIGSTOP)
     first.kill(jobs_too=False)
     copy.unlock()

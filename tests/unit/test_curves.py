@@ -101,3 +101,9 @@ def test_command_line(tmp_path):
     assert (tmp_path / "new" / "curve.svg").stat().st_size > 5000
     with pytest.raises(SystemExit, match=r"error: .*none"):
         script.main(["--log", str(tmp_path / "none.csv"), "--out", str(tmp_path / "c.svg")])
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "log.csv").write_bytes(b"\x80\x04\x95\n")
+    with pytest.raises(ValueError, match=r"log\.csv: no training log"):
+        read_log(tmp_path / "log.csv")

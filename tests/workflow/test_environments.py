@@ -14,6 +14,7 @@ from xtalgen import models, provenance
 ROOT = Path(__file__).parents[2]
 RULE = re.compile(r"^(?:rule|use rule \w+ as) (\w+)(.*?)(?=^(?:rule|use rule)|\Z)", re.MULTILINE | re.DOTALL)
 DISTRIBUTIONS = packages_distributions()
+OPTIONAL = {"bitsandbytes"}  # used where it is
 
 
 def rules():
@@ -39,6 +40,13 @@ def imported(path):
     names |= {
         node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level
     }
+    names |= {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", "") == "find_spec"
+        and isinstance(node.args[0], ast.Constant)
+    } - OPTIONAL
     own = [file for node in ast.walk(tree) for file in provenance._imported(node)]
     return {name.split(".")[0] for name in names}, own
 
@@ -83,6 +91,7 @@ def test_what_a_rule_imports_is_in_its_environment(name, text, programs, environ
 
 def test_the_test_sees_what_is_imported_inside_functions():
     assert "torch" in third_party(ROOT / "workflow/scripts/train.py")
+    assert "chemiscope" in third_party(ROOT / "workflow/scripts/explorer.py")
     assert "pymatgen" in third_party(ROOT / "workflow/scripts/import_structures.py")
     assert "pymatgen" not in third_party(ROOT / "workflow/scripts/train.py")
 
