@@ -21,6 +21,7 @@ include: "workflow/rules/hull.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/explorer.smk"
+include: "workflow/rules/distil.smk"
 include: "workflow/rules/conditional.smk"
 
 

@@ -10,9 +10,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +51,18 @@ class Recipe:
     stress_weight: float = 20.0
     second_energy_weight: float = 10.0
     ema_decay: float = 0.995
+
+
+def read_recipe(given: Mapping[str, Any]) -> Recipe:
+    """Returns the recipe with the given settings. Raises ValueError, naming the key, for one that makes no sense."""
+    known = {field.name: field.type for field in fields(Recipe)}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(f"distil.train: there is no {unknown[0]!r}; there are {', '.join(known)}.")
+    recipe = Recipe(**given)
+    if not 0 < recipe.second_stage < recipe.epochs:
+        raise ValueError(f"distil.train: second_stage {recipe.second_stage} must lie before epochs {recipe.epochs}.")
+    return recipe
 
 
 def train(labels: Sequence[Path], *, recipe: Recipe, out: Path, work: Path, seed: int, device: str = "cpu") -> None:

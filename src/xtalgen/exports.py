@@ -10,22 +10,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xtalgen.crystals import ContractError, Crystal, from_table, read_table
+from xtalgen.crystals import ContractError, Crystal, from_table, read_crystals, read_table
 from xtalgen.symmetry import space_group
 
 NEEDED = ("unique", "novel", "struct_valid", "comp_valid", "e_above_hull")
 COLUMNS = (
-    "rank", "id", "formula", "n_atoms", "spg_num", "e_above_hull", "stable", "metastable", "energy", "converged",
-    "match_id", "source_name", "file",
+    "rank", "id", "set", "formula", "n_atoms", "spg_num", "e_above_hull", "second_e_above_hull",
+    "e_above_hull_uncertainty", "stable", "metastable", "energy", "converged", "nearest_id", "nearest_composition",
+    "nearest_structure", "match_id", "source_name", "file",
 )  # fmt: skip
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
-def exports(evaluated: Path, *, count: int, out: Path, vasp: int = 0) -> None:
+def exports(
+    evaluated: Path,
+    *,
+    count: int,
+    out: Path,
+    vasp: int = 0,
+    name: str = "",
+    known: Sequence[Path] = (),
+    second: Path | None = None,
+    workers: int = 1,
+) -> None:
     """Writes the best candidates of an evaluated set to a zip archive: `candidates.csv` and `.extxyz`, one CIF each.
 
     The first `vasp` of them get a folder with the inputs of a relaxation as the Materials Project does it (pymatgen's
     MPRelaxSet; POTCAR.spec names the pseudopotentials, whose files VASP's licence does not let anyone pass on).
+
+    name: of the set, a column of the CSV. known: tables of crystals, of which the nearest of each candidate is named
+    (`nearest_id`, `nearest_composition`, `nearest_structure`: see `nearest`). second: what a second potential says (the
+    stage `opinions`); the uncertainty of the energy above the hull is half the difference of both values, which is the
+    standard error of their mean.
 
     The CIFs hold the relaxed cells, without symmetry (P1), so that nothing is rounded onto a symmetry they lack.
     `spg_num` is found by moyo with a tolerance of 0.1 Å; `e_above_hull` in eV/atom, `energy` in eV. Without any
@@ -39,13 +55,15 @@ def exports(evaluated: Path, *, count: int, out: Path, vasp: int = 0) -> None:
             f"{evaluated}: column {missing[0]!r} is missing. Give a dng or own set that was relaxed and evaluated."
         )
     chosen = choose(from_table(table), count)
+    more = _more(chosen, known, second, workers)
     files: dict[str, str] = {}
     rows = []
     for rank, crystal in enumerate(chosen, start=1):
         facts, cif = _describe(crystal)
         file = f"{rank:04d}-{re.sub(r'[^A-Za-z0-9._-]', '_', crystal.id)}-{facts['formula']}.cif"
         files[file] = cif
-        rows.append({**crystal.info, **facts, "rank": rank, "id": crystal.id, "file": file})
+        given = {"rank": rank, "id": crystal.id, "set": name, "file": file}
+        rows.append({**crystal.info, **facts, **more[crystal.id], **given})
         if rank <= vasp:
             files |= {f"vasp/{file.removesuffix('.cif')}/{name}": text for name, text in _vasp(crystal).items()}
     if chosen:
@@ -68,6 +86,33 @@ def choose(crystals: Sequence[Crystal], count: int) -> list[Crystal]:
         if crystal.ok and all(crystal.info[name] for name in NEEDED[:-1]) and _finite(crystal.info["e_above_hull"])
     ]
     return sorted(found, key=lambda crystal: (crystal.info["e_above_hull"], crystal.id))[:count]
+
+
+def _more(
+    chosen: Sequence[Crystal], known: Sequence[Path], second: Path | None, workers: int
+) -> dict[str, dict[str, Any]]:
+    """Returns, by id, the nearest known crystal and the second opinion of each candidate, where there is one."""
+    found: dict[str, dict[str, Any]] = {crystal.id: {} for crystal in chosen}
+    rows = [row for path in known for row in read_crystals(path) if row.ok]
+    for crystal, nearest in zip(chosen, _nearest(chosen, rows, workers), strict=True):
+        if nearest is not None:
+            found[crystal.id] |= {"nearest_id": nearest.id, "nearest_composition": round(nearest.composition, 4)}
+            found[crystal.id]["nearest_structure"] = None if nearest.structure is None else round(nearest.structure, 4)
+    opinions = {} if second is None else {row.id: row.info.get("second_e_above_hull") for row in read_crystals(second)}
+    for crystal in chosen:
+        other = opinions.get(crystal.id)
+        if _finite(other):
+            apart = abs(crystal.info["e_above_hull"] - other) / 2
+            found[crystal.id] |= {"second_e_above_hull": other, "e_above_hull_uncertainty": round(apart, 6)}
+    return found
+
+
+def _nearest(chosen: Sequence[Crystal], rows: Sequence[Crystal], workers: int) -> Sequence[Any]:
+    if not chosen or not rows:
+        return [None] * len(chosen)
+    from xtalgen.nearest import nearest_known
+
+    return nearest_known(chosen, rows, workers=workers)
 
 
 def _finite(number: float | None) -> bool:

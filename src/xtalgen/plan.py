@@ -52,6 +52,10 @@ class Plan:
                 known = ", ".join(PUBLISHED_SETS)
                 raise ConfigError(f"datasets.{name}: give its folder as `source`; only {known} come by themselves.")
         self._check_dataset(self.reference, "evaluate.reference")
+        self._check_dataset(self.distilled, "distil.dataset")
+        relax = self.config.get("relax", {})
+        if relax.get("second_potential") and relax["hull"] != "consistent":
+            raise ConfigError("relax.second_potential: only a hull of kind `consistent` can be evaluated again.")
         for name in self.config["tables"]["sets"]:
             self._check_name(name, f"tables.sets: {name!r}")
             if name in self.runs:
@@ -95,6 +99,11 @@ class Plan:
         """The data set that users' own structures are compared with."""
         chosen = self.config["evaluate"].get("reference")
         return chosen or next((run["dataset"] for run in self.runs.values()), next(iter(self.config["datasets"])))
+
+    @property
+    def distilled(self) -> str:
+        """The data set whose crystals a small potential learns from."""
+        return self.config.get("distil", {}).get("dataset") or self.reference
 
     def sets(self) -> list[str]:
         """Returns every set of the tables in order: `run/task` of each run, then the user's own."""

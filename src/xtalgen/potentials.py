@@ -122,7 +122,8 @@ def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> 
         )
     floor = ENERGY_FLOOR["r2scan" if "r2scan" in name else "pbe"]
     version = f"{package} {importlib.metadata.version(package)}"
-    scale = energy_scale(name) or (_stored_scale(file) if file.name.endswith(SUFFIX) else None)
+    stored = stored_facts(file) if file.name.endswith(SUFFIX) else {}
+    scale = energy_scale(name) or stored.get("energy_scale") or None
     return Identity(name, kind, file, found, version, licence, dtype, floor, scale, sha256 is not None)
 
 
@@ -200,11 +201,12 @@ def _load_mace(identity: Identity, device: str) -> Potential:
     return Potential(identity, calculator, known, float(calculator.r_max), evaluate, capacity("mace", device))
 
 
-def _stored_scale(file: Path) -> str | None:
+def stored_facts(file: Path) -> dict[str, str]:
+    """Returns what a MACE model in safetensors says of itself; nothing where the file is no such model."""
     try:
-        return read_metadata(file.read_bytes()).get("energy_scale") or None
+        return read_metadata(file.read_bytes())
     except ModelFileError:
-        return None  # loading the model says what is wrong
+        return {}  # loading the model says what is wrong
 
 
 def _foundation_file(name: str) -> Path:

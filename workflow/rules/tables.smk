@@ -48,10 +48,42 @@ rule curves:
         "python $SCRIPTS/curves.py --log {input} --out {output} 2> {log:q}"
 
 
+rule opinions:
+    """Ask a second potential about the best crystals of a set; planned only where the configuration names one."""
+    input:
+        evaluated="results/evaluate/{set}.parquet",
+        hull="results/hull/{set}.parquet",
+    output:
+        "results/opinions/{set}.parquet",
+    log:
+        "logs/opinions/{set}.log",
+    benchmark:
+        "logs/opinions/{set}.tsv"
+    conda:
+        "../../envs/crystals.yaml"
+    threads: 2
+    resources:
+        gpu=GPU,
+        mem_mb=16000,
+        runtime="6h",
+    params:
+        potential=config["relax"]["second_potential"],
+        most=config["tables"]["candidates"],
+        timeout=config["relax"]["timeout"],
+        device=config["device"],
+        code=code("opinions"),
+    shell:
+        "python $SCRIPTS/opinions.py --evaluated {input.evaluated:q} --hull {input.hull:q} --potential {params.potential:q} "
+        "--count {params.most} --timeout {params.timeout} --workers {threads} --device {params.device} "
+        "--cache results/opinions/cache --out {output:q} 2> {log:q}"
+
+
 rule candidates:
     """Write the best crystals of a set as CIF and extxyz, with VASP inputs for the first."""
     input:
-        "results/evaluate/{set}.parquet",
+        evaluated="results/evaluate/{set}.parquet",
+        known=split_of("train"),
+        second=["results/opinions/{set}.parquet"] if config["relax"]["second_potential"] else [],
     output:
         "results/candidates/{set}.zip",
     log:
@@ -66,6 +98,8 @@ rule candidates:
     params:
         most=config["tables"]["candidates"],
         vasp=config["tables"]["vasp"],
+        second=lambda wildcards, input: f"--second '{input.second}' " if input.second else "",
         code=code("exports"),
     shell:
-        "python $SCRIPTS/exports.py --evaluated {input:q} --count {params.most} --vasp {params.vasp} --out {output:q} 2> {log:q}"
+        "python $SCRIPTS/exports.py --evaluated {input.evaluated:q} --name {wildcards.set:q} --known {input.known} "
+        "{params.second}--count {params.most} --vasp {params.vasp} --out {output:q} 2> {log:q}"

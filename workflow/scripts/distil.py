@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xtalgen.distil import Wish, label
+from xtalgen.errors import one_line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = vars(parser.parse_args(argv))
     number, _, of = given.pop("shard").partition("-of-")
     wish = Wish(given.pop("crystals"), given.pop("distorted"), given.pop("seed"))
-    label(given.pop("tables"), wish=wish, part=(int(number), int(of)), **given)
+    with one_line():
+        label(given.pop("tables"), wish=wish, part=(int(number), int(of)), **given)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--evaluated", type=Path, required=True, help="table of the evaluate stage")
     parser.add_argument("--count", type=int, default=50, help="how many at most")
     parser.add_argument("--vasp", type=int, default=0, help="so many of the first get VASP inputs")
+    parser.add_argument("--name", default="", help="of the set, a column of the CSV")
+    parser.add_argument("--known", type=Path, nargs="*", default=[], help="tables to find the nearest known crystal in")
+    parser.add_argument("--second", type=Path, help="table of the stage opinions")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes")
     parser.add_argument("--out", type=Path, required=True, help="zip archive to write")
-    args = parser.parse_args(argv)
+    given = vars(parser.parse_args(argv))
     with one_line():
-        exports(args.evaluated, count=args.count, out=args.out, vasp=args.vasp)
+        exports(given.pop("evaluated"), **given)
 
 
 if __name__ == "__main__":

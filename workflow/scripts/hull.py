@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--potential", required=True, help="the one that relaxed the crystals")
     parser.add_argument("--sha256", help="of the potential's weights; refused when they differ")
     parser.add_argument("--energies", choices=("consistent", "dft", "mp2020"), default="consistent",
-                        help="by the potential, from formation energies of the data set, of a phase diagram")  # fmt: skip
+                        help="by the potential, from published formation energies, of a phase diagram")  # fmt: skip
     parser.add_argument("--phase-diagram", type=Path, help="entries of the Materials Project for mp2020 (.json[.gz])")
     parser.add_argument("--relax-steps", type=int, required=True, help="FIRE steps; 0 evaluates the given geometry")
     parser.add_argument("--fmax", type=float, required=True, help="largest force on atoms and cell, eV/Å")

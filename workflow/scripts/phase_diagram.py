@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from xtalgen.errors import one_line
 from xtalgen.fetch_diagram import fetch_diagram
 
 
@@ -12,10 +13,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="entries to write (.json.gz)")
     arguments = parser.parse_args(argv)
-    try:
+    with one_line():
         fetch_diagram(arguments.out)
-    except (ModuleNotFoundError, ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":
