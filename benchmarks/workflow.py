@@ -1,6 +1,6 @@
 """What the workflow itself costs: no-op run, dry run and the scheduling of 500 shards, beside bare Snakemake.
 
-    python benchmarks/workflow.py [--shards 167] [--rounds 3]
+    python benchmarks/workflow.py [--shards 125] [--rounds 3]
 
 The bare workflow has the same rules, files and jobs (compared), and nothing else: no checked configuration, no plan, no
 code fingerprints, no logs. In both every job is a stand-in that only makes its files. Wall seconds, the least of some

@@ -57,7 +57,7 @@ class Executioner:
                         if victim == "workflow":
                             return True
                         break
-            time.sleep(0.005)
+            time.sleep(0.02)
         return False
 
 

@@ -1,5 +1,6 @@
 """The plans that users rely on."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,37 @@ def test_the_slurm_profile_is_found_and_plans_the_real_experiment(checkout):
 def test_the_link_to_the_slurm_profile_is_a_link(root):
     assert str((root / "slurm").readlink()) == "profiles/slurm"
     assert not (root / "profiles/default").exists(), "Snakemake would lay it over every other profile"
+
+
+def test_the_facts_about_a_site_hold_for_the_jobs_they_are_for(checkout):
+    profile = checkout.folder / "profiles/slurm/config.yaml"
+    lines = profile.read_text().splitlines()
+    start, end = _block(lines)
+    opened = [re.sub(r"^(\s*)# (?=[ \w]+:)", r"\1", line) for line in lines[start:end]]
+    profile.write_text("\n".join([*lines[:start], *opened, *lines[end:]]))
+    text = checkout.snakemake("--profile", "slurm", "--dry-run", "results/tables.md")
+    of_training, of_data = (
+        re.search(rf"rule {name}:.*?resources: (.*?)\n", text, re.DOTALL)[1] for name in ("train", "data")
+    )
+    for fact in ("slurm_account=my_account", "qos=normal", "constraint=ib"):
+        assert fact in of_training
+        assert fact in of_data
+    assert "slurm_partition=gpu" in of_training
+    assert "gpu=1" in of_training
+    assert "slurm_partition=cpu" in of_data
+
+
+def _block(lines):
+    """Returns where the block of site facts begins and ends."""
+    heads = [place for place, line in enumerate(lines) if line.startswith("# ---")]
+    return heads[0] + 1, heads[1]
+
+
+@pytest.mark.parametrize("name", ["slurm", "local"])
+def test_every_key_of_a_profile_is_commented(root, name):
+    for line in (root / f"profiles/{name}/config.yaml").read_text().splitlines():
+        if re.match(r"[a-z]", line):
+            assert re.search(r"  # .{10}", line), line
 
 
 def test_own_structures_plan_no_training(checkout):
