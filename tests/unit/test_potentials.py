@@ -103,6 +103,46 @@ def test_file_changed_after_it_was_identified_is_refused(tiny_mace, tmp_path):
         potentials.load_identified(identity, "cpu")
 
 
+class Foreign:
+    """A pickle of this runs a command when it is read."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+def test_foreign_pickle_is_refused_before_it_runs(tmp_path):
+    import torch
+
+    file, marker = tmp_path / "foreign.model", tmp_path / "ran"
+    torch.save(Foreign(marker), file)
+    with pytest.raises(PotentialError, match=r"foreign\.model cannot be loaded.*posix\.system.*give its sha256"):
+        potentials.load(str(file))
+    assert not marker.exists()
+
+
+def test_pickle_of_somebody_elses_model_needs_its_digest(tmp_path):
+    """A hook of this test's own makes it a model that holds more than mace-torch's parts."""
+    file = save_tiny_mace(tmp_path / "hooked.model", hook=note)
+    with pytest.raises(PotentialError, match=r"test_potentials\.note"):
+        potentials.load(str(file))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert potentials.load(str(file), sha256=digest).identity.pinned
+
+
+def note(_module, _arguments):
+    return None
+
+
+def test_cut_checkpoint_is_named(tiny_mace, tmp_path):
+    file = tmp_path / "cut.model"
+    file.write_bytes(tiny_mace.read_bytes()[:-5000])
+    with pytest.raises(PotentialError, match=r"cut\.model cannot be loaded"):
+        potentials.load(str(file))
+
+
 def test_file_that_is_no_model_is_named(tmp_path):
     file = tmp_path / "notes.model"
     file.write_text("not a model")
