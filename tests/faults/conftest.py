@@ -19,8 +19,9 @@ class Report:
     def __init__(self) -> None:
         self.since = time.monotonic()
 
-    def __call__(self, fault: str, outcome: str) -> None:
-        seconds, self.since = time.monotonic() - self.since, time.monotonic()
+    def __call__(self, fault: str, outcome: str, seconds: float | None = None) -> None:
+        passed, self.since = time.monotonic() - self.since, time.monotonic()
+        seconds = passed if seconds is None else seconds
         line = f"{len(LINES) + 1:3}. {fault}: {outcome} ({seconds:.1f} s)"
         LINES.append(line)
         print(f"\n{line}" if len(LINES) == 1 else line, file=sys.__stdout__, flush=True)

@@ -39,10 +39,20 @@ TIN = "".join(
     f'1\nLattice="{a} {b} {b} {b} {a} {b} {b} {b} {a}" Properties=species:S:1:pos:R:3 pbc="T T T"\nSn 0 0 0\n'
     for a, b in ((3.2, 0.0), (0.0, 2.4), (3.1, 0.1), (0.1, 2.5))
 )
-TARGETS = ("results/tables.md", "results/explorer.html")
 CHECKPOINT = "results/train/tiny/csp/checkpoint.safetensors"
 SAMPLES = "results/sample/tiny/csp.parquet"
 RELAXED = "results/relax/tin.parquet"
+# Snakemake makes what is missing in between only when it is asked for.
+TARGETS = (
+    "results/tables.md",
+    "results/explorer.html",
+    *(f"results/data/aflow_20/{split}.parquet" for split in ("train", "val", "test")),
+    CHECKPOINT,
+    SAMPLES,
+    RELAXED,
+    "results/hull/tin.parquet",
+    "results/evaluate/tiny/csp.json",
+)
 
 
 class Place:

@@ -3,7 +3,7 @@
 import signal
 import time
 
-from drill import CHECKPOINT, Place, kill
+from drill import CHECKPOINT, TARGETS, Place, kill
 
 from same_results import same
 
@@ -27,7 +27,8 @@ class Executioner:
         self.place = place
         self.waiting = {"workflow": set(PROGRESS), "job": set(PROGRESS)}
         self.seen: dict[int, tuple[float, object]] = {}
-        self.done: list[tuple[str, str]] = []
+        self.done: list[tuple[str, str, float]] = []
+        self.since = time.monotonic()
 
     def progress(self, stage: str) -> object:
         """Returns what differs when a stage's job has got on."""
@@ -52,7 +53,8 @@ class Executioner:
                     if stage in self.waiting[victim] and self.is_ready(stage, pid):
                         running.kill() if victim == "workflow" else kill(pid)
                         self.waiting[victim].discard(stage)
-                        self.done.append((victim, stage))
+                        self.done.append((victim, stage, time.monotonic() - self.since))
+                        self.since = time.monotonic()
                         self.seen.pop(pid)
                         if victim == "workflow":
                             return True
@@ -64,9 +66,7 @@ class Executioner:
 def test_killed_in_every_stage(tmp_path, reference, report):
     place = Place(tmp_path)
     executioner = Executioner(place)
-    while executioner.watch(
-        running := place.start("--retries", "2", "--", "results/tables.md", "results/explorer.html")
-    ):
+    while executioner.watch(running := place.start("--retries", "2", "--", *TARGETS)):
         if len(executioner.done) == 1:
             line = place.refusal(said="--unlock")
             place.run("--unlock")
@@ -76,9 +76,9 @@ def test_killed_in_every_stage(tmp_path, reference, report):
     assert executioner.waiting == {"workflow": set(), "job": set()}, "ended before they could be killed"
     assert "resumed at epoch" in place.path("logs/train/tiny/csp.log").read_text()
     same(place.folder, reference)
-    for victim, stage in executioner.done:
+    for victim, stage, seconds in executioner.done:
         where = "restarted by hand" if victim == "workflow" else "restarted by --retries"
-        report(f"kill -9 of the {victim} in stage {stage}", f"survived, {where}")
+        report(f"kill -9 of the {victim} in stage {stage}", f"survived, {where}", seconds)
 
 
 def test_two_workflows_at_once(copy, reference, report):
