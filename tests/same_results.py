@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 # Clocks differ between equal runs.
-CLOCKS = {"seconds", "samples_per_s"}
+CLOCKS = {"seconds", "samples_per_s", "gflop_per_s"}
 
 
 def results(folder: Path) -> dict[str, Any]:

@@ -17,10 +17,19 @@ from xtalgen.models import AbstractModel, Job
 from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import load_split, mix_seed
 from xtalgen.models.nn.crystal_diffusion import CrystalDiffusion, State, Step
+from xtalgen.models.nn.engine import products
 from xtalgen.models.nn.fit import FitConfig, fit
 from xtalgen.models.nn.lattices import lattice_to_parameters
 from xtalgen.models.nn.results import write_results
-from xtalgen.models.nn.sampling import Wanted, draw_sizes, histogram_of, in_batches, read_trained, to_crystals
+from xtalgen.models.nn.sampling import (
+    Wanted,
+    draw_sizes,
+    histogram_of,
+    in_batches,
+    make_ready,
+    read_trained,
+    to_crystals,
+)
 
 # The authors' step sizes of the corrector on MP-20.
 STEP_RATE = {"csp": 1e-5, "dng": 5e-6}
@@ -65,12 +74,14 @@ class DiffCSPSampling:
 
     levels: of noise on the way down, two network calls each; fewer than the training had are spread over its range;
     step_rate: of the corrector at the lowest level, growing with the square of the noise; None for the authors' on
-    MP-20: 1e-5 for structure prediction, 5e-6 for de novo generation. batch_size: crystals that run together.
+    MP-20: 1e-5 for structure prediction, 5e-6 for de novo generation. batch_size: crystals that run together;
+    compile: the network, which pays on a GPU.
     """
 
     levels: int = 1000
     step_rate: float | None = None
     batch_size: int = 500
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("levels", "batch_size"):
@@ -109,8 +120,7 @@ class Model(AbstractModel):
         """
         weights, facts = read_trained(checkpoint, wanted, device)
         module = _build(facts["task"], facts["config"])
-        module.load_state_dict(weights)
-        module.to(device).eval()
+        make_ready(module, weights, device, compiled=sampling.compile)
         if isinstance(wanted, int):
             wanted = draw_sizes(facts["histogram"], wanted, seed)
         sampler = _Sampler(module, sampling, seed)
@@ -185,7 +195,7 @@ class _Sampler:
     def _predict(self, point: State, wanted: Wanted, step: Step) -> State:
         device = wanted.mask.device
         levels = torch.full((len(wanted.places),), step.level, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.module.precision == "bfloat16"):
+        with products(self.module.precision, device.type):
             return self.module.predict(point, levels, wanted.atomic_numbers, wanted.mask)
 
 

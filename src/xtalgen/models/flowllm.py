@@ -29,7 +29,7 @@ from xtalgen.models.nn.riemannian_flow import (
     angles_outside,
     fit_constants,
 )
-from xtalgen.models.nn.sampling import Wanted, in_batches
+from xtalgen.models.nn.sampling import Wanted, in_batches, make_ready
 
 # A start nearer to a border of the angles than this is moved there: the logit is finite only inside.
 MARGIN = ANGLE_SPAN * SMALLEST_PROBABILITY
@@ -94,8 +94,7 @@ class Model(AbstractModel):
             raise ValueError("flowllm refines crystals: give those of the base run with --starts.")
         weights, facts = load_checkpoint(checkpoint, device)
         module = build("csp", Constants.from_json(facts["constants"]), facts["config"])
-        module.load_state_dict(weights)
-        module.to(device).eval()
+        make_ready(module, weights, device, compiled=sampling.compile)
         usable = [start for start in wanted if start.ok]
         made = iter(
             in_batches(

@@ -17,6 +17,7 @@ from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
 from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import load_split, mix_seed
+from xtalgen.models.nn.engine import products
 from xtalgen.models.nn.fit import FitConfig, fit
 from xtalgen.models.nn.lattices import logit_to_angles
 from xtalgen.models.nn.results import write_results
@@ -28,7 +29,15 @@ from xtalgen.models.nn.riemannian_flow import (
     fit_constants,
     from_bits,
 )
-from xtalgen.models.nn.sampling import Wanted, draw_sizes, histogram_of, in_batches, read_trained, to_crystals
+from xtalgen.models.nn.sampling import (
+    Wanted,
+    draw_sizes,
+    histogram_of,
+    in_batches,
+    make_ready,
+    read_trained,
+    to_crystals,
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class FlowMMSampling:
     """Settings of sampling: Euler steps on a uniform grid, and anti-annealing.
 
     A velocity is multiplied by 1 + slope · t: `slope` for coordinates, `slope_lattice`, `slope_types`. batch_size:
-    crystals integrated together.
+    crystals integrated together; compile: the network, which pays on a GPU.
     """
 
     steps: int = 1000
@@ -56,6 +65,7 @@ class FlowMMSampling:
     slope_lattice: float = 0.0
     slope_types: float = 0.0
     batch_size: int = 500
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
@@ -94,8 +104,7 @@ class Model(AbstractModel):
         """
         weights, facts = read_trained(checkpoint, wanted, device)
         module = build(facts["task"], Constants.from_json(facts["constants"]), facts["config"])
-        module.load_state_dict(weights)
-        module.to(device).eval()
+        make_ready(module, weights, device, compiled=sampling.compile)
         if isinstance(wanted, int):
             wanted = draw_sizes(facts["histogram"], wanted, seed)
         yield from in_batches(
@@ -130,7 +139,7 @@ def integrate(module: RiemannianFlow, point: State, wanted: Wanted, sampling: Fl
     for step in range(sampling.steps):
         time = step / sampling.steps
         times = torch.full((len(mask),), time, device=mask.device)
-        with torch.autocast(mask.device.type, torch.bfloat16, enabled=module.precision == "bfloat16"):
+        with products(module.precision, mask.device.type):
             speed = module.velocity(point, times, atomic_numbers, mask)
 
         def ahead(slope: float, time: float = time) -> float:

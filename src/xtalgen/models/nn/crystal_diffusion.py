@@ -18,6 +18,7 @@ from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import MAX_ELEMENT, Batch
 from xtalgen.models.nn.cspnet import DenseCSPNet
 from xtalgen.models.nn.fit import Trainable
+from xtalgen.models.nn.lattices import gram_of
 
 TIME_WIDTH = 256
 SLOWEST = 10_000.0  # longest period of the embedded time, over 2π
@@ -210,7 +211,7 @@ class CrystalDiffusion(Trainable):
         The noise of the cell is a matrix times the cell, so it turns with the cell (O(3) equivariance).
         """
         phases = levels.unsqueeze(-1) * self.rates
-        gram = point.lattice @ point.lattice.transpose(-1, -2)
+        gram = gram_of(point.lattice)
         atoms, pooled = self.network(
             nodes=point.types if self.n_types else self._one_hot(atomic_numbers),
             time=torch.cat([phases.sin(), phases.cos()], dim=-1),
@@ -223,7 +224,8 @@ class CrystalDiffusion(Trainable):
         return State(
             types=self.head_types(atoms).float() if self.head_types else point.types,
             coords=self.head_coords(atoms).float(),
-            lattice=self.head_lattice(mean).float().unflatten(-1, (3, 3)) @ point.lattice,
+            # Not a matrix product, whose precision may be low.
+            lattice=(self.head_lattice(mean).float().unflatten(-1, (3, 3, 1)) * point.lattice.unsqueeze(-3)).sum(-2),
         )
 
     def flop(self, n_atoms: int) -> tuple[int, int]:

@@ -9,14 +9,13 @@ import inspect
 import json
 import logging
 import math
-import os
 import re
 import shutil
 import sys
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -29,13 +28,13 @@ from xtalgen import provenance
 from xtalgen.models import Job
 from xtalgen.models.nn import checkpoint
 from xtalgen.models.nn.batches import Batch, Data, mix_seed
+from xtalgen.models.nn.engine import Precision, compile_network, mean_flop, products
 from xtalgen.models.nn.optimise import Optimiser, cosine
 from xtalgen.models.nn.processes import current
 from xtalgen.models.nn.tally import Tally
 
 STATE = "state.pt"
 LOG = "log.csv"
-MOST_PROGRAMS = 64
 # Settings that do not change the weights.
 WITHOUT_EFFECT = ("save_seconds",)
 # How far (of all steps) a training may lag behind its time budget before the schedule follows the clock.
@@ -55,7 +54,7 @@ class FitConfig:
     "cosine_by_step" the same, stepped once a step; "plateau" multiplies by plateau_factor after plateau_patience
     validations without improvement, down to final_learning_rate; or "constant". warmup_steps: first steps, over which
     the rate rises to the schedule's. clip: "value", "norm" or "none". max_bad_steps: give up after so many consecutive
-    steps whose loss or gradient is not finite. precision: of matrix products; geometry is always float32.
+    steps whose loss or gradient is not finite. precision: of matrix products (`engine.products`).
     save_seconds: time between two savings of the resumable state. parts: each batch is computed in so many parts, which
     several processes share out; with the same parts any number of processes takes the same steps. At least the number
     of processes.
@@ -75,7 +74,7 @@ class FitConfig:
     clip_at: float = 0.5
     val_every: int = 5
     max_bad_steps: int = 100
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     compile: bool = False
     save_seconds: float = 120.0
     parts: int = 1
@@ -173,6 +172,7 @@ class _Fit:
         )
         self.progress, self.tally = Progress(), Tally(self.device)
         self.best: list[Tensor] | None = None
+        self.flop_per_crystal = mean_flop(module.flop, train.padded_sizes())[1]
         self.steps_per_epoch = len(train.plan(config.batch_size))
         self.identity = _identity(module, train, val, config, job)
         self.folder = job.work / hashlib.sha256(self.identity.encode()).hexdigest()[:16]
@@ -182,7 +182,7 @@ class _Fit:
     def run(self) -> Outcome:
         progress, config = self._resume(), self.config
         if config.compile:
-            self._compile()
+            compile_network(self.module.network, self.folder)
         quiet = not (sys.stderr.isatty() and self.processes.first)
         with tqdm(total=config.epochs, initial=progress.epoch, desc="train", unit="epoch", disable=quiet) as bar:
             while progress.epoch < config.epochs and not self._out_of_time():
@@ -193,14 +193,6 @@ class _Fit:
         self._save()
         self.optimiser.set_weights(self.best or self.optimiser.average)
         return Outcome(progress, self.folder, out_of_time)
-
-    def _compile(self) -> None:
-        # A kill while compiling leaves torn files in the compiler's cache, which no later attempt must find.
-        self.folder.mkdir(parents=True, exist_ok=True)
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-", dir=self.folder)
-        # One program per bucket, whatever the size of the batch; the default limit of eight would fall back in silence.
-        torch.compiler.config.recompile_limit = MOST_PROGRAMS
-        self.module.network.compile(dynamic=True)
 
     def _epoch(self) -> None:
         progress, config = self.progress, self.config
@@ -233,7 +225,7 @@ class _Fit:
             if share == 0:  # nothing left for this part, but the other processes count on its taking part
                 rows = torch.zeros(1, dtype=torch.long, device=self.device)
             self.generator.manual_seed(mix_seed(self.job.seed, 1, self.progress.steps, part))
-            with self._autocast():
+            with self._products():
                 total, parts = self.module.loss(batch if self.parts == 1 else batch.take(rows), self.generator)
             for name, value in parts.items():
                 named[name] = named.get(name, 0.0) + value.detach() * share
@@ -247,6 +239,7 @@ class _Fit:
         if skipped:
             logger.warning("epoch %d: skipped %d steps that were not finite", progress.epoch, skipped)
         last = progress.epoch + 1 == config.epochs or self._out_of_time()
+        speed = crystals / max(seconds - progress.epoch_started, 1e-9)
         row = {
             "epoch": progress.epoch,
             "step": progress.steps,
@@ -255,7 +248,8 @@ class _Fit:
             "val_loss": self._validate() if last or (progress.epoch + 1) % config.val_every == 0 else None,
             "lr": rate,
             "skipped": skipped,
-            "samples_per_s": round(crystals / max(seconds - progress.epoch_started, 1e-9), 1),
+            "samples_per_s": round(speed, 1),
+            "gflop_per_s": round(speed * self.flop_per_crystal / 1e9, 1),
         }
         progress.rows.append(row)
         if self.processes.first:
@@ -274,7 +268,7 @@ class _Fit:
         generator = torch.Generator(self.device).manual_seed(mix_seed(self.job.seed, 2))
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         self.module.eval()
-        with self.optimiser.averaged(), torch.no_grad(), self._autocast():
+        with self.optimiser.averaged(), torch.no_grad(), self._products():
             for batch in self.val.batches(config.batch_size):
                 total += self.module.loss(batch, generator)[0] * len(batch)
         self.module.train()
@@ -316,8 +310,8 @@ class _Fit:
         limit = self.job.max_seconds
         return limit is not None and self.progress.steps > 0 and self._seconds() >= limit
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+    def _products(self) -> AbstractContextManager[None]:
+        return products(self.config.precision, self.device.type)
 
     def _give_up_when_bad(self) -> None:
         bad = self.tally.longest_streak()

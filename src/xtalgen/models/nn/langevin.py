@@ -14,13 +14,13 @@ from xtalgen.crystals import Crystal
 from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import MAX_ELEMENT, mix_seed
 from xtalgen.models.nn.crystal_vae import CrystalVAE, geometric, inverse, multiply
+from xtalgen.models.nn.engine import MOST_PROGRAMS
 from xtalgen.models.nn.lattices import lattice_from_parameters
 from xtalgen.models.nn.periodic_graph import PeriodicGraph, nearest_graph
 from xtalgen.models.nn.sampling import Wanted, in_batches
 
 # Slots are added in such steps, so that products stay well shaped and few steps are recorded.
 ROOM = 8
-MOST_PROGRAMS = 64
 ROUNDING = 1e-3  # of fractional coordinates, in one step
 # Turns a step into one that can be repeated without the host.
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]

@@ -43,6 +43,11 @@ def lattice_to_parameters(
     return lengths, torch.rad2deg(torch.arccos(cosines.clamp(-1.0, 1.0)))
 
 
+def gram_of(lattice: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Returns the Gram matrix L Lᵀ (Å²) of row vectors, in full precision whatever that of matrix products."""
+    return (lattice.unsqueeze(-2) * lattice.unsqueeze(-3)).sum(-1)
+
+
 def gram_from_parameters(
     lengths: Float[Tensor, "*batch 3"], angles: Float[Tensor, "*batch 3"]
 ) -> Float[Tensor, "*batch 3 3"]:

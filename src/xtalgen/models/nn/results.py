@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
 
@@ -14,6 +13,7 @@ import xtalgen
 from xtalgen.models import Job
 from xtalgen.models.nn import checkpoint
 from xtalgen.models.nn.batches import Split
+from xtalgen.models.nn.engine import Precision, mean_flop, peak_flop_per_s, peak_memory
 from xtalgen.models.nn.fit import WITHOUT_EFFECT, FitConfig, Outcome, Trainable, forget
 from xtalgen.models.nn.processes import current
 
@@ -42,7 +42,9 @@ def write_results(
     common = {"model": model, "task": job.task, "seed": job.seed, "config": asdict(config)}
     lasting = {name: value for name, value in asdict(config).items() if name not in WITHOUT_EFFECT}
     checkpoint.save_checkpoint(job.out / CHECKPOINT, module.kept(), {**common, **facts, "config": lasting})
-    checkpoint.write_json(job.out / TRAINING, {"contract": CONTRACT, **common, **_account(module, outcome, split, job)})
+    checkpoint.write_json(
+        job.out / TRAINING, {"contract": CONTRACT, **common, **_account(module, outcome, split, job, config.precision)}
+    )
     forget(outcome)
 
 
@@ -53,24 +55,22 @@ def cost(module: Trainable, split: Split, crystals_seen: int, validations: int) 
     training set; useful_flop_per_crystal: the same without padding; flop: of the whole training with validation.
     """
     padded = split.train.padded_sizes()
-    training = _mean(padded, lambda n: module.flop(n)[1])
-    forward = _mean(split.val.padded_sizes(), lambda n: module.flop(n)[0])
+    training = mean_flop(module.flop, padded)[1]
+    forward = mean_flop(module.flop, split.val.padded_sizes())[0]
     return {
         "flop_per_crystal": training,
-        "useful_flop_per_crystal": _mean(split.train.sizes(), lambda n: module.flop(n)[1]),
-        "bytes_per_crystal": _mean(padded, module.traffic),
+        "useful_flop_per_crystal": mean_flop(module.flop, split.train.sizes())[1],
+        "bytes_per_crystal": mean_flop(lambda n: (0, module.traffic(n)), padded)[1],
         "flop": training * crystals_seen + forward * validations * len(split.val),
     }
 
 
 def _held(module: Trainable) -> int:
     """Returns how many weights each process keeps; fewer than there are where processes share them out."""
-    return sum(
-        (weight.to_local() if isinstance(weight, DTensor) else weight).numel() for weight in module.parameters()
-    )
+    return sum((weight.to_local() if isinstance(weight, DTensor) else weight).numel() for weight in module.parameters())
 
 
-def _account(module: Trainable, outcome: Outcome, split: Split, job: Job) -> dict[str, Any]:
+def _account(module: Trainable, outcome: Outcome, split: Split, job: Job, precision: Precision) -> dict[str, Any]:
     progress = outcome.progress
     validations = sum(row["val_loss"] is not None for row in progress.rows)
     return {
@@ -89,17 +89,14 @@ def _account(module: Trainable, outcome: Outcome, split: Split, job: Job) -> dic
         "n_skipped": sum(sum(reasons.values()) for reasons in split.left_out.values()),
         "left_out": split.left_out,
         **cost(module, split, progress.crystals, validations),
+        "peak_flop_per_s": peak_flop_per_s(split.train.device.type, precision),
+        "peak_memory": peak_memory(split.train.device.type),
         "device": _device_name(split.train.device),
         "threads": torch.get_num_threads(),
         "processes": current().world,
         "torch": torch.__version__,
         "xtalgen": xtalgen.__version__,
     }
-
-
-def _mean(sizes: np.ndarray, value: Any) -> float:
-    found, counts = np.unique(sizes, return_counts=True)
-    return float(np.average([value(int(size)) for size in found], weights=counts))
 
 
 def _device_name(device: torch.device) -> str:

@@ -15,6 +15,8 @@ from xtalgen.lattice import lattice_from_parameters
 from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import MAX_ATOMS, MAX_ELEMENT, bucket_ceiling, mask_of, mix_seed
 from xtalgen.models.nn.checkpoint import load_checkpoint
+from xtalgen.models.nn.engine import compile_network
+from xtalgen.models.nn.fit import Trainable
 
 # The evaluation of CDVAE, DiffCSP and FlowMM knows elements 1 to 104.
 HIGHEST_ELEMENT = 104
@@ -56,6 +58,14 @@ def read_trained(
     if facts["task"] != asked:
         raise ValueError(f"{checkpoint}: trained for {facts['task']!r}, cannot sample {asked!r}. Train that task.")
     return weights, facts
+
+
+def make_ready(module: Trainable, weights: dict[str, Tensor], device: str, *, compiled: bool) -> None:
+    """Gives a module its trained weights, moves it to the device and, when asked to, compiles its network."""
+    module.load_state_dict(weights)
+    module.to(device).eval()
+    if compiled:
+        compile_network(module.network)
 
 
 def histogram_of(n_atoms: np.ndarray) -> dict[str, int]:

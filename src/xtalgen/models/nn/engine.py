@@ -1,0 +1,91 @@
+"""What makes networks fast on a device, and how fast they were: compiled programs, precision, FLOP/s, memory."""
+
+import contextlib
+import functools
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+MOST_PROGRAMS = 64
+# Side of the square matrices whose product measures a device, and how often it is taken.
+PEAK_SIDE, PEAK_TIMES = {"cpu": 512, "cuda": 8192}, 5
+
+
+def compile_network(network: nn.Module, cache: Path | None = None) -> None:
+    """Compiles a network in place, one program per padded number of atoms, whatever the size of the batch.
+
+    On a GPU each program is recorded as a CUDA graph for each size of batch. cache: folder for compiled programs, for a
+    training that may be killed: what a kill leaves half-written must not be found by the next attempt.
+    """
+    if cache is not None:
+        cache.mkdir(parents=True, exist_ok=True)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-", dir=cache)
+    # The default limit of eight would fall back in silence.
+    torch.compiler.config.recompile_limit = MOST_PROGRAMS
+    on_gpu = next(network.parameters()).is_cuda
+    # A break of the graph would cost what compiling gains: better an error.
+    network.compile(fullgraph=True, dynamic=True, mode="reduce-overhead" if on_gpu else None)
+
+
+@contextlib.contextmanager
+def products(precision: Precision, device: str) -> Iterator[None]:
+    """Inside, matrix products have this precision; everything else, geometry too, has float32.
+
+    "tf32" takes float32 products with 10 bits of mantissa on a GPU, and is float32 on a CPU.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" and device == "cuda" else "highest")
+    try:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@functools.cache
+def peak_flop_per_s(device: str, precision: Precision) -> float:
+    """Returns the FLOP/s of large square matrix products in a precision: what a network could reach at best.
+
+    Takes 10 ms. The best of five; on a CPU with as many threads as PyTorch has.
+    """
+    side = PEAK_SIDE[device]
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    one, other = (torch.randn(side, side, dtype=kind, device=device) for _ in range(2))
+    best = float("inf")
+    with torch.no_grad(), products("float32" if precision == "bfloat16" else precision, device):
+        for _ in range(PEAK_TIMES):
+            _wait(device)
+            started = time.perf_counter()
+            torch.mm(one, other)
+            _wait(device)
+            best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
+
+
+def peak_memory(device: str) -> int:
+    """Returns the most bytes in use so far: of tensors on a GPU, of this process on a CPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def mean_flop(flop: Callable[[int], tuple[int, int]], sizes: np.ndarray) -> tuple[float, float]:
+    """Returns the mean FLOP of crystals of these sizes: (forward, forward and backward); see `Trainable.flop`."""
+    found, counts = np.unique(sizes, return_counts=True)
+    values = np.array([flop(int(size)) for size in found], dtype=float)
+    forward, training = np.average(values, axis=0, weights=counts)
+    return float(forward), float(training)
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
