@@ -76,6 +76,8 @@ def test_a_potential_that_fails(tmp_path, report, monkeypatch):
         "in.parquet",
         "--potential",
         str(file),
+        "--sha256",  # a model with a hook is opened only under the digest that its owner names
+        hashlib.sha256(file.read_bytes()).hexdigest(),
         "--fmax",
         "0.05",
         "--max-steps",
