@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = "xtalgen-mace/1"
+METADATA = "xtalgen"
 SUFFIX = ".safetensors"
 INTERACTIONS = ("interaction_cls", "interaction_cls_first")
 PLAIN = (
@@ -42,7 +43,9 @@ def save_mace(model: Any, path: Path, **metadata: str) -> None:
         for name, value in state.items()
         if value.shape != fresh[name].shape or not bool((value.double() - fresh[name].double()).abs().le(1e-6).all())
     }
-    content = save(kept, {"format": FORMAT, "hyper_parameters": json.dumps(hyper), **metadata})
+    # Under one name: safetensors writes several in an order that changes from run to run.
+    said = {"format": FORMAT, "hyper_parameters": json.dumps(hyper), **metadata}
+    content = save(kept, {METADATA: json.dumps(said, sort_keys=True)})
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -75,8 +78,9 @@ def read_metadata(content: bytes) -> dict[str, str]:
     """Returns the metadata of a file's content. Raises ModelFileError when it is not of this format."""
     try:
         length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    except (ValueError, AttributeError) as error:
+        header = json.loads(content[8 : 8 + length])
+        metadata = json.loads(header.get("__metadata__", {}).get(METADATA, "{}"))
+    except (ValueError, AttributeError, TypeError) as error:
         raise ModelFileError("no safetensors header") from error
     if metadata.get("format") != FORMAT:
         raise ModelFileError(f"format is {metadata.get('format')!r}, expected {FORMAT!r}")
