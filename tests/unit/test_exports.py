@@ -143,3 +143,27 @@ def test_first_candidates_come_with_vasp_inputs_and_all_as_extxyz(tmp_path):
     assert [found.info["id"] for found in atoms] == ["a", "b"]
     assert [found.info["e_above_hull"] for found in atoms] == [0.01, 0.02]
     assert atoms[1].cell.array == pytest.approx(salt("b", 0.0).lattice)
+
+
+def test_nearest_known_crystal_second_opinion_and_set_stand_in_the_csv(tmp_path):
+    table = written(tmp_path, [salt("a", 0.05), salt("b", 0.01, a=5.5), salt("c", 0.02, a=5.7)])
+    known, second = tmp_path / "train.parquet", tmp_path / "opinions.parquet"
+    write_table(
+        to_table([salt("mp-1", None), replace(salt("mp-2", None), atomic_numbers=np.array([12, 8], dtype=np.uint8))]),
+        known,
+    )
+    said = [salt("a", 0.0, second_e_above_hull=0.15), salt("b", 0.0, second_e_above_hull=-0.03), salt("c", 0.0)]
+    write_table(to_table(said, {"second_e_above_hull": pa.float64()}), second)
+    words = ["--evaluated", str(table), "--name", "flowmm/dng", "--known", str(known), "--second", str(second)]
+    script.main([*words, "--out", str(tmp_path / "c.zip")])
+    rows = {row["id"]: row for row in unpack(tmp_path / "c.zip")[0]}
+    assert {row["set"] for row in rows.values()} == {"flowmm/dng"}
+    assert {row["nearest_id"] for row in rows.values()} == {"mp-1"}
+    assert float(rows["a"]["nearest_composition"]) == 0.0
+    assert float(rows["a"]["nearest_structure"]) == pytest.approx(0.0, abs=1e-3)
+    # Half of what two potentials differ by.
+    assert float(rows["a"]["e_above_hull_uncertainty"]) == pytest.approx(0.05)
+    assert float(rows["b"]["e_above_hull_uncertainty"]) == pytest.approx(0.02)
+    assert (rows["c"]["second_e_above_hull"], rows["c"]["e_above_hull_uncertainty"]) == ("", "")
+    script.main(["--evaluated", str(table), "--out", str(tmp_path / "plain.zip")])
+    assert unpack(tmp_path / "plain.zip")[0][0]["nearest_id"] == ""
