@@ -1,5 +1,7 @@
 """A small MACE that learns from a larger potential: optional, ask for results/distil/card.md. Nothing else needs it."""
 
+import json
+
 
 rule distil:
     """Label a share of the crystals and their distortions with the teacher."""
