@@ -19,6 +19,7 @@ include: "workflow/rules/sample.smk"
 include: "workflow/rules/relax.smk"
 include: "workflow/rules/hull.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/sweep.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/explorer.smk"
 include: "workflow/rules/distil.smk"
@@ -40,6 +41,7 @@ rule all:
         "results/explorer.html",
         "results/figures/distributions.svg",
         expand("results/train/{training}/curve.svg", training=plan.trained()),
+        expand("results/sweep/{run}.md", run=plan.swept()),
         expand("results/conditional/{run}.svg", run=plan.conditional()),
         expand(
             "results/candidates/{set}.zip",

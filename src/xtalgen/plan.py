@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ class Plan:
             self._check_dataset(run["dataset"], f"{where}.dataset")
             self._check_base(name, run)
             self._check_prompts(name, run)
+            if "sweep" in run and ("csp" not in run.get("tasks", TASKS) or needs_base(run["model"])):
+                raise ConfigError(f"{where}.sweep: predicts structures; only a run of its own with the task 'csp' can.")
         for name, dataset in self.config["datasets"].items():
             self._check_name(name, f"datasets.{name}")
             if name not in PUBLISHED_SETS and "source" not in dataset:
@@ -165,6 +168,19 @@ class Plan:
         values = self.runs[run].get(stage, {})
         common = {key: value for key, value in values.items() if key not in TASKS}
         return json.dumps(common | values.get(task, {}), sort_keys=True)
+
+    def swept(self) -> list[str]:
+        """Returns the runs whose settings of sampling are tried on the validation split."""
+        return [name for name, run in self.runs.items() if run.get("sweep")]
+
+    def points(self, run: str) -> list[str]:
+        """Returns the settings that a run's sweep tries, as JSON: every combination of the values listed."""
+        swept = self.runs[run]["sweep"]
+        return [json.dumps(dict(zip(swept, values, strict=True))) for values in product(*swept.values())]
+
+    def at_point(self, run: str, point: int) -> str:
+        """Returns all settings of sampling at a point of a run's sweep as JSON."""
+        return json.dumps(json.loads(self.settings(run, "sample", "csp")) | json.loads(self.points(run)[point]))
 
     def split(self, name: str, split: str) -> str:
         """Returns the table of a split of the data set that a set or run is compared with."""

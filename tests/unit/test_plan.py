@@ -170,3 +170,14 @@ def test_names_that_are_no_names(name):
     ):
         with pytest.raises(ConfigError, match=rf"^{where}.*a name has letters, digits"):
             Plan(config(**changes))
+
+
+def test_a_sweep_tries_every_combination():
+    run = {"model": "flowmm", "dataset": "mp_20", "tasks": ["csp"], "sample": {"steps": 50, "slope": 1},
+           "sweep": {"slope": [0, 5], "batch_size": [10, 20]}}  # fmt: skip
+    plan = Plan(config(runs={"flow": run}))
+    assert plan.swept() == ["flow"]
+    assert len(plan.points("flow")) == 4
+    assert json.loads(plan.at_point("flow", 3)) == {"steps": 50, "slope": 5, "batch_size": 20}
+    with pytest.raises(ConfigError, match=r"runs\.flow\.sweep: predicts structures"):
+        Plan(config(runs={"flow": {**run, "tasks": ["dng"]}}))

@@ -1,5 +1,6 @@
 """What all rules share: the checked configuration, the plan, code fingerprints, wildcards. Makes no files."""
 
+import json
 import shlex
 import sys
 
@@ -35,6 +36,7 @@ wildcard_constraints:
     set=rf"(?:{RUN})/(?:{'|'.join(TASKS)})|[^/]+",
     own=r"[^/]+",
     stage="sample|relax|fingerprints",
+    point=r"\d+",
 
 
 def code(stage, run=None):

@@ -1,0 +1,25 @@
+"""Compares settings of sampling by how well they predict validation crystals.
+
+python workflow/scripts/sweep.py --run R --point '{"slope": 0}' 0.json --point '{"slope": 5}' 1.json --out R.md
+"""
+
+import argparse
+from pathlib import Path
+
+from xtalgen.errors import one_line
+from xtalgen.sweep import sweep
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, help="name of the run, for heads")
+    parser.add_argument("--point", nargs=2, action="append", default=[], metavar=("SETTINGS", "METRICS"))
+    parser.add_argument("--out", type=Path, required=True, help="Markdown; .csv and .svg come beside it")
+    args = parser.parse_args(argv)
+    with one_line():
+        sweep([(settings, Path(path)) for settings, path in args.point], run=args.run, out=args.out)
+
+
+if __name__ == "__main__":
+    main()
