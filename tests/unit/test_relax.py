@@ -1,5 +1,6 @@
 """Relaxation: known lattice constants, convergence that counts the cell, failures as status, resume after a kill."""
 
+import errno
 import hashlib
 import json
 import os
@@ -375,6 +376,26 @@ def test_torn_line_and_timeouts_under_a_shorter_limit_are_computed_again(tmp_pat
     assert relax._read_store(tmp_path, Settings(0.05, 1, 5.0)) == {"done": done, "late": late}
     assert relax._read_store(tmp_path, Settings(0.05, 1, 60.0)) == {"done": done}
     assert relax._read_store(tmp_path, Settings(0.05, 1, None)) == {"done": done}
+
+
+def test_full_disk_in_the_middle_stops_the_stage_and_keeps_what_was_finished(tmp_path, monkeypatch):
+    rows = [cell("MgO", "rocksalt", a, identifier=str(a)) for a in (4.2, 4.25, 4.3)]
+    real, written = relax._append, []
+
+    def full_after_one(file, key, outcome):
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(key)
+        real(file, key, outcome)
+
+    monkeypatch.setattr(relax, "_append", full_after_one)
+    with pytest.raises(PotentialError, match="No space left on device"):
+        run(rows, tmp_path, max_steps=0)
+    assert not (tmp_path / "out.parquet").exists()
+    monkeypatch.setattr(relax, "_append", real)
+    relaxed, metadata, _ = run(rows, tmp_path, max_steps=0)
+    assert [row.status for row in relaxed] == ["ok"] * 3
+    assert metadata["n_computed"] == "2", "the one that was finished is not computed again"
 
 
 def test_mace_checkpoint_by_path_relaxes(tmp_path):
