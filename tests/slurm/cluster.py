@@ -135,7 +135,10 @@ def up(folder: Path = FOLDER, cpus: int = 8, memory: int = 64_000) -> None:
 
 
 def down(folder: Path = FOLDER) -> None:
-    """Ends the daemons by their process ids and takes the configuration away."""
+    """Cancels what runs, ends the daemons by their process ids and takes the configuration away."""
+    with contextlib.suppress(subprocess.TimeoutExpired, FileNotFoundError):
+        subprocess.run(["scancel", "--me"], capture_output=True, timeout=20, check=False)
+        time.sleep(1)
     for name in ("slurmd", "slurmctld", "munged"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
             number = int((folder / f"{name}.pid").read_text())
