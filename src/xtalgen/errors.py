@@ -44,8 +44,10 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or any(words in text for words in ("out of memory", "can't allocate memory")):
         return f"{MEMORY} ({type(error).__name__}: {text.strip() or 'no more is known'})"
     if isinstance(error, OSError) and error.errno in REMEDIES:
-        # pyarrow knows no file name, but its text says what it did.
-        where = f"{error.filename}: {error.strerror}" if error.filename else text
+        # Where the file is not known the text says, at best, what was done to it (pyarrow's does).
+        where = (
+            f"{error.filename}: {error.strerror}" if error.filename else text.removeprefix(f"[Errno {error.errno}] ")
+        )
         return f"{where}. {REMEDIES[error.errno]}"
     ours = type(error).__module__.partition(".")[0] == PACKAGE.name
     if ours or (isinstance(error, ValueError | RuntimeError | TypeError | OSError) and _raised_here(error)):

@@ -42,7 +42,7 @@ def fill(filler, leave):
 
 @pytest.mark.parametrize(
     "case",
-    [("train", CHECKPOINT, 60_000), ("sample", SAMPLES, 8_000), ("relax", RELAXED, 4_096)],
+    [("train", CHECKPOINT, 60_000), ("sample/tiny", SAMPLES, 8_000), ("relax", RELAXED, 4_096)],
 )
 def test_a_full_disk(small_disk, reference, report, case):
     (copy, filler), (stage, target, leave) = small_disk, case
@@ -60,7 +60,7 @@ def test_a_read_only_disk(small_disk, reference, report):
     copy.configure(runs__tiny__sample__steps=99)
     remount = ["mount", "-o", "remount,{}", str(copy.path("results"))]
     subprocess.run([word.format("ro") for word in remount], check=True)
-    line = copy.refusal(SAMPLES, said="[Rr]ead-only")
+    line = copy.refusal(SAMPLES, said="[Rr]ead-only|Write-protected")
     subprocess.run([word.format("rw") for word in remount], check=True)
     copy.configure()
     copy.run()
@@ -118,7 +118,7 @@ def test_damaged_state_of_a_training(copy, reference, report, harm):
 
 
 def test_damaged_parts_of_killed_jobs(copy, reference, report):
-    copy.remove("sample", "relax")
+    copy.remove("sample/tiny", "relax")
     running = copy.start(SAMPLES)
     running.wait_for("sample", "results/sample/tiny/csp/work-1-of-1/chunk-000001.parquet")
     running.kill()
