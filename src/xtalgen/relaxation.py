@@ -20,6 +20,7 @@ from xtalgen.structures import wrap
 
 MIN_DISTANCE = 0.5  # Å, the threshold of structural validity
 MIN_VOLUME = 1.0  # Å³ per atom; diamond has 5.7, and a denser cell than this costs gigabytes of neighbours
+MAX_VOLUME = 1e5  # Å³ per atom, thinner than air; the search for neighbours divides such a void into gigabytes of boxes
 MAX_VOLUME_RATIO = 3.0
 
 
@@ -241,6 +242,8 @@ def _flaw(lattice: np.ndarray, frac_coords: np.ndarray) -> str | None:
     volume = _volume(lattice) / len(frac_coords)
     if volume < MIN_VOLUME:
         return f"{volume:.3g} Å³ per atom, less than {MIN_VOLUME} Å³"
+    if volume > MAX_VOLUME:
+        return f"{volume:.3g} Å³ per atom, more than {MAX_VOLUME:g} Å³"
     try:
         minkowski_reduce(lattice, pbc=True)
     except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:
