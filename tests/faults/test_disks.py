@@ -40,30 +40,23 @@ def fill(filler, leave):
     filler.write_bytes(bytes(max(0, state.f_bavail * state.f_frsize - leave)))
 
 
-@pytest.mark.parametrize(
-    "case",
-    [("train", CHECKPOINT, 60_000), ("sample/tiny", SAMPLES, 8_000), ("relax", RELAXED, 4_096)],
-)
-def test_a_full_disk(small_disk, reference, report, case):
-    (copy, filler), (stage, target, leave) = small_disk, case
-    copy.remove(stage)
-    fill(filler, leave)
-    line = copy.refusal(target, said="disk is full")
-    filler.unlink()
+def test_full_and_read_only_disks(small_disk, reference, report):
+    copy, filler = small_disk
+    for stage, target, leave in (("train", CHECKPOINT, 60_000), ("relax", RELAXED, 4_096)):
+        copy.remove(stage)
+        fill(filler, leave)
+        line = copy.refusal(target, said="disk is full")
+        filler.unlink()
+        report(f"disk full in stage {stage}", f"refused: {line}")
     copy.run()
     same(copy.folder, reference)
-    report(f"disk full in stage {stage}", f"refused: {line}")
-
-
-def test_a_read_only_disk(small_disk, reference, report):
-    copy, _ = small_disk
     copy.configure(runs__tiny__sample__steps=99)
     remount = ["mount", "-o", "remount,{}", str(copy.path("results"))]
     subprocess.run([word.format("ro") for word in remount], check=True)
     line = copy.refusal(SAMPLES, said="[Rr]ead-only|Write-protected")
     subprocess.run([word.format("rw") for word in remount], check=True)
     copy.configure()
-    copy.run()
+    assert "Nothing to be done" in copy.run()
     same(copy.folder, reference)
     report("read-only results", f"refused: {line}")
 
@@ -80,41 +73,45 @@ def flip(path):
     path.write_bytes(content)
 
 
-TABLE = "results/data/aflow_20/train.parquet", CHECKPOINT, r"train.parquet: not a readable Parquet file.*Delete it"
-ENERGIES = RELAXED, "results/hull/tin.parquet", r"tin.parquet: not a readable.*Delete it"
-TRAINED = CHECKPOINT, SAMPLES, r"checkpoint.safetensors: (not a readable|damaged).*Delete it and train again"
-SCORES = "results/evaluate/tiny/csp.json", "results/tables.md", r"csp.json: not readable JSON.*Delete it"
-
-
-@pytest.mark.parametrize(
-    "case", [(cut, *TABLE), (flip, *TABLE), (cut, *ENERGIES), (flip, *ENERGIES), (cut, *TRAINED), (flip, *TRAINED),
-             (cut, *SCORES)],
-    ids=lambda case: f"{case[0].__name__}-{case[1]}",
-)  # fmt: skip
-def test_damaged_files_between_stages(copy, reference, report, case):
-    harm, path, target, said = case
-    harm(copy.path(path))
-    line = copy.refusal(target, said=said)
-    copy.path(path).unlink()
-    copy.run()
-    same(copy.folder, reference)
-    report(f"{'cut off' if harm is cut else 'flipped bit'}: {path}", f"refused: {line}")
+NAMES = {cut: "cut off", flip: "flipped bit"}
+FILES = [
+    ("results/data/aflow_20/train.parquet", CHECKPOINT, r"train.parquet: not a readable Parquet file.*Delete it"),
+    (CHECKPOINT, SAMPLES, r"checkpoint.safetensors: (not a readable|damaged).*Delete it and train again"),
+    (RELAXED, "results/hull/tin.parquet", r"tin.parquet: not a readable.*Delete it"),
+    ("results/evaluate/tiny/csp.json", "results/tables.md", r"csp.json: not readable JSON.*Delete it"),
+]
 
 
 @pytest.mark.parametrize("harm", [cut, flip])
-def test_damaged_state_of_a_training(copy, reference, report, harm):
+def test_damaged_files_between_stages(copy, reference, report, harm):
+    for path, target, said in FILES[: 4 if harm is cut else 3]:  # a flipped digit of a JSON file is a digit
+        kept = copy.path(path).read_bytes()
+        harm(copy.path(path))
+        line = copy.refusal(target, said=said)
+        report(f"{NAMES[harm]}: {path}", f"refused: {line}")
+        copy.path(path).write_bytes(kept)  # what comes after shall fail for its own reason
+    for path, *_ in FILES:
+        copy.path(path).unlink()
+    copy.run()
+    same(copy.folder, reference)
+
+
+def test_damaged_state_of_a_training(copy, reference, report):
     copy.remove("train")
     running = copy.start(CHECKPOINT)
     running.wait_for("train", "results/train/tiny/csp/work/*/*.pt")
     running.kill()
     copy.unlock()
     (state,) = copy.folder.glob("results/train/tiny/csp/work/*/*.pt")
-    harm(state)
-    line = copy.refusal(CHECKPOINT, said="Delete it to start afresh")
+    kept = state.read_bytes()
+    for harm in (cut, flip):
+        state.write_bytes(kept)
+        harm(state)
+        line = copy.refusal(CHECKPOINT, said="Delete it to start afresh")
+        report(f"{NAMES[harm]}: state of a killed training", f"refused: {line}")
     state.unlink()
     copy.run()
     same(copy.folder, reference)
-    report(f"{'cut off' if harm is cut else 'flipped bit'}: state of a killed training", f"refused: {line}")
 
 
 def test_damaged_parts_of_killed_jobs(copy, reference, report):

@@ -8,7 +8,6 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
-import pytest
 from ase.build import bulk
 from drill import CHECKPOINT, SAMPLES
 
@@ -19,33 +18,22 @@ from xtalgen.download import fetch
 from xtalgen.structures import wrap
 
 
-def test_no_gpu(copy, reference, report):
+def test_what_a_machine_lacks(copy, reference, report):
     import torch
 
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
-    line = copy.refusal("--config", "device=cuda", "--", CHECKPOINT, said="PyTorch sees no GPU here")
-    copy.run()
-    same(copy.folder, reference)
-    report("no GPU where the configuration wants one", f"refused: {line}")
-
-
-def test_a_loss_that_is_not_finite(copy, reference, report):
+    if not torch.cuda.is_available():
+        line = copy.refusal("--config", "device=cuda", "--", CHECKPOINT, said="PyTorch sees no GPU here")
+        report("no GPU where the configuration wants one", f"refused: {line}")
+    huge = {"steps": 2, "batch_size": 400_000}
+    copy.configure(sample__per_target=100_000, sample__chunk=400_000, runs__tiny__sample=huge)
+    line = copy.refusal(SAMPLES, said="Out of memory", prefix=("prlimit", f"--as={6 * 1024**3}"))
+    report("out of memory in sampling (ulimit -v 6 GB)", f"refused: {line}")
     copy.configure(runs__tiny__train__learning_rate=1e30, runs__tiny__train__max_bad_steps=5)
     line = copy.refusal(CHECKPOINT, said="not finite")
-    copy.configure()
-    copy.run()
-    same(copy.folder, reference)
     report("loss is NaN", f"refused: {line}")
-
-
-def test_too_little_memory(copy, reference, report):
-    copy.configure(sample__n=400_000, sample__chunk=400_000, runs__tiny__sample={"steps": 2, "batch_size": 400_000})
-    line = copy.refusal(SAMPLES, said="Out of memory", prefix=("prlimit", f"--as={6 * 1024**3}"))
     copy.configure()
     copy.run()
     same(copy.folder, reference)
-    report("out of memory in sampling (6 GB, ulimit -v)", f"refused: {line}")
 
 
 def misbehave(_module, arguments):
