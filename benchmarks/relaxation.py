@@ -1,12 +1,13 @@
 """Relaxing crystals in flight against one by one with ASE, side by side: same potential, same crystals, one thread.
 
-    python benchmarks/relaxation.py [--potential chgnet|mace-small|PATH] [--crystals 24] [--steps 20] [--rounds 3]
+    python benchmarks/relaxation.py [--potential chgnet|mace-small|random-mace|PATH] [--crystals 24] [--steps 20]
+        [--rounds 3] [--minima 0]
 
 "one by one" is what a script with ASE does: FIRE, FrechetCellFilter, the potential's ASE calculator, a crystal after
 the other. "in flight" is `xtalgen.relaxation` at several capacities (crystals at once). Both take the same steps, so
-the final energies must agree. "mace-small" is a MACE with random weights (64 scalar and 64 vector channels, two
-layers): what it costs does not depend on its weights. Times are processor times; ratios are of each round's own two
-numbers.
+the final energies must agree. "random-mace" has random weights (64 scalar and 64 vector channels, two layers): what it
+costs does not depend on its weights. Times are processor times; ratios are of each round's own two numbers. --minima N
+relaxes N crystals to 0.05 eV/Å both ways, each with its own test of convergence, and compares where they end.
 """
 
 import argparse
@@ -29,11 +30,12 @@ from xtalgen.relaxation import Settings, cost, relax_crystals
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--potential", default="mace-small")
+    parser.add_argument("--potential", default="random-mace")
     parser.add_argument("--crystals", type=int, default=24, help="of the embedded set, evenly spread")
     parser.add_argument("--most-atoms", type=int, default=20)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minima", type=int, default=0, help="crystals to relax to the end both ways")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -42,13 +44,15 @@ def main():
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         name = (
-            str(random_mace(Path(folder) / "small.model")) if options.potential == "mace-small" else options.potential
+            str(random_mace(Path(folder) / "random.model")) if options.potential == "random-mace" else options.potential
         )
         potential = potentials.load(name, options.device)
     crystals = load(options, potential)
     mean = np.mean([crystal.n_atoms for crystal in crystals])
     print(f"{len(crystals)} crystals of {mean:.1f} atoms, {options.steps} steps, {options.potential} on "
           f"{options.device}, load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")  # fmt: skip
+    if options.minima:
+        compare_minima(options, potential)
     settings = Settings(fmax=0.0, max_steps=options.steps, timeout=None)
     sizes = (1, 4, 16, len(crystals))
     per_crystal = float(np.mean([cost(crystal) for crystal in crystals]))
@@ -78,18 +82,32 @@ def main():
           f"{1000 * apart[ok].max():.2g} meV/atom; {np.sum(~ok)} crystals ended with another status")  # fmt: skip
 
 
-def load(options, potential):
+def compare_minima(options, potential):
+    crystals = load(options, potential, options.minima)
+    expected = one_by_one(crystals, potential, 300, 0.05)
+    found = relax_crystals(crystals, potential, Settings(fmax=0.05, max_steps=300, timeout=None))
+    pairs = zip(found, expected, crystals, strict=True)
+    apart = np.array([1000 * abs(one.energy - other) / crystal.n_atoms for one, other, crystal in pairs if one.energy])
+    print(
+        f"minima: {np.sum(apart < 1)} of {len(apart)} within 1 meV/atom of ASE's, median {np.median(apart):.2g}, ",
+        end="",
+    )
+    print(f"largest {apart.max():.2g} meV/atom; {len(found) - len(apart)} of {len(found)} ended with another status")
+
+
+def load(options, potential, number=None):
     found = []
+    number = number or options.crystals
     records = all_records()
-    for record in records[:: max(1, len(records) // (2 * options.crystals))]:
+    for record in records[:: max(1, len(records) // (2 * number))]:
         cell = read_crystal(record.text)
         crystal = Crystal(record.id, "ok", cell.lattice, cell.frac_coords, cell.atomic_numbers)
         if crystal.n_atoms <= options.most_atoms and set(crystal.atomic_numbers.tolist()) <= potential.elements:
             found.append(crystal)
-    return found[: options.crystals]
+    return found[:number]
 
 
-def one_by_one(crystals, potential, steps):
+def one_by_one(crystals, potential, steps, fmax=0.0):
     from ase import Atoms
     from ase.filters import FrechetCellFilter
     from ase.optimize import FIRE
@@ -98,7 +116,7 @@ def one_by_one(crystals, potential, steps):
     for crystal in crystals:
         atoms = Atoms(crystal.atomic_numbers, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True)
         atoms.calc = potential.calculator
-        FIRE(FrechetCellFilter(atoms), logfile=None).run(fmax=0.0, steps=steps)
+        FIRE(FrechetCellFilter(atoms), logfile=None).run(fmax=fmax, steps=steps)
         energies.append(atoms.get_potential_energy())
     return np.array(energies)
 
