@@ -114,12 +114,16 @@ class Trainable(nn.Module, ABC):
 
 @dataclass
 class Progress:
-    """Where a training stands: everything in it but the weights. seconds: spent, over all resumptions."""
+    """Where a training stands: everything in it but the weights.
+
+    seconds: spent, over all resumptions; saving: the part of them that went into storing the resumable state.
+    """
 
     epoch: int = 0
     batches: int = 0
     steps: int = 0
     seconds: float = 0.0
+    saving: float = 0.0
     epoch_started: float = 0.0
     crystals: int = 0
     rate_scale: float = 1.0
@@ -335,6 +339,7 @@ class _Fit:
             "best": self.best,
         }
         checkpoint.save_state(self.folder / STATE, state)
+        self.progress.saving += time.monotonic() - self.saved
 
     def _resume(self) -> Progress:
         path = self.folder / STATE

@@ -73,6 +73,7 @@ def _held(module: Trainable) -> int:
 def _account(module: Trainable, outcome: Outcome, split: Split, job: Job, precision: Precision) -> dict[str, Any]:
     progress = outcome.progress
     validations = sum(row["val_loss"] is not None for row in progress.rows)
+    costs = cost(module, split, progress.crystals, validations)
     return {
         "dataset": dict(job.data),
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
@@ -88,7 +89,9 @@ def _account(module: Trainable, outcome: Outcome, split: Split, job: Job, precis
         "n_val": len(split.val),
         "n_skipped": sum(sum(reasons.values()) for reasons in split.left_out.values()),
         "left_out": split.left_out,
-        **cost(module, split, progress.crystals, validations),
+        **costs,
+        "seconds_saving": round(progress.saving, 3),
+        "flop_per_s": costs["flop"] / max(progress.seconds, 1e-9),
         "peak_flop_per_s": peak_flop_per_s(split.train.device.type, precision),
         "peak_memory": peak_memory(split.train.device.type),
         "device": _device_name(split.train.device),
