@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from xtalgen.crystals import Crystal, read_crystals
 from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import DeviceData, select
+from xtalgen.models.nn.flows import State, straight_path
 from xtalgen.models.nn.lattices import gram_from_parameters, logit_to_angles
-from xtalgen.models.nn.riemannian_flow import RiemannianFlow, State, angles_outside, fit_constants
+from xtalgen.models.nn.riemannian_flow import RiemannianFlow, angles_outside, fit_constants
 
 
 class Traffic(TorchDispatchMode):
@@ -91,7 +92,7 @@ def points(flow, batch, seed):
     """Returns points of the paths and their times."""
     generator = torch.Generator(batch.mask.device).manual_seed(seed)
     moment = torch.rand(len(batch), device=batch.mask.device, generator=generator)
-    point, _ = flow.path(flow.base(batch.mask, generator), flow.encode(batch), moment, batch.mask)
+    point, _ = straight_path(flow.base(batch.mask, generator), flow.encode(batch), moment, batch.mask)
     return point, moment
 
 

@@ -13,12 +13,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from xtalgen.provenance import model_file, needs_base, needs_bonds, shares_checkpoint, takes_prompts
+from xtalgen.provenance import model_file, needs_base, needs_bonds, shares_checkpoint, takes_prompts, tasks_of
 
 TASKS = ("dng", "csp", "conditional", "infilling")
 # Tasks whose crystals are judged as a whole, relaxed and shown on the map; the others are judged target by target.
 GENERATION = ("dng", "own")
 PROMPTED = ("conditional", "infilling")
+# Tasks of every model whose class does not name its own.
+USUAL = ("dng", "csp")
 # Attributes whose obtained values need relaxed energies and a hull.
 ENERGIES = frozenset({"e_form_per_atom", "e_above_hull"})
 SPLITS = ("train", "val", "test")
@@ -47,6 +49,7 @@ class Plan:
             self._check_dataset(run["dataset"], f"{where}.dataset")
             self._check_base(name, run)
             self._check_prompts(name, run)
+            self._check_tasks(name, run)
             if "sweep" in run and ("csp" not in run.get("tasks", TASKS) or needs_base(run["model"])):
                 raise ConfigError(f"{where}.sweep: predicts structures; only a run of its own with the task 'csp' can.")
         for name, dataset in self.config["datasets"].items():
@@ -86,6 +89,13 @@ class Plan:
             raise ConfigError(f"runs.{name}.tasks: model {run['model']} takes no prompts; remove {asked[0]!r}.")
         if "attributes" in run and "conditional" not in asked:
             raise ConfigError(f"runs.{name}.attributes: only the task 'conditional' asks for them; add it to `tasks`.")
+
+    def _check_tasks(self, name: str, run: Mapping[str, Any]) -> None:
+        fitting = tasks_of(run["model"], USUAL)
+        wrong = [task for task in USUAL if task in run.get("tasks", USUAL) and task not in fitting]
+        if wrong:
+            remedy = f"write `tasks: [{', '.join(fitting)}]`"
+            raise ConfigError(f"runs.{name}.tasks: model {run['model']} is not for {wrong[0]!r}; {remedy}.")
 
     def _check_dataset(self, name: str, where: str) -> None:
         if name not in self.config["datasets"]:

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -53,14 +54,26 @@ def takes_prompts(model: str) -> bool:
     return _says_true(model, "takes_prompts")
 
 
+def tasks_of(model: str, every: Sequence[str]) -> tuple[str, ...]:
+    """Returns which tasks the model's class says it is for (`tasks = ("csp",)`); all of them where it says nothing."""
+    said = _said(model, "tasks")
+    return tuple(every) if said is None else tuple(ast.literal_eval(said))
+
+
 def _says_true(model: str, name: str) -> bool:
+    said = _said(model, name)
+    return isinstance(said, ast.Constant) and said.value is True
+
+
+def _said(model: str, name: str) -> ast.expr | None:
     # Read from the source, without importing torch.
-    for node in ast.walk(ast.parse(model_file(model).read_text())):
-        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant):
+    classes = [node for node in ast.parse(model_file(model).read_text()).body if isinstance(node, ast.ClassDef)]
+    for node in (statement for known in classes for statement in known.body):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-                return node.value.value is True
-    return False
+                return node.value
+    return None
 
 
 _parsed: dict[tuple[Path, int], tuple[str, list[Path]]] = {}

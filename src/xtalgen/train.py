@@ -37,7 +37,7 @@ def train(
     get anywhere; BusyError when another process trains in `work`.
     """
     loaded = models.load(model)
-    tasks = (models.SHARED,) if loaded.shared_checkpoint else models.TASKS
+    tasks = (models.SHARED,) if loaded.shared_checkpoint else loaded.tasks
     if task not in tasks:
         raise ValueError(f"no task {task!r} to train {model} for; there is {' and '.join(tasks)}.")
     config = models.build(loaded.Config, settings, f"settings of {model}")

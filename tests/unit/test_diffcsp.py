@@ -15,7 +15,8 @@ from xtalgen.models import Job
 from xtalgen.models.diffcsp import STEP_RATE, DiffCSPConfig, DiffCSPSampling, Model, _Sampler
 from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import DeviceData
-from xtalgen.models.nn.crystal_diffusion import CrystalDiffusion, State, schedule, score_scale, wrapped_normal_score
+from xtalgen.models.nn.crystal_diffusion import CrystalDiffusion, schedule, score_scale, wrapped_normal_score
+from xtalgen.models.nn.flows import State
 from xtalgen.models.nn.sampling import in_batches
 from xtalgen.structures import to_structure
 

@@ -16,11 +16,11 @@ from xtalgen.models.flowmm import FlowMMSampling, Model
 from xtalgen.models.flowmm import decode as decode_state
 from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import DeviceData, load_split, select
+from xtalgen.models.nn.flows import State, straight_path
 from xtalgen.models.nn.lattices import angles_to_logit
 from xtalgen.models.nn.riemannian_flow import (
     Constants,
     RiemannianFlow,
-    State,
     angles_outside,
     fit_constants,
     from_bits,
@@ -68,7 +68,7 @@ def test_closed_form_constants_equal_monte_carlo():
     for bucket in DeviceData(CRYSTALS, "cpu").buckets:
         batch = bucket.take(torch.arange(len(bucket)).repeat(3000))
         time = torch.rand(len(batch), generator=generator)
-        point, target = flow.path(flow.base(batch.mask, generator), flow.encode(batch), time, batch.mask)
+        point, target = straight_path(flow.base(batch.mask, generator), flow.encode(batch), time, batch.mask)
         points.append(point.lattice)
         speeds.append(target.lattice)
         shifts.append(target.coords[batch.mask])
@@ -125,10 +125,10 @@ def test_target_is_the_derivative_of_the_path(task):
     flow, batch = module(task), whole(random_crystals(8, sizes=(5, 6, 8)))
     start, end = flow.base(batch.mask, torch.Generator().manual_seed(3)), flow.encode(batch)
     time = torch.linspace(0.1, 0.9, len(batch))
-    _, target = flow.path(start, end, time, batch.mask)
+    _, target = straight_path(start, end, time, batch.mask)
     for name in ("types", "coords", "lattice"):
         _, speed = torch.func.jvp(
-            lambda t, name=name: getattr(flow.path(start, end, t, batch.mask)[0], name),
+            lambda t, name=name: getattr(straight_path(start, end, t, batch.mask)[0], name),
             (time,),
             (torch.ones_like(time),),
         )
@@ -140,7 +140,7 @@ def test_path_runs_from_base_to_data():
     flow, batch = module("dng"), whole(random_crystals(8, sizes=(5, 6, 8)))
     start, end = flow.base(batch.mask, torch.Generator().manual_seed(3)), flow.encode(batch)
     for moment, goal in ((0.0, start), (1.0, end)):
-        point, _ = flow.path(start, end, torch.full((len(batch),), moment), batch.mask)
+        point, _ = straight_path(start, end, torch.full((len(batch),), moment), batch.mask)
         torch.testing.assert_close(point.types, goal.types)
         torch.testing.assert_close(point.lattice, goal.lattice)
         assert torus.log_map(point.coords, goal.coords)[batch.mask].abs().max() < 1e-6
@@ -181,7 +181,7 @@ def test_loss_equals_a_slow_one(task):
 @pytest.mark.parametrize("task", ["csp", "dng"])
 def test_velocity_is_translation_invariant_and_mean_free(task):
     flow, batch = module(task), whole(random_crystals(8, sizes=(5, 6, 8)))
-    point, _ = flow.path(
+    point, _ = straight_path(
         flow.base(batch.mask, torch.Generator().manual_seed(3)), flow.encode(batch), torch.full((8,), 0.4), batch.mask
     )
     moved = replace(point, coords=torus.wrap(point.coords + torch.tensor([0.21, 0.5, 0.93])))

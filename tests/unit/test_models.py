@@ -40,7 +40,8 @@ def checkpoint_task(model, task):
     return models.SHARED if models.load(model).shared_checkpoint else task
 
 
-TRAININGS = sorted({(model, checkpoint_task(model, task)) for model in models.names() for task in models.TASKS})
+PAIRS = [(model, task) for model in models.names() for task in models.load(model).tasks]
+TRAININGS = sorted({(model, checkpoint_task(model, task)) for model, task in PAIRS})
 each_training = pytest.mark.parametrize(("model", "task"), TRAININGS, ids=["-".join(names) for names in TRAININGS])
 
 
@@ -51,9 +52,7 @@ def train(model, task, folder, crystals=SMALL_SET, seed=0, **changes):
     return folder / "out"
 
 
-@pytest.fixture(
-    scope="module", params=[(model, task) for model in models.names() for task in models.TASKS], ids="-".join
-)
+@pytest.fixture(scope="module", params=PAIRS, ids="-".join)
 def trained(request, tmp_path_factory):
     """A model trained on a few crystals, broken ones and a cell of one atom among them."""
     torch.set_num_threads(1)

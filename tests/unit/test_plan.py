@@ -73,6 +73,10 @@ def test_own_structures_are_compared_with_the_named_reference():
             "runs.x.tasks: model flowmm takes no prompts; remove 'infilling'",
         ),
         (
+            {"runs": {"x": {"model": "omatg", "dataset": "mp_20", "tasks": ["dng", "csp"]}}},
+            r"runs.x.tasks: model omatg is not for 'dng'; write `tasks: \[csp\]`",
+        ),
+        (
             {"runs": {"x": {"model": "flowmm", "dataset": "mp_20", "tasks": ["dng"], "attributes": ["formula"]}}},
             "runs.x.attributes: only the task 'conditional' asks for them",
         ),

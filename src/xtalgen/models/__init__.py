@@ -46,13 +46,15 @@ class AbstractModel(ABC):
 
     Config: frozen dataclass, every hyper-parameter of training with its default.
     Sampling: frozen dataclass, every setting of sampling with its default.
-    Literals in the class body, which the workflow reads unimported: shared_checkpoint, one training serves both tasks;
+    Literals in the class body, which the workflow reads unimported: tasks, which of `TASKS` the model is for;
+    shared_checkpoint, one training serves both tasks;
     needs_bonds, crystals come with the column `bonds`; needs_base, the model refines the crystals of another run and
     learns from pairs (`xtalgen.base`); takes_prompts, it is an `AbstractPromptedModel`.
     """
 
     Config: ClassVar[type]
     Sampling: ClassVar[type]
+    tasks: ClassVar[tuple[str, ...]] = TASKS
     shared_checkpoint: ClassVar[bool] = False
     needs_bonds: ClassVar[bool] = False
     needs_base: ClassVar[bool] = False

@@ -16,9 +16,10 @@ from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
 from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import load_split, mix_seed
-from xtalgen.models.nn.crystal_diffusion import CrystalDiffusion, State, Step
+from xtalgen.models.nn.crystal_diffusion import CrystalDiffusion, Step
 from xtalgen.models.nn.engine import products
 from xtalgen.models.nn.fit import FitConfig, fit
+from xtalgen.models.nn.flows import State
 from xtalgen.models.nn.lattices import lattice_to_parameters
 from xtalgen.models.nn.results import write_results
 from xtalgen.models.nn.sampling import (

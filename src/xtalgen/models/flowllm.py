@@ -15,17 +15,17 @@ import torch
 from xtalgen.crystals import Crystal
 from xtalgen.lattice import lattice_to_parameters
 from xtalgen.models import AbstractModel, Job
-from xtalgen.models.flowmm import FlowMMConfig, FlowMMSampling, build, integrate
+from xtalgen.models.flowmm import FlowMMConfig, FlowMMSampling, build, finish
 from xtalgen.models.nn.batches import load_split, mix_seed
 from xtalgen.models.nn.checkpoint import load_checkpoint
 from xtalgen.models.nn.fit import fit
+from xtalgen.models.nn.flows import State
 from xtalgen.models.nn.lattices import ANGLE_SPAN, LOWEST_ANGLE, angles_to_logit
 from xtalgen.models.nn.results import write_results
 from xtalgen.models.nn.riemannian_flow import (
     SMALLEST_PROBABILITY,
     Constants,
     RiemannianFlow,
-    State,
     angles_outside,
     fit_constants,
 )
@@ -121,7 +121,7 @@ def _refine(
         name: torch.from_numpy(values).to(wanted.mask.device) for name, values in _padded(geometry, width).items()
     }
     point = State(types=arrays["base_coords"][..., :0], coords=arrays["base_coords"], lattice=arrays["base_lattice"])
-    return integrate(module, point, wanted, sampling)
+    return finish(module, point, wanted, sampling)
 
 
 def _unpaired(crystal: Crystal) -> str | None:

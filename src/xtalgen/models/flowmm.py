@@ -15,16 +15,14 @@ from torch import Tensor
 
 from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
-from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import load_split, mix_seed
-from xtalgen.models.nn.engine import products
 from xtalgen.models.nn.fit import FitConfig, fit
+from xtalgen.models.nn.flows import State, draw_start, integrate
 from xtalgen.models.nn.lattices import logit_to_angles
 from xtalgen.models.nn.results import write_results
 from xtalgen.models.nn.riemannian_flow import (
     Constants,
     RiemannianFlow,
-    State,
     angles_outside,
     fit_constants,
     from_bits,
@@ -111,7 +109,7 @@ class Model(AbstractModel):
             wanted,
             sampling.batch_size,
             device,
-            lambda batch: integrate(module, _start(module, batch, seed), batch, sampling),
+            lambda batch: finish(module, draw_start(module, batch, seed), batch, sampling),
         )
 
     def network_evaluations(self, sampling: FlowMMSampling) -> int:
@@ -132,39 +130,11 @@ def build(task: str, constants: Constants, config: dict[str, Any]) -> Riemannian
     )
 
 
-@torch.inference_mode()
-def integrate(module: RiemannianFlow, point: State, wanted: Wanted, sampling: FlowMMSampling) -> list[Crystal]:
-    """Returns the crystals at the end of the flow that begins at `point`, by Euler steps."""
-    atomic_numbers, mask = wanted.atomic_numbers, wanted.mask
-    for step in range(sampling.steps):
-        time = step / sampling.steps
-        times = torch.full((len(mask),), time, device=mask.device)
-        with products(module.precision, mask.device.type):
-            speed = module.velocity(point, times, atomic_numbers, mask)
-
-        def ahead(slope: float, time: float = time) -> float:
-            return (1.0 + slope * time) / sampling.steps
-
-        point = State(
-            types=point.types + ahead(sampling.slope_types) * speed.types if module.n_types else point.types,
-            coords=torus.wrap(point.coords + ahead(sampling.slope) * speed.coords),
-            lattice=point.lattice + ahead(sampling.slope_lattice) * speed.lattice,
-        )
-    if module.n_types:
-        atomic_numbers = from_bits(point.types)
-    return decode(point, atomic_numbers, wanted.n_atoms)
-
-
-def _start(module: RiemannianFlow, wanted: Wanted, seed: int) -> State:
-    """Returns the starting points, which depend on seed and place alone."""
-    device = module.input_mean.device
-
-    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        row = module.base(torch.ones(1, n, dtype=torch.bool, device=device), generator)
-        return row.types[0], row.coords[0], row.lattice
-
-    types, coords, lattice = wanted.draw(seed, draw)
-    return State(types=types, coords=coords, lattice=lattice[:, 0])
+def finish(module: RiemannianFlow, start: State, wanted: Wanted, sampling: FlowMMSampling) -> list[Crystal]:
+    """Returns the crystals at the end of the flow that begins at `start`, by Euler steps."""
+    slopes = (sampling.slope_types, sampling.slope, sampling.slope_lattice)
+    end = integrate(module, start, wanted, sampling.steps, slopes)
+    return decode(end, from_bits(end.types) if module.n_types else wanted.atomic_numbers, wanted.n_atoms)
 
 
 def decode(point: State, atomic_numbers: Int[Tensor, "batch atoms"], n_atoms: Sequence[int]) -> list[Crystal]:

@@ -10,29 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
-from torch.nn import functional
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from xtalgen.models.nn import torus
-from xtalgen.models.nn.batches import MAX_ELEMENT, Batch
-from xtalgen.models.nn.cspnet import DenseCSPNet
-from xtalgen.models.nn.fit import Trainable
-from xtalgen.models.nn.lattices import gram_of
+from xtalgen.models.nn.batches import Batch
+from xtalgen.models.nn.cell_network import CellNetwork
+from xtalgen.models.nn.engine import Precision
+from xtalgen.models.nn.flows import State
 
-TIME_WIDTH = 256
-SLOWEST = 10_000.0  # longest period of the embedded time, over 2π
 IMAGES = 10  # the sum over the images of the wrapped normal runs from -10 to 10
 OFFSET, SMALLEST_BETA, LARGEST_BETA = 0.008, 1e-4, 0.9999  # of the cosine schedule (Nichol & Dhariwal 2021)
-
-
-@dataclass(frozen=True)
-class State:
-    """Noisy crystals: elements (none in crystal structure prediction), coordinates in [0, 1), cells (Å); or noise."""
-
-    types: Float[Tensor, "batch atoms types"]
-    coords: Float[Tensor, "batch atoms 3"]
-    lattice: Float[Tensor, "batch 3 3"]
 
 
 @dataclass(frozen=True)
@@ -117,8 +105,8 @@ def score_scale(sigma: float) -> float:
     return float(((density * score**2).sum() / density.sum()).sqrt())
 
 
-class CrystalDiffusion(Trainable):
-    """Schedules, network and loss. `task` is "dng" or "csp"; weights: of lattice, coords and types in the loss."""
+class CrystalDiffusion(CellNetwork):
+    """Schedules and loss. `task` is "dng" or "csp"; weights: of lattice, coords and types in the loss."""
 
     def __init__(
         self,
@@ -131,33 +119,15 @@ class CrystalDiffusion(Trainable):
         sigma_begin: float = 0.005,
         sigma_end: float = 0.5,
         weights: tuple[float, float, float] = (1.0, 1.0, 20.0),
-        precision: str = "float32",
+        precision: Precision = "float32",
     ) -> None:
-        super().__init__()
-        self.precision, self.levels = precision, levels
-        self.n_types = MAX_ELEMENT if task == "dng" else 0
-        self.weights = dict(zip(("lattice", "coords", "types"), weights, strict=True))
+        sizes = {"hidden": hidden, "layers": layers, "frequencies": frequencies}
+        super().__init__(task, **sizes, weights=weights, precision=precision)
+        self.levels = levels
         self.schedule = schedule(levels, sigma_begin, sigma_end)
         for name in ("alpha_bar", "sigma", "score_scale"):
             values = torch.tensor(getattr(self.schedule, name), dtype=torch.float32)
             self.register_buffer(name, values, persistent=False)
-        rates = torch.exp(-np.log(SLOWEST) * torch.arange(TIME_WIDTH // 2) / (TIME_WIDTH // 2 - 1))
-        self.register_buffer("rates", rates, persistent=False)
-        self.network = DenseCSPNet(
-            node_inputs=MAX_ELEMENT,
-            crystal_inputs=9,
-            time_inputs=TIME_WIDTH,
-            hidden=hidden,
-            layers=layers,
-            frequencies=frequencies,
-            edge_vector=False,
-            counts=False,
-            self_edges=True,
-            bias=True,
-        )
-        self.head_coords = nn.Linear(hidden, 3, bias=False)
-        self.head_lattice = nn.Linear(hidden, 9, bias=False)
-        self.head_types = nn.Linear(hidden, self.n_types) if self.n_types else None
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted squared error of noise and score, and its parts; one level per crystal, uniform.
@@ -166,15 +136,7 @@ class CrystalDiffusion(Trainable):
         """
         levels = torch.randint(1, self.levels + 1, (len(batch),), device=batch.mask.device, generator=generator)
         point, target = self.diffuse(batch, levels, generator)
-        found = self.predict(point, levels, batch.atomic_numbers, batch.mask)
-        atoms = batch.mask.unsqueeze(-1) / batch.mask.sum()
-        parts = {
-            "lattice": ((found.lattice - target.lattice) ** 2).mean(),
-            "coords": ((found.coords - target.coords) ** 2 * atoms).sum() / 3,
-        }
-        if self.n_types:
-            parts["types"] = ((found.types - target.types) ** 2 * atoms).sum() / self.n_types
-        return sum(self.weights[name] * part for name, part in parts.items()), parts
+        return self.error(self.predict(point, levels, batch.atomic_numbers, batch.mask), target, batch.mask)
 
     def diffuse(self, batch: Batch, levels: Int[Tensor, "batch"], generator: torch.Generator) -> tuple[State, State]:
         """Returns the crystals with noise of their levels, and what the network has to find.
@@ -188,7 +150,7 @@ class CrystalDiffusion(Trainable):
         kept = self.alpha_bar[levels].sqrt()[:, None, None]
         lost = (1 - self.alpha_bar[levels]).sqrt()[:, None, None]
         sigma = self.sigma[levels][:, None, None].expand_as(batch.frac_coords)
-        types = self._one_hot(batch.atomic_numbers) if self.n_types else batch.frac_coords[..., :0]
+        types = self.one_hot(batch.atomic_numbers) if self.n_types else batch.frac_coords[..., :0]
         noise = State(types=draw(types), coords=draw(batch.frac_coords), lattice=draw(batch.lattice))
         point = State(
             types=kept * types + lost * noise.types,
@@ -198,45 +160,3 @@ class CrystalDiffusion(Trainable):
         shift = torus.log_map(torch.zeros_like(sigma), sigma * noise.coords)
         score = wrapped_normal_score(shift, sigma) / self.score_scale[levels][:, None, None]
         return point, State(types=noise.types, coords=score, lattice=noise.lattice)
-
-    def predict(
-        self,
-        point: State,
-        levels: Int[Tensor, "batch"],
-        atomic_numbers: Int[Tensor, "batch atoms"],
-        mask: Bool[Tensor, "batch atoms"],
-    ) -> State:
-        """Returns the predicted noise and scaled score; atomic_numbers are read only in structure prediction.
-
-        The noise of the cell is a matrix times the cell, so it turns with the cell (O(3) equivariance).
-        """
-        phases = levels.unsqueeze(-1) * self.rates
-        gram = gram_of(point.lattice)
-        atoms, pooled = self.network(
-            nodes=point.types if self.n_types else self._one_hot(atomic_numbers),
-            time=torch.cat([phases.sin(), phases.cos()], dim=-1),
-            crystal=gram.flatten(-2),
-            frac_coords=point.coords,
-            gram=gram,
-            mask=mask,
-        )
-        mean = pooled[:, : self.network.hidden]
-        return State(
-            types=self.head_types(atoms).float() if self.head_types else point.types,
-            coords=self.head_coords(atoms).float(),
-            # Not a matrix product, whose precision may be low.
-            lattice=(self.head_lattice(mean).float().unflatten(-1, (3, 3, 1)) * point.lattice.unsqueeze(-3)).sum(-2),
-        )
-
-    def flop(self, n_atoms: int) -> tuple[int, int]:
-        """Returns the FLOP of one crystal padded to n_atoms: (forward, forward and backward); heads included."""
-        forward, training = self.network.flop(n_atoms)
-        heads = 2 * self.network.hidden * (n_atoms * (3 + self.n_types) + 9)
-        return forward + heads, training + 3 * heads
-
-    def traffic(self, n_atoms: int) -> int:
-        """Returns the bytes one crystal padded to n_atoms moves in a training step; see `DenseCSPNet.traffic`."""
-        return self.network.traffic(n_atoms)
-
-    def _one_hot(self, atomic_numbers: Int[Tensor, "batch atoms"]) -> Float[Tensor, "batch atoms 100"]:
-        return functional.one_hot((atomic_numbers - 1).clamp_min(0), MAX_ELEMENT).float()

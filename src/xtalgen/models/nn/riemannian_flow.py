@@ -20,6 +20,7 @@ from xtalgen.models.nn import torus
 from xtalgen.models.nn.batches import MAX_ELEMENT, Batch
 from xtalgen.models.nn.cspnet import DenseCSPNet
 from xtalgen.models.nn.fit import Trainable
+from xtalgen.models.nn.flows import State, straight_path
 from xtalgen.models.nn.lattices import ANGLE_SPAN, LOWEST_ANGLE, angles_to_logit, gram_from_parameters, logit_to_angles
 
 N_BITS = 7
@@ -50,15 +51,6 @@ class Constants:
     def from_json(cls, values: dict[str, Any]) -> "Constants":
         """Returns the constants stored by `asdict` in JSON."""
         return cls(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()})
-
-
-@dataclass(frozen=True)
-class State:
-    """Types (none in crystal structure prediction), coordinates in [0, 1) and lattice; or their velocity."""
-
-    types: Float[Tensor, "batch atoms types"]
-    coords: Float[Tensor, "batch atoms 3"]
-    lattice: Float[Tensor, "batch 6"]
 
 
 def angles_outside(crystal: Crystal) -> str | None:
@@ -157,7 +149,7 @@ class RiemannianFlow(Trainable):
         """
         start, end = self.start(batch, generator), self.encode(batch)
         time = torch.rand(len(batch), device=batch.mask.device, generator=generator)
-        point, target = self.path(start, end, time, batch.mask)
+        point, target = straight_path(start, end, time, batch.mask)
         found = self.velocity(point, time, batch.atomic_numbers, batch.mask)
         atoms = batch.mask.unsqueeze(-1) / batch.mask.sum(dim=1)[:, None, None]
         parts = {
@@ -194,27 +186,6 @@ class RiemannianFlow(Trainable):
         lengths = torch.exp(self.length_log_mean + self.length_log_std * draw(torch.randn, batch, 3))
         angles = torch.logit(draw(torch.rand, batch, 3), eps=SMALLEST_PROBABILITY)
         return State(types=types, coords=coords, lattice=torch.cat([lengths, angles], dim=-1))
-
-    def path(
-        self, start: State, end: State, time: Float[Tensor, "batch"], mask: Bool[Tensor, "batch atoms"]
-    ) -> tuple[State, State]:
-        """Returns the point of each path at its time, and the target velocity.
-
-        The target of the coordinates has its mean over the atoms removed; the point itself is not re-centred.
-        """
-        per_atom, per_crystal = time[:, None, None], time[:, None]
-        shift = torus.log_map(start.coords, end.coords)
-        target = State(
-            types=end.types - start.types,
-            coords=torus.remove_mean(shift, mask),
-            lattice=end.lattice - start.lattice,
-        )
-        point = State(
-            types=start.types + per_atom * target.types,
-            coords=torus.wrap(start.coords + per_atom * shift),
-            lattice=start.lattice + per_crystal * target.lattice,
-        )
-        return point, target
 
     def velocity(
         self,
