@@ -138,7 +138,12 @@ def down(folder: Path = FOLDER) -> None:
     """Cancels what runs, ends the daemons by their process ids and takes the configuration away."""
     with contextlib.suppress(subprocess.TimeoutExpired, FileNotFoundError):
         subprocess.run(["scancel", "--me"], capture_output=True, timeout=20, check=False)
-        time.sleep(1)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            left = subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, timeout=10, check=False)
+            if not left.stdout.strip():
+                break
+            time.sleep(0.5)
     for name in ("slurmd", "slurmctld", "munged"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
             number = int((folder / f"{name}.pid").read_text())
