@@ -43,8 +43,8 @@ class Recipe:
     correlation: int = 2
     num_interactions: int = 2
     radial_mlp: str = "[32, 32]"
-    epochs: int = 14
-    second_stage: int = 11
+    epochs: int = 12
+    second_stage: int = 8
     batch_size: int = 8
     lr: float = 0.015
     lr_decay: float = 0.82

@@ -85,7 +85,7 @@ def test_recipe_is_checked():
     assert read_recipe({"epochs": 30, "second_stage": 20}).epochs == 30
     with pytest.raises(ValueError, match=r"there is no 'epoch'; there are .*epochs"):
         read_recipe({"epoch": 3})
-    with pytest.raises(ValueError, match="second_stage 11 must lie before epochs 3"):
+    with pytest.raises(ValueError, match="second_stage 8 must lie before epochs 3"):
         read_recipe({"epochs": 3})
 
 
