@@ -133,12 +133,12 @@ def test_shipped_profile_survives_and_gives_the_same_results(slurm, root, tmp_pa
     running = experiment.start("--profile", "slurm", *QUICK, "--", "results/tables.md")
     _cancel_and_lose_the_node(experiment)
 
-    # While that goes on: a training that hangs until its time is up, and the same experiment without SLURM.
+    # While it waits: a training that hangs until its time is up, and the same experiment without SLURM.
     late = Experiment(root, tmp_path / "late", device="cpu")
     hung = late.start("--profile", "slurm", *QUICK, "--set-resources", "train:runtime=1", "--", TRAINED)
     local = Experiment(root, tmp_path / "local")
     undisturbed = local.start("--cores", "2", "--", "results/tables.md")
-    wait_until(lambda: late.epochs() > 60 and processes_of(late.folder), 200, "no second training began")
+    wait_until(lambda: late.epochs() > 60 and processes_of(late.folder), 300, "no second training began")
     for pid in processes_of(late.folder):
         os.kill(pid, signal.SIGSTOP)
 
@@ -147,6 +147,7 @@ def test_shipped_profile_survives_and_gives_the_same_results(slurm, root, tmp_pa
     assert "slurm" in text.lower()
     facts = json.loads((experiment.folder / "results/train/tiny/dng/training.json").read_text())
     assert facts["epochs"] == 500
+    assert "resumed at epoch" in experiment.log()
     assert len(read_crystals(experiment.folder / "results/sample/tiny/dng.parquet")) == 4
     reference = results(local.folder)
     same(experiment.folder, reference)
@@ -170,9 +171,5 @@ def _cancel_and_lose_the_node(experiment):
     set_node("DOWN")
     wait_until(lambda: jobs("PENDING", "train"), 60, "not put back into the queue")
     set_node("RESUME")
-    for job in jobs("PENDING", "train"):  # else it would wait two minutes before it begins again
-        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
-    before = experiment.epochs()
-    assert before < 500, "the training ended before its node was taken away"
-    wait_until(lambda: experiment.epochs() > before, 200, "not run again after the node came back")
-    assert "resumed at epoch" in experiment.log()
+    # SLURM lets two minutes pass before it begins a job again whose node died.
+    assert experiment.epochs() < 500, "the training ended before its node was taken away"
