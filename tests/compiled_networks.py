@@ -13,6 +13,7 @@ from torch import nn
 from random_crystals import random_crystals
 from xtalgen.models import crystal_text_llm, diffcsp, flowmm
 from xtalgen.models.nn.batches import DeviceData
+from xtalgen.models.nn.cell_flow import CellFlow, fit_lengths
 from xtalgen.models.nn.engine import compile_network
 from xtalgen.models.nn.prompts import Mixture
 from xtalgen.models.nn.riemannian_flow import fit_constants
@@ -30,6 +31,10 @@ def flow(task):
 
 def diffusion(task):
     return diffcsp._build(task, asdict(diffcsp.DiffCSPConfig(**SMALL))), DeviceData(CRYSTALS, "cpu")
+
+
+def cell_flow(_task):
+    return CellFlow(fit_lengths(CRYSTALS), **SMALL), DeviceData(CRYSTALS, "cpu")
 
 
 def text(_task):
@@ -58,7 +63,7 @@ if __name__ == "__main__":
     results = {}
     for name, make, task in (
         ("flow csp", flow, "csp"), ("flow dng", flow, "dng"), ("diffusion csp", diffusion, "csp"),
-        ("diffusion dng", diffusion, "dng"), ("text", text, "dng"),
+        ("diffusion dng", diffusion, "dng"), ("cell flow csp", cell_flow, "csp"), ("text", text, "dng"),
     ):  # fmt: skip
         torch.manual_seed(0)
         module, data = make(task)
