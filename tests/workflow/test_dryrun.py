@@ -123,3 +123,26 @@ def test_lint_is_clean(root):
     program = Path(sys.executable).with_name("snakemake")
     done = subprocess.run([program, "--lint"], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_small_potential_is_planned_only_when_asked_for(checkout):
+    assert not {"distil", "distil_training", "distil_card"} & set(checkout.planned("results/tables.md"))
+    planned = checkout.planned("results/distil/card.md")
+    assert {"distil", "distil_training", "distil_card", "data"} == set(planned) - {"merge"}
+
+
+@pytest.mark.parametrize(("diagram", "fetched"), [("", True), ("  phase_diagram: mine.json\n", False)])
+def test_the_phase_diagram_is_fetched_only_where_none_is_given(checkout, diagram, fetched):
+    (checkout.folder / "mine.json").write_text("[]")
+    checkout.edit("config.yaml", "  fmax: 0.05\n", f"  fmax: 0.05\n  hull: mp2020\n{diagram}")
+    assert ("phase_diagram" in checkout.planned("results/tables.md")) == fetched
+
+
+def test_a_second_potential_is_asked_about_candidates_and_needs_a_hull_of_its_own(checkout):
+    assert "opinions" not in checkout.planned("results/candidates/flowmm/dng.zip")
+    checkout.edit("config.yaml", "  fmax: 0.05\n", "  fmax: 0.05\n  second_potential: mace-small\n")
+    assert "opinions" in checkout.planned("results/candidates/flowmm/dng.zip")
+    checkout.edit("config.yaml", "  fmax: 0.05\n", "  fmax: 0.05\n  hull: dft\n")
+    assert "relax.second_potential: only a hull of kind" in checkout.snakemake(
+        "--dry-run", "results/tables.md", fails=True
+    )

@@ -12,7 +12,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the stage from its command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--crystals", type=Path, required=True, help="table to relax")
-    parser.add_argument("--potential", required=True, help="chgnet, a MACE foundation model, or a checkpoint's path")
+    parser.add_argument("--potential", required=True, help="chgnet, mace-small, a MACE foundation model, or a path")
     parser.add_argument("--sha256", help="of the potential's weights; refused when they differ")
     parser.add_argument("--fmax", type=float, required=True, help="largest force on atoms and cell, eV/Å")
     parser.add_argument("--max-steps", type=int, required=True, help="FIRE steps; 0 evaluates the given geometry")
