@@ -24,6 +24,7 @@ TINY = {
     "epochs": 2, "batch_size": 8, "hidden": 16, "layers": 2, "frequencies": 4, "val_every": 1, "steps": 4,
     "bonds": "radius", "latent": 8, "triplet": 8, "encoder_blocks": 1, "decoder_blocks": 1, "neighbours": 6,
     "levels": 2, "steps_per_level": 2,
+    "formula_hidden": 16, "formula_layers": 1, "formula_heads": 2, "formula_epochs": 2, "formula_batch_size": 8,
     "base": "scratch", "heads": 2, "warmup_steps": 0, "constrained": True, "max_new_tokens": 120,
 }  # fmt: skip
 SMALL_SET = random_crystals(24, seed=8)

@@ -1,0 +1,224 @@
+"""A model of formulas: which elements a cell holds and how many atoms of each, one element after the other.
+
+A crystal's elements come in the order of their electronegativity, cations first, so that the last counts are those that
+balance the charges. A causal transformer gives the chances of the next element, or of the end, and of its count.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from xtalgen.models.nn.batches import MAX_ATOMS, MAX_ELEMENT, Batch
+from xtalgen.models.nn.fit import Trainable
+
+# Atomic numbers by Pauling's electronegativity, equal ones by atomic number, those without one last.
+ORDER = (
+    87, 55, 19, 37, 56, 88, 11, 38, 3, 20, 57, 65, 70, 89, 58, 59, 61, 60, 62, 63, 64, 39, 66, 67, 68, 69, 71, 94, 72,
+    90, 95, 96, 97, 98, 99, 100, 12, 40, 21, 93, 92, 73, 91, 22, 25, 4, 41, 13, 81, 23, 30, 24, 48, 49, 31, 26, 27, 14,
+    29, 43, 75, 28, 47, 50, 80, 84, 32, 83, 5, 51, 52, 42, 33, 15, 1, 44, 46, 76, 77, 85, 86, 45, 78, 82, 74, 79, 6, 34,
+    16, 54, 53, 35, 36, 7, 17, 8, 9, 2, 10, 18,
+)  # fmt: skip
+NOBLE = (2, 10, 18, 36, 54, 86)
+END = MAX_ELEMENT  # stands after the places of ORDER
+MOST_IN_A_COUNT = MAX_ATOMS
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Formulas as steps: the place of an element in ORDER (END after the last), and its count (0 there).
+
+    mask: True up to and including the step that is END.
+    """
+
+    elements: Int[Tensor, "batch steps"]
+    counts: Int[Tensor, "batch steps"]
+    mask: Bool[Tensor, "batch steps"]
+
+
+def steps_of(atomic_numbers: Int[Tensor, "batch atoms"], most: int) -> Steps:
+    """Returns the steps of formulas of at most so many elements, further ones left out; atomic number 0 is padding."""
+    rank = torch.zeros(MAX_ELEMENT + 1, dtype=torch.long, device=atomic_numbers.device)
+    rank[list(ORDER)] = torch.arange(MAX_ELEMENT, device=rank.device)
+    counts = torch.zeros(len(atomic_numbers), MAX_ELEMENT, dtype=torch.long, device=rank.device)
+    counts.scatter_add_(1, rank[atomic_numbers], (atomic_numbers > 0).long())
+    places = torch.arange(MAX_ELEMENT, device=rank.device)
+    present = torch.where(counts > 0, places, END).sort(dim=1).values[:, :most]
+    elements = nn.functional.pad(present, (0, 1), value=END)
+    mask = nn.functional.pad(elements[:, :-1] != END, (1, 0), value=True)
+    found = nn.functional.pad(counts, (0, 1)).gather(1, elements)
+    return Steps(elements, found, mask)
+
+
+class FormulaNetwork(nn.Module):
+    """A causal transformer over the steps of a formula.
+
+    What a step tells the next ones: its element (with its period and column, so that rare elements learn from their
+    neighbours), its count, and how many atoms there are so far.
+    """
+
+    def __init__(self, hidden: int, layers: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        periods, columns = zip(*(_place(z) for z in ORDER), strict=True)
+        self.register_buffer("periods", torch.tensor([*periods, 0]), persistent=False)
+        self.register_buffer("columns", torch.tensor([*columns, 0]), persistent=False)
+        self.of_element = nn.Embedding(MAX_ELEMENT + 1, hidden)
+        self.of_period, self.of_column = nn.Embedding(9, hidden), nn.Embedding(33, hidden)
+        self.of_count, self.of_total = (nn.Embedding(MOST_IN_A_COUNT + 1, hidden) for _ in range(2))
+        layer = nn.TransformerEncoderLayer(
+            hidden, heads, 4 * hidden, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.body = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(hidden), enable_nested_tensor=False)
+        self.to_count = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.GELU(), nn.Linear(hidden, MOST_IN_A_COUNT))
+        self.bias = nn.Parameter(torch.zeros(MAX_ELEMENT + 1))
+        for table in (self.of_element, self.of_period, self.of_column, self.of_count, self.of_total):
+            nn.init.normal_(table.weight, std=0.3 / hidden**0.5)
+
+    def embed(self) -> Float[Tensor, "elements hidden"]:
+        """Returns the vectors of all elements, and last that of the end."""
+        return self.of_element.weight + self.of_period(self.periods) + self.of_column(self.columns)
+
+    def forward(
+        self, elements: Int[Tensor, "batch steps"], counts: Int[Tensor, "batch steps"]
+    ) -> Float[Tensor, "batch steps+1 hidden"]:
+        """Returns what is known before each step and after the last; the first steps have END as their past."""
+        begin = elements.new_full((len(elements), 1), END)
+        past, told = torch.cat([begin, elements], dim=1), torch.cat([torch.zeros_like(begin), counts], dim=1)
+        total = told.cumsum(dim=1).clamp_max(MOST_IN_A_COUNT)
+        known = self.embed()[past] + self.of_count(told) + self.of_total(total)
+        causal = torch.ones(past.shape[1], past.shape[1], dtype=torch.bool, device=past.device).triu(1)
+        return self.body(known, mask=causal)
+
+    def next_element(self, known: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch elements"]:
+        """Returns the scores of all elements and, last, of the end."""
+        return known @ self.embed().T + self.bias
+
+    def next_count(
+        self, known: Float[Tensor, "*batch hidden"], elements: Int[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch counts"]:
+        """Returns the scores of the counts 1, 2, … of the elements named."""
+        return self.to_count(torch.cat([known, self.embed()[elements]], dim=-1))
+
+
+class Formulas(Trainable):
+    """The network with its loss and sampler. most, largest: elements and atoms of the largest formula it may draw."""
+
+    def __init__(
+        self, *, hidden: int, layers: int, heads: int, dropout: float, most: int, largest: int = MAX_ATOMS
+    ) -> None:
+        super().__init__()
+        self.network = FormulaNetwork(hidden, layers, heads, dropout)
+        self.most, self.largest = most, largest
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the mean negative log-likelihood of a formula, and its parts in elements and counts."""
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        devices = [batch.mask.device] if batch.mask.is_cuda else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)  # dropout draws from the global generator
+            parts = self.surprise(steps_of(batch.atomic_numbers, self.most))
+        return sum(parts.values()), parts
+
+    def surprise(self, steps: Steps) -> dict[str, Float[Tensor, ""]]:
+        """Returns the mean negative log-likelihoods of the elements and of the counts of formulas."""
+        known = self.network(steps.elements, steps.counts)[:, :-1]
+        scores = self._forbid_past(self.network.next_element(known), steps)
+        named = steps.elements != END
+        element = _cross_entropy(scores, steps.elements)
+        count = _cross_entropy(self.network.next_count(known, steps.elements), (steps.counts - 1).clamp_min(0))
+        return {
+            "elements": (element * steps.mask).sum(dim=1).mean(),
+            "counts": (count * named).sum(dim=1).mean(),
+        }
+
+    def _forbid_past(self, scores: Float[Tensor, "batch steps elements"], steps: Steps) -> Tensor:
+        """Gives no chance to elements that stand before or at the last one, nor to an end without any element."""
+        last = nn.functional.pad(steps.elements[:, :-1], (1, 0), value=-1)
+        places = torch.arange(MAX_ELEMENT, device=last.device)
+        past = (places <= last.unsqueeze(-1)) & (last.unsqueeze(-1) != END)
+        return scores.masked_fill(nn.functional.pad(past, (0, 1)) | _only_end(last), float("-inf"))
+
+    @torch.inference_mode()
+    def draw(self, number: int, seed: int, device: str, temperature: float = 1.0) -> list[dict[int, int]]:
+        """Returns formulas as counts by atomic number, each of at least one and at most `largest` atoms.
+
+        The random numbers of a formula depend on seed and place, not on how many are drawn.
+        """
+        chances = torch.rand(
+            number, 2 * self.most, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        ).to(device)
+        elements = torch.zeros(number, 0, dtype=torch.long, device=device)
+        counts = torch.zeros_like(elements)
+        last = torch.full((number,), -1, dtype=torch.long, device=device)
+        places = torch.arange(MAX_ELEMENT + 1, device=device)
+        for step in range(self.most):
+            left = self.largest - counts.sum(dim=1)
+            known = self.network(elements, counts)[:, -1]
+            scores = self.network.next_element(known) / temperature
+            ended = (last == END) | (left == 0)
+            closed = (places <= last.unsqueeze(-1)) & (places != END)
+            closed |= ended.unsqueeze(-1) & (places != END)
+            closed[:, END] = last == -1
+            chosen = _choose(scores.masked_fill(closed, float("-inf")), chances[:, 2 * step])
+            sizes = self.network.next_count(known, chosen) / temperature
+            too_many = torch.arange(1, MOST_IN_A_COUNT + 1, device=device) > left.clamp_min(1).unsqueeze(-1)
+            count = _choose(sizes.masked_fill(too_many, float("-inf")), chances[:, 2 * step + 1]) + 1
+            elements = torch.cat([elements, chosen.unsqueeze(1)], dim=1)
+            counts = torch.cat([counts, torch.where(chosen == END, 0, count).unsqueeze(1)], dim=1)
+            last = chosen
+            if bool((last == END).all()):
+                break
+        return [
+            {ORDER[place]: count for place, count in zip(row, told, strict=True) if place != END}
+            for row, told in zip(elements.tolist(), counts.tolist(), strict=True)
+        ]
+
+    def flop(self, n_atoms: int) -> tuple[int, int]:  # noqa: ARG002 - a formula's steps do not grow with the cell
+        """Returns the FLOP of one formula padded to all steps: (forward, forward and backward); products only."""
+        steps = self.most + 1
+        weights = sum(weight.numel() for weight in self.network.parameters() if weight.dim() == 2)
+        hidden = self.network.of_count.embedding_dim
+        forward = 2 * steps * weights + 4 * len(self.network.body.layers) * hidden * steps**2
+        return forward, 3 * forward
+
+    def traffic(self, n_atoms: int) -> int:  # noqa: ARG002 - as above
+        """Returns an estimate of the bytes one formula moves in a training step."""
+        hidden, layers = self.network.of_count.embedding_dim, len(self.network.body.layers)
+        return 5 * 4 * (self.most + 1) * layers * 12 * hidden
+
+
+def _place(atomic_number: int) -> tuple[int, int]:
+    """Returns period and column of an element; columns 1 to 32 of the long periodic table, the same for its block."""
+    before = max((noble for noble in NOBLE if noble < atomic_number), default=0)
+    period = 1 + sum(noble < atomic_number for noble in NOBLE)
+    after = min((noble for noble in (*NOBLE, 118) if noble >= atomic_number), default=118)
+    into, width = atomic_number - before, after - before
+    # From the left up to the alkaline earths, from the right for all others: halogens are column 31 in every period.
+    return period, into if into <= 2 else 32 - (width - into)
+
+
+def _only_end(last: Int[Tensor, "batch steps"]) -> Bool[Tensor, "batch steps elements"]:
+    """Returns what a finished formula may not go on with, and that one without elements may not end."""
+    places = torch.arange(MAX_ELEMENT + 1, device=last.device)
+    finished = (last == END).unsqueeze(-1) & (places != END)
+    return finished | ((last == -1).unsqueeze(-1) & (places == END))
+
+
+def _cross_entropy(
+    scores: Float[Tensor, "batch steps classes"], targets: Int[Tensor, "batch steps"]
+) -> Float[Tensor, "batch steps"]:
+    return nn.functional.cross_entropy(scores.float().transpose(1, 2), targets, reduction="none")
+
+
+def _choose(scores: Float[Tensor, "batch classes"], chances: Tensor) -> Int[Tensor, " batch"]:
+    """Returns for each row the class at which the summed probability passes a number from [0, 1)."""
+    summed = scores.double().softmax(dim=-1).cumsum(dim=-1)
+    return torch.searchsorted(summed, chances.unsqueeze(-1) * summed[:, -1:], right=True).squeeze(-1)
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the network's settings among a model's hyper-parameters."""
+    return {name: config[f"formula_{name}"] for name in ("hidden", "layers", "heads", "dropout")}

@@ -1,0 +1,133 @@
+"""The model of formulas: its steps, its likelihood, what it draws."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Element
+
+from random_crystals import random_crystals
+from xtalgen.models import Job
+from xtalgen.models.nn.batches import DeviceData
+from xtalgen.models.nn.fit import FitConfig, fit
+from xtalgen.models.nn.formulas import END, ORDER, Formulas, _place, steps_of
+
+SMALL = {"hidden": 16, "layers": 1, "heads": 2, "dropout": 0.0, "most": 3, "largest": 12}
+
+
+@pytest.fixture
+def formulas():
+    torch.manual_seed(1)
+    return Formulas(**SMALL).eval()
+
+
+def counts(formula):
+    """The atoms of {symbol: count}, in an order of no meaning, padded."""
+    numbers = [Element(symbol).Z for symbol, count in formula.items() for _ in range(count)]
+    return torch.tensor([[*numbers[::-1], 0, 0]])
+
+
+def test_elements_come_by_electronegativity():
+    assert sorted(ORDER) == list(range(1, 101))
+    known = [Element.from_Z(z).X for z in ORDER if z not in (2, 10, 18)]
+    assert known == sorted(known)
+    assert set(ORDER[-3:]) == {2, 10, 18}, "those without one stand last"
+
+
+def test_steps_of_a_formula():
+    steps = steps_of(counts({"O": 4, "Fe": 2, "Li": 1}), most=5)
+    named = [("Li", 1), ("Fe", 2), ("O", 4)]
+    assert [ORDER[place] for place in steps.elements[0, :3]] == [Element(symbol).Z for symbol, _ in named]
+    assert steps.counts[0].tolist() == [1, 2, 4, 0, 0, 0]
+    assert steps.elements[0, 3:].tolist() == [END] * 3
+    assert steps.mask[0].tolist() == [True] * 4 + [False] * 2, "the end counts once"
+
+
+def test_period_and_column():
+    assert _place(Element("H").Z) == (1, 1)
+    assert _place(Element("Li").Z) == (2, 1)
+    assert _place(Element("Ba").Z) == (6, 2)
+    assert {_place(Element(symbol).Z)[1] for symbol in ("F", "Cl", "Br", "I", "At")} == {31}
+    assert {_place(Element(symbol).Z)[1] for symbol in ("Ti", "Zr", "Hf")} == {18}
+    assert _place(Element("La").Z)[0] == _place(Element("Hf").Z)[0] == 6
+
+
+def test_chances_of_all_formulas_add_up_to_one():
+    """Every formula of two elements of four, at most two atoms of each: enumerated."""
+    torch.manual_seed(3)
+    model = Formulas(**{**SMALL, "most": 2, "largest": 100}).eval()
+    with torch.no_grad():
+        # All others are impossible, and so is a third atom.
+        model.network.bias[:96] = -1e9
+        model.network.to_count[-1].bias[2:] = -1e9
+    places = range(96, 100)
+    atoms = [{a: i} for a in places for i in (1, 2)]
+    atoms += [{a: i, b: j} for a in places for b in places if a < b for i in (1, 2) for j in (1, 2)]
+    total = 0.0
+    for formula in atoms:
+        numbers = torch.tensor([[ORDER[place] for place, count in formula.items() for _ in range(count)]])
+        with torch.no_grad():
+            parts = model.surprise(steps_of(numbers, model.most))
+        # A formula of as many elements as may be does not say that it ends.
+        total += float(torch.exp(-sum(parts.values())))
+    full = [formula for formula in atoms if len(formula) == 2]
+    assert len(full) == 24
+    assert total <= 1.0 + 1e-5
+    drawn = model.draw(4000, 0, "cpu")
+    frequencies = Counter(tuple(sorted(found.items())) for found in drawn)
+    alone = [formula for formula in atoms if len(formula) == 1]
+    for formula in alone:
+        numbers = torch.tensor([[ORDER[place] for place, count in formula.items() for _ in range(count)]])
+        with torch.no_grad():
+            chance = float(torch.exp(-sum(model.surprise(steps_of(numbers, model.most)).values())))
+        seen = frequencies[tuple(sorted((ORDER[place], count) for place, count in formula.items()))] / 4000
+        assert seen == pytest.approx(chance, abs=4 * (chance / 4000) ** 0.5 + 0.003)
+
+
+def test_formulas_are_possible_and_depend_on_seed_and_place_alone(formulas):
+    drawn = formulas.draw(200, 5, "cpu")
+    assert all(1 <= len(found) <= SMALL["most"] for found in drawn)
+    assert all(1 <= sum(found.values()) <= SMALL["largest"] for found in drawn)
+    assert all(count >= 1 for found in drawn for count in found.values())
+    assert formulas.draw(50, 5, "cpu") == drawn[:50]
+    assert formulas.draw(200, 6, "cpu") != drawn
+    cold = formulas.draw(200, 5, "cpu", temperature=1e-3)
+    assert len({tuple(found.items()) for found in cold}) == 1
+
+
+def test_the_past_alone_decides(formulas):
+    """What comes later must not change what is known before it."""
+    steps = [steps_of(counts(formula), 3) for formula in ({"Li": 1, "Fe": 2, "O": 4}, {"Li": 1, "Fe": 2, "F": 7})]
+    known = [formulas.network(one.elements, one.counts) for one in steps]
+    torch.testing.assert_close(known[0][:, :3], known[1][:, :3])
+    assert not torch.allclose(known[0][:, 3], known[1][:, 3])
+
+
+def test_learns_a_rule(tmp_path):
+    """Salts of one alkali metal and one halogen, as many of each: what is drawn afterwards obeys, new pairs too."""
+    crystals = random_crystals(160, seed=1, sizes=(2, 4))
+    rng = np.random.default_rng(0)
+    for crystal in crystals:
+        half = crystal.n_atoms // 2
+        numbers = [rng.choice([3, 11, 19, 37])] * half + [rng.choice([9, 17, 35, 53])] * half
+        object.__setattr__(crystal, "atomic_numbers", np.array(numbers, dtype=np.uint8))
+    data = DeviceData(crystals, "cpu")
+    torch.manual_seed(0)
+    model = Formulas(**{**SMALL, "hidden": 32})
+    config = FitConfig(
+        epochs=40, batch_size=40, learning_rate=1e-2, clip="norm", clip_at=1.0, val_every=10, ema_decay=0.9
+    )
+    job = Job("dng", 0, tmp_path / "work", tmp_path / "out")
+    job.out.mkdir()
+    fit(model, data, data, config, job)
+    drawn = model.eval().draw(100, 0, "cpu")
+    right = [
+        len(found) == 2
+        and len(set(found.values())) == 1
+        and {3, 11, 19, 37} & set(found)
+        and {9, 17, 35, 53} & set(found)
+        for found in drawn
+    ]
+    assert sum(map(bool, right)) >= 95
+    assert model.flop(4)[1] == 3 * model.flop(4)[0] > 0
