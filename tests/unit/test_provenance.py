@@ -80,3 +80,28 @@ def test_the_same_under_every_hash_seed(root):
         for seed in range(5)
     }
     assert len(found) == 1
+
+
+def test_what_was_parsed_once_is_kept_and_a_broken_cache_does_not_matter(package, tmp_path, monkeypatch):
+    _, script = package
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def begin():
+        provenance._parsed.clear()
+        provenance._kept.cache_clear()
+
+    begin()
+    before = provenance.fingerprint(script)
+    kept = tmp_path / "cache/xtalgen/syntax_trees.json"
+    assert kept.is_file()
+    begin()
+    monkeypatch.setattr(provenance, "_read", None)
+    assert provenance.fingerprint(script) == before
+    monkeypatch.undo()
+    monkeypatch.setattr(provenance, "PACKAGE", package[0])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for broken in ("{", "[]", '{"a": 1}', "null"):
+        kept.write_text(broken)
+        begin()
+        assert provenance.fingerprint(script) == before
+    begin()

@@ -47,7 +47,7 @@ def imported(path):
         and getattr(node.func, "attr", "") == "find_spec"
         and isinstance(node.args[0], ast.Constant)
     } - OPTIONAL
-    own = [file for node in ast.walk(tree) for file in provenance._imported(node)]
+    own = [file for node in ast.walk(tree) for name in provenance._imported(node) for file in provenance._files(name)]
     return {name.split(".")[0] for name in names}, own
 
 

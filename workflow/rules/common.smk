@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from functools import cache
 
 from snakemake.utils import validate
 
@@ -41,10 +42,13 @@ wildcard_constraints:
 
 def code(stage, run=None):
     """Returns the fingerprint of a stage's code, with the run's model where it takes part."""
-    return fingerprint(
-        ROOT / f"workflow/scripts/{stage}.py",
-        *([model_file(plan.model(run))] if run else []),
-    )
+    return code_of(stage, plan.model(run) if run else None)
+
+
+@cache  # rules ask once for every job
+def code_of(stage, model):
+    """Returns the fingerprint of a stage's code, with a model's."""
+    return fingerprint(ROOT / f"workflow/scripts/{stage}.py", *([model_file(model)] if model else []))
 
 
 def split_of(*splits):
