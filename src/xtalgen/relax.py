@@ -254,7 +254,7 @@ def _read_store(store: Path, settings: Settings) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
     limit = float("inf") if settings.timeout is None else settings.timeout
     for file in sorted(store.glob("*.jsonl")):
-        for line in file.read_text().splitlines():
+        for line in file.read_text(errors="replace").splitlines():
             try:
                 key, values = json.loads(line)
                 outcome = Outcome(**values)

@@ -388,7 +388,7 @@ def test_torn_line_and_timeouts_under_a_shorter_limit_are_computed_again(tmp_pat
     relax._append(file, "done", done)
     relax._append(file, "late", late)
     relax._append(tmp_path / "b.jsonl", "torn", done)
-    (tmp_path / "b.jsonl").write_text((tmp_path / "b.jsonl").read_text()[:-20])
+    (tmp_path / "b.jsonl").write_bytes((tmp_path / "b.jsonl").read_bytes()[:-20] + b"\xff\0\n")
     assert relax._read_store(tmp_path, Settings(0.05, 1, 5.0)) == {"done": done, "late": late}
     assert relax._read_store(tmp_path, Settings(0.05, 1, 60.0)) == {"done": done}
     assert relax._read_store(tmp_path, Settings(0.05, 1, None)) == {"done": done}
