@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from crystal_cases import broken, caesium_chloride, library, moved, mp_20, one_atom, rock_salt, with_nan
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.generation import Settings
-from xtalgen.metrics.matching import match_targets, rms_distance
+from xtalgen.metrics.matching import Tolerances, match_targets, rms_distance
 from xtalgen.metrics.prediction import Predictions, assign_targets, score_prediction
 from xtalgen.structures import to_structure
 
@@ -119,6 +120,17 @@ def test_wrong_composition_is_no_match_and_not_compared(tmp_path):
                           work=tmp_path, key="k", workers=1, timeout=9.0)  # fmt: skip
     assert np.isnan(found.own).all()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_tolerances_are_those_of_the_recipe(tmp_path):
+    tight = replace(SETTINGS.recipe.prediction, tolerances=Tolerances(ltol=0.3, stol=0.02, angle_tol=10.0))
+    strict = replace(SETTINGS, recipe=replace(SETTINGS.recipe, prediction=tight))
+    predictions = Predictions([prediction(rock_salt(), "p", shift=0.03)], [rock_salt("a")], [0], None, None)
+    rates = [
+        score_prediction(predictions, settings, work=tmp_path / name, key=name).metrics["match_rate_all"].value
+        for name, settings in (("usual", SETTINGS), ("strict", strict))
+    ]
+    assert rates == [1.0, 0.0]
 
 
 def test_needle_is_a_failure(tmp_path):

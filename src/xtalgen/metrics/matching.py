@@ -63,6 +63,7 @@ def match_targets(
     key: str,
     workers: int,
     timeout: float,
+    tolerances: Tolerances = CSP,
 ) -> Matches:
     """Returns the root mean square displacements between predictions and targets, normalised by (V/n)^(1/3).
 
@@ -82,7 +83,7 @@ def match_targets(
     ]
     items = [(arrays(predictions[row]), arrays(targets[index])) for row, index in pairs]
     results = map_resumably(
-        rms_distance,
+        functools.partial(rms_distance, tolerances=tolerances),
         items,
         work=work,
         key=key,

@@ -81,6 +81,7 @@ def score_prediction(predictions: Predictions, settings: Settings, *, work: Path
         key=key,
         workers=settings.workers,
         timeout=settings.match_timeout,
+        tolerances=settings.recipe.prediction.tolerances,
     )
     counts = Counter(predictions.own)
     own = np.asarray(predictions.own, dtype=int)
