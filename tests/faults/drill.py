@@ -97,7 +97,7 @@ class Place:
     def run(self, *words: str, fails: bool = False, prefix: tuple[str, ...] = ()) -> str:
         """Returns what Snakemake printed; asserts that it succeeded, or failed."""
         running = self.start(*words, prefix=prefix)
-        code = running.process.wait(timeout=300)
+        code = running.process.wait(timeout=900)
         text = running.text()
         assert (code != 0) == fails, text
         return text
@@ -147,7 +147,7 @@ class Running:
                 except (ProcessLookupError, FileNotFoundError):
                     continue
 
-    def wait_for(self, stage: str, ready: str = "", seconds: float = 120) -> int:
+    def wait_for(self, stage: str, ready: str = "", seconds: float = 300) -> int:
         """Returns the process id of a stage's job once it runs and a file that fits the pattern `ready` is there."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -86,7 +86,7 @@ def test_two_workflows_at_once(copy, reference, report):
     first = copy.start(output="first.txt")
     first.wait_for("train")
     line = copy.refusal(said="Directory cannot be locked")
-    assert first.process.wait(timeout=120) == 0
+    assert first.process.wait(timeout=900) == 0
     same(copy.folder, reference)
     report("two workflows at once in one folder", f"the second refused: {line}")
 
