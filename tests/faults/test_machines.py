@@ -1,6 +1,7 @@
 """Machines that lack what a run needs: a GPU, memory; numbers and potentials that fail; networks that break."""
 
 import functools
+import hashlib
 import importlib
 import os
 import threading
@@ -105,8 +106,6 @@ def test_a_broken_download(tmp_path, report, monkeypatch):
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Breaks)
     threading.Thread(target=functools.partial(server.serve_forever, poll_interval=0.01), daemon=True).start()
-    import hashlib
-
     out, url, sha256 = (
         tmp_path / "mp.csv",
         f"http://127.0.0.1:{server.server_port}/",

@@ -135,7 +135,7 @@ def test_shipped_profile_survives_and_gives_the_same_results(slurm, root, tmp_pa
 
     # While it waits: a training that hangs until its time is up, and the same experiment without SLURM.
     late = Experiment(root, tmp_path / "late", device="cpu")
-    hung = late.start("--profile", "slurm", *QUICK, "--set-resources", "train:runtime=1", "--", TRAINED)
+    hung = late.start("--profile", "slurm", *QUICK, "--set-resources", "train:runtime=attempt", "--", TRAINED)
     local = Experiment(root, tmp_path / "local")
     undisturbed = local.start("--cores", "2", "--", "results/tables.md")
     wait_until(lambda: late.epochs() > 60 and processes_of(late.folder), 300, "no second training began")
