@@ -24,6 +24,7 @@ from xtalgen.mace_files import save_mace
 
 NAME = "student"
 HELD_OUT = 0.02  # share of the parents whose configurations validate
+ELEMENT_WEIGHT = 6.0  # of energies of crystals of one element: every formation energy hangs on some of them
 FEWEST = 2  # crystals with an element; rarer ones are left out with their element, which the student then does not know
 
 
@@ -43,7 +44,7 @@ class Recipe:
     correlation: int = 2
     num_interactions: int = 2
     radial_mlp: str = "[32, 32]"
-    epochs: int = 12
+    epochs: int = 15
     second_stage: int = 8
     batch_size: int = 8
     lr: float = 0.015
@@ -153,6 +154,8 @@ def write_configurations(rows: Sequence[Crystal], path: Path) -> None:
     for row in rows:
         atoms = Atoms(row.atomic_numbers, cell=row.lattice, scaled_positions=row.frac_coords, pbc=True)
         atoms.info |= {"REF_energy": row.info["energy"], "REF_stress": np.array(row.info["stress"]).reshape(3, 3)}
+        if len(set(row.atomic_numbers.tolist())) == 1:
+            atoms.info["config_energy_weight"] = ELEMENT_WEIGHT
         atoms.arrays["REF_forces"] = np.array(row.info["forces"]).reshape(-1, 3)
         found.append(atoms)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")

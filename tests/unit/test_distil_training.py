@@ -65,6 +65,20 @@ def test_energies_of_atoms_explain_a_mixture_exactly(rows):
     assert atomic_energies(made) == pytest.approx(level)
 
 
+def test_elements_weigh_more_in_what_the_program_reads(rows, tmp_path):
+    from mace.data import KeySpecification, load_from_xyz
+
+    pure = next(row for row in rows if len(set(row.atomic_numbers.tolist())) == 1)
+    mixed = next(row for row in rows if len(set(row.atomic_numbers.tolist())) == 2)
+    distil_training.write_configurations([pure, mixed], tmp_path / "two.xyz")
+    _, found = load_from_xyz(str(tmp_path / "two.xyz"), KeySpecification.from_defaults())
+    assert [one.property_weights["energy"] for one in found] == [distil_training.ELEMENT_WEIGHT, 1.0]
+    for one, row in zip(found, (pure, mixed), strict=True):
+        assert one.properties["energy"] == pytest.approx(row.info["energy"])
+        assert one.properties["forces"].ravel() == pytest.approx(row.info["forces"], abs=1e-6)
+        assert one.properties["stress"].ravel() == pytest.approx(row.info["stress"], abs=1e-7)
+
+
 def test_arguments_are_ones_that_the_program_knows():
     from mace.tools.arg_parser import build_default_arg_parser
 
