@@ -23,7 +23,7 @@ def test_the_facts_about_a_site_hold_for_the_jobs_they_are_for(checkout):
     profile = checkout.folder / "profiles/slurm/config.yaml"
     lines = profile.read_text().splitlines()
     start, end = _block(lines)
-    opened = [re.sub(r"^(\s*)# (?=[ \w]+:)", r"\1", line) for line in lines[start:end]]
+    opened = [re.sub(r"^(\s*)# (?=[ \w-]+:)", r"\1", line) for line in lines[start:end]]
     profile.write_text("\n".join([*lines[:start], *opened, *lines[end:]]))
     text = checkout.snakemake("--profile", "slurm", "--dry-run", "results/tables.md")
     of_training, of_data = (
@@ -41,6 +41,15 @@ def _block(lines):
     """Returns where the block of site facts begins and ends."""
     heads = [place for place, line in enumerate(lines) if line.startswith("# ---")]
     return heads[0] + 1, heads[1]
+
+
+def test_every_rule_with_a_gpu_is_in_the_block_of_site_facts(root):
+    text = (root / "profiles/slurm/config.yaml").read_text()
+    for file in (root / "workflow/rules").glob("*.smk"):
+        for rule in re.findall(r"^rule (\w+):(?:(?!^rule ).)*?gpu=GPU", file.read_text(), re.MULTILINE | re.DOTALL):
+            assert re.search(rf"^#   {rule}: ", text, re.MULTILINE), (
+                f"profiles/slurm: {rule} may want a GPU's partition"
+            )
 
 
 @pytest.mark.parametrize("name", ["slurm", "local"])
