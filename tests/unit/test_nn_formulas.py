@@ -1,5 +1,6 @@
 """The model of formulas: its steps, its likelihood, what it draws."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -13,7 +14,8 @@ from xtalgen.models.nn.batches import DeviceData
 from xtalgen.models.nn.fit import FitConfig, fit
 from xtalgen.models.nn.formulas import END, ORDER, Formulas, _place, steps_of
 
-SMALL = {"hidden": 16, "layers": 1, "heads": 2, "dropout": 0.0, "most": 3, "largest": 12}
+SIZES = {"2": 5, "4": 10, "7": 5}
+SMALL = {"hidden": 16, "layers": 1, "heads": 2, "dropout": 0.0, "most": 3, "histogram": SIZES}
 
 
 @pytest.fixture
@@ -39,9 +41,9 @@ def test_steps_of_a_formula():
     steps = steps_of(counts({"O": 4, "Fe": 2, "Li": 1}), most=5)
     named = [("Li", 1), ("Fe", 2), ("O", 4)]
     assert [ORDER[place] for place in steps.elements[0, :3]] == [Element(symbol).Z for symbol, _ in named]
-    assert steps.counts[0].tolist() == [1, 2, 4, 0, 0, 0]
-    assert steps.elements[0, 3:].tolist() == [END] * 3
-    assert steps.mask[0].tolist() == [True] * 4 + [False] * 2, "the end counts once"
+    assert steps.counts[0].tolist() == [1, 2, 4, 0, 0]
+    assert steps.left[0].tolist() == [7, 6, 4, 0, 0]
+    assert steps.elements[0, 3:].tolist() == [END] * 2
 
 
 def test_period_and_column():
@@ -53,55 +55,58 @@ def test_period_and_column():
     assert _place(Element("La").Z)[0] == _place(Element("Hf").Z)[0] == 6
 
 
-def test_chances_of_all_formulas_add_up_to_one():
-    """Every formula of two elements of four, at most two atoms of each: enumerated."""
-    torch.manual_seed(3)
-    model = Formulas(**{**SMALL, "most": 2, "largest": 100}).eval()
+def chance(model, formula):
+    """The probability of a formula {place: count} given its number of atoms."""
+    numbers = torch.tensor([[ORDER[place] for place, count in formula.items() for _ in range(count)]])
     with torch.no_grad():
-        # All others are impossible, and so is a third atom.
+        return float(torch.exp(-sum(model.surprise(steps_of(numbers, model.most)).values())))
+
+
+def test_chances_of_all_formulas_add_up_to_one_and_are_those_drawn():
+    """Every formula of four atoms of the last four elements, enumerated."""
+    torch.manual_seed(3)
+    model = Formulas(**{**SMALL, "most": 4, "histogram": {"4": 1}}).eval()
+    with torch.no_grad():
         model.network.bias[:96] = -1e9
-        model.network.to_count[-1].bias[2:] = -1e9
     places = range(96, 100)
-    atoms = [{a: i} for a in places for i in (1, 2)]
-    atoms += [{a: i, b: j} for a in places for b in places if a < b for i in (1, 2) for j in (1, 2)]
-    total = 0.0
-    for formula in atoms:
-        numbers = torch.tensor([[ORDER[place] for place, count in formula.items() for _ in range(count)]])
-        with torch.no_grad():
-            parts = model.surprise(steps_of(numbers, model.most))
-        # A formula of as many elements as may be does not say that it ends.
-        total += float(torch.exp(-sum(parts.values())))
-    full = [formula for formula in atoms if len(formula) == 2]
-    assert len(full) == 24
-    assert total <= 1.0 + 1e-5
-    drawn = model.draw(4000, 0, "cpu")
-    frequencies = Counter(tuple(sorted(found.items())) for found in drawn)
-    alone = [formula for formula in atoms if len(formula) == 1]
-    for formula in alone:
-        numbers = torch.tensor([[ORDER[place] for place, count in formula.items() for _ in range(count)]])
-        with torch.no_grad():
-            chance = float(torch.exp(-sum(model.surprise(steps_of(numbers, model.most)).values())))
-        seen = frequencies[tuple(sorted((ORDER[place], count) for place, count in formula.items()))] / 4000
-        assert seen == pytest.approx(chance, abs=4 * (chance / 4000) ** 0.5 + 0.003)
+    formulas = [
+        dict(zip(chosen, counts, strict=True))
+        for n in range(1, 5)
+        for chosen in itertools.combinations(places, n)
+        for counts in itertools.product(range(1, 5), repeat=n)
+        if sum(counts) == 4
+    ]
+    assert len(formulas) == 35
+    # The last element takes what is left: its count needs no chance, which the likelihood gives it all the same.
+    whole = [formula for formula in formulas if 99 not in formula]
+    drawn = Counter(tuple(sorted(found.items())) for found in model.draw(4000, 0, "cpu"))
+    assert set(drawn) <= {tuple(sorted((ORDER[place], n) for place, n in formula.items())) for formula in formulas}
+    for formula in whole:
+        expected = chance(model, formula)
+        seen = drawn[tuple(sorted((ORDER[place], n) for place, n in formula.items()))] / 4000
+        assert seen == pytest.approx(expected, abs=4 * (expected / 4000) ** 0.5 + 0.003)
+    assert 0.2 < sum(chance(model, formula) for formula in formulas) <= 1.0 + 1e-5
 
 
 def test_formulas_are_possible_and_depend_on_seed_and_place_alone(formulas):
     drawn = formulas.draw(200, 5, "cpu")
     assert all(1 <= len(found) <= SMALL["most"] for found in drawn)
-    assert all(1 <= sum(found.values()) <= SMALL["largest"] for found in drawn)
+    atoms = Counter(sum(found.values()) for found in drawn)
+    assert set(atoms) == {2, 4, 7}
+    assert atoms[4] == pytest.approx(100, abs=35), "half of the histogram"
     assert all(count >= 1 for found in drawn for count in found.values())
     assert formulas.draw(50, 5, "cpu") == drawn[:50]
     assert formulas.draw(200, 6, "cpu") != drawn
     cold = formulas.draw(200, 5, "cpu", temperature=1e-3)
-    assert len({tuple(found.items()) for found in cold}) == 1
+    assert len({tuple(found.items()) for found in cold}) == len(SIZES)
 
 
 def test_the_past_alone_decides(formulas):
     """What comes later must not change what is known before it."""
-    steps = [steps_of(counts(formula), 3) for formula in ({"Li": 1, "Fe": 2, "O": 4}, {"Li": 1, "Fe": 2, "F": 7})]
-    known = [formulas.network(one.elements, one.counts) for one in steps]
-    torch.testing.assert_close(known[0][:, :3], known[1][:, :3])
-    assert not torch.allclose(known[0][:, 3], known[1][:, 3])
+    steps = [steps_of(counts(formula), 3) for formula in ({"Li": 1, "Fe": 2, "O": 4}, {"Li": 1, "Co": 3, "F": 3})]
+    known = [formulas.network(one.elements, one.counts, one.left) for one in steps]
+    torch.testing.assert_close(known[0][:, :2], known[1][:, :2])
+    assert not torch.allclose(known[0][:, 2], known[1][:, 2])
 
 
 def test_learns_a_rule(tmp_path):
@@ -114,7 +119,7 @@ def test_learns_a_rule(tmp_path):
         object.__setattr__(crystal, "atomic_numbers", np.array(numbers, dtype=np.uint8))
     data = DeviceData(crystals, "cpu")
     torch.manual_seed(0)
-    model = Formulas(**{**SMALL, "hidden": 32})
+    model = Formulas(**{**SMALL, "hidden": 32, "histogram": {"2": 1, "4": 1}})
     config = FitConfig(
         epochs=40, batch_size=40, learning_rate=1e-2, clip="norm", clip_at=1.0, val_every=10, ema_decay=0.9
     )

@@ -23,7 +23,7 @@ from xtalgen.models.nn.flows import draw_start
 from xtalgen.models.nn.formulas import Formulas, settings_of
 from xtalgen.models.nn.results import write_results
 from xtalgen.models.nn.riemannian_flow import Constants, RiemannianFlow, angles_outside, fit_constants
-from xtalgen.models.nn.sampling import in_batches, make_ready
+from xtalgen.models.nn.sampling import histogram_of, in_batches, make_ready
 
 # The most of a time budget that formulas may take.
 FORMULAS_SHARE = 0.1
@@ -120,7 +120,7 @@ class Model(AbstractModel):
         """Trains formulas, then structures; see `AbstractModel.train`. The log of formulas lies in `formulas/`."""
         split = load_split(train, val, job.device, angles_outside)
         constants = fit_constants(split.train.crystals)
-        facts = {"constants": asdict(constants), "formulas": _largest(split)}
+        facts = {"constants": asdict(constants), "formulas": _bounds(split)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix_seed(job.seed, 0))
             module = _build(facts, asdict(config)).to(job.device)
@@ -163,13 +163,10 @@ class Model(AbstractModel):
         return sampling.steps
 
 
-def _largest(split: Split) -> dict[str, int]:
-    """Returns the most elements and the most atoms of a training crystal: no formula beyond is drawn."""
-    crystals = split.train.crystals
-    return {
-        "most": max(len(set(crystal.atomic_numbers.tolist())) for crystal in crystals),
-        "largest": max(crystal.n_atoms for crystal in crystals),
-    }
+def _bounds(split: Split) -> dict[str, Any]:
+    """Returns the most elements of a training crystal, and how often each number of atoms occurs."""
+    most = max(len(set(crystal.atomic_numbers.tolist())) for crystal in split.train.crystals)
+    return {"most": most, "histogram": histogram_of(np.array([c.n_atoms for c in split.train.crystals]))}
 
 
 def _build(facts: dict[str, Any], config: dict[str, Any]) -> FormulaFlow:

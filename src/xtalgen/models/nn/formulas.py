@@ -1,7 +1,8 @@
-"""A model of formulas: which elements a cell holds and how many atoms of each, one element after the other.
+"""A model of formulas: which elements a cell of so many atoms holds and how many of each, one element after the other.
 
-A crystal's elements come in the order of their electronegativity, cations first, so that the last counts are those that
-balance the charges. A causal transformer gives the chances of the next element, or of the end, and of its count.
+The number of atoms comes from the training set's histogram. The elements come in the order of their electronegativity,
+cations first, so that the last counts are those that balance the charges. A causal transformer, which knows how many
+atoms are left, gives the chances of the next element and of its count; the formula ends when none is left.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xtalgen.models.nn.batches import MAX_ATOMS, MAX_ELEMENT, Batch
@@ -29,14 +30,14 @@ MOST_IN_A_COUNT = MAX_ATOMS
 
 @dataclass(frozen=True)
 class Steps:
-    """Formulas as steps: the place of an element in ORDER (END after the last), and its count (0 there).
+    """Formulas as steps: the place of an element in ORDER, its count, and the atoms left before it.
 
-    mask: True up to and including the step that is END.
+    After the last element END, 0 and 0.
     """
 
     elements: Int[Tensor, "batch steps"]
     counts: Int[Tensor, "batch steps"]
-    mask: Bool[Tensor, "batch steps"]
+    left: Int[Tensor, "batch steps"]
 
 
 def steps_of(atomic_numbers: Int[Tensor, "batch atoms"], most: int) -> Steps:
@@ -47,17 +48,15 @@ def steps_of(atomic_numbers: Int[Tensor, "batch atoms"], most: int) -> Steps:
     counts.scatter_add_(1, rank[atomic_numbers], (atomic_numbers > 0).long())
     places = torch.arange(MAX_ELEMENT, device=rank.device)
     present = torch.where(counts > 0, places, END).sort(dim=1).values[:, :most]
-    elements = nn.functional.pad(present, (0, 1), value=END)
-    mask = nn.functional.pad(elements[:, :-1] != END, (1, 0), value=True)
-    found = nn.functional.pad(counts, (0, 1)).gather(1, elements)
-    return Steps(elements, found, mask)
+    found = nn.functional.pad(counts, (0, 1)).gather(1, present)
+    return Steps(present, found, found.sum(dim=1, keepdim=True) - found.cumsum(dim=1) + found)
 
 
 class FormulaNetwork(nn.Module):
     """A causal transformer over the steps of a formula.
 
     What a step tells the next ones: its element (with its period and column, so that rare elements learn from their
-    neighbours), its count, and how many atoms there are so far.
+    neighbours), its count, and how many atoms are left after it.
     """
 
     def __init__(self, hidden: int, layers: int, heads: int, dropout: float) -> None:
@@ -67,34 +66,37 @@ class FormulaNetwork(nn.Module):
         self.register_buffer("columns", torch.tensor([*columns, 0]), persistent=False)
         self.of_element = nn.Embedding(MAX_ELEMENT + 1, hidden)
         self.of_period, self.of_column = nn.Embedding(9, hidden), nn.Embedding(33, hidden)
-        self.of_count, self.of_total = (nn.Embedding(MOST_IN_A_COUNT + 1, hidden) for _ in range(2))
+        self.of_count, self.of_left = (nn.Embedding(MOST_IN_A_COUNT + 1, hidden) for _ in range(2))
         layer = nn.TransformerEncoderLayer(
             hidden, heads, 4 * hidden, dropout, activation="gelu", batch_first=True, norm_first=True
         )
         self.body = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(hidden), enable_nested_tensor=False)
         self.to_count = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.GELU(), nn.Linear(hidden, MOST_IN_A_COUNT))
-        self.bias = nn.Parameter(torch.zeros(MAX_ELEMENT + 1))
-        for table in (self.of_element, self.of_period, self.of_column, self.of_count, self.of_total):
+        self.bias = nn.Parameter(torch.zeros(MAX_ELEMENT))
+        for table in (self.of_element, self.of_period, self.of_column, self.of_count, self.of_left):
             nn.init.normal_(table.weight, std=0.3 / hidden**0.5)
 
     def embed(self) -> Float[Tensor, "elements hidden"]:
-        """Returns the vectors of all elements, and last that of the end."""
+        """Returns the vectors of all elements, and last that of the beginning."""
         return self.of_element.weight + self.of_period(self.periods) + self.of_column(self.columns)
 
     def forward(
-        self, elements: Int[Tensor, "batch steps"], counts: Int[Tensor, "batch steps"]
-    ) -> Float[Tensor, "batch steps+1 hidden"]:
-        """Returns what is known before each step and after the last; the first steps have END as their past."""
+        self, elements: Int[Tensor, "batch steps"], counts: Int[Tensor, "batch steps"], left: Int[Tensor, "batch steps"]
+    ) -> Float[Tensor, "batch steps hidden"]:
+        """Returns what is known before each step: of the elements and counts before it, and of the atoms left.
+
+        The element and the count of the last step are not looked at.
+        """
         begin = elements.new_full((len(elements), 1), END)
-        past, told = torch.cat([begin, elements], dim=1), torch.cat([torch.zeros_like(begin), counts], dim=1)
-        total = told.cumsum(dim=1).clamp_max(MOST_IN_A_COUNT)
-        known = self.embed()[past] + self.of_count(told) + self.of_total(total)
+        past = torch.cat([begin, elements[:, :-1]], dim=1)
+        told = torch.cat([torch.zeros_like(begin), counts[:, :-1]], dim=1)
+        known = self.embed()[past] + self.of_count(told) + self.of_left(left)
         causal = torch.ones(past.shape[1], past.shape[1], dtype=torch.bool, device=past.device).triu(1)
         return self.body(known, mask=causal)
 
     def next_element(self, known: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch elements"]:
-        """Returns the scores of all elements and, last, of the end."""
-        return known @ self.embed().T + self.bias
+        """Returns the scores of all elements."""
+        return known @ self.embed()[:MAX_ELEMENT].T + self.bias
 
     def next_count(
         self, known: Float[Tensor, "*batch hidden"], elements: Int[Tensor, "*batch"]
@@ -104,17 +106,20 @@ class FormulaNetwork(nn.Module):
 
 
 class Formulas(Trainable):
-    """The network with its loss and sampler. most, largest: elements and atoms of the largest formula it may draw."""
+    """The network with its loss and sampler.
+
+    most: elements of a formula at most; histogram: how often each number of atoms occurs.
+    """
 
     def __init__(
-        self, *, hidden: int, layers: int, heads: int, dropout: float, most: int, largest: int = MAX_ATOMS
+        self, *, hidden: int, layers: int, heads: int, dropout: float, most: int, histogram: Mapping[str, int]
     ) -> None:
         super().__init__()
         self.network = FormulaNetwork(hidden, layers, heads, dropout)
-        self.most, self.largest = most, largest
+        self.most, self.histogram = most, dict(histogram)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the mean negative log-likelihood of a formula, and its parts in elements and counts."""
+        """Returns the mean negative log-likelihood of a formula given its number of atoms, and its parts."""
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         devices = [batch.mask.device] if batch.mask.is_cuda else []
         with torch.random.fork_rng(devices=devices):
@@ -124,53 +129,59 @@ class Formulas(Trainable):
 
     def surprise(self, steps: Steps) -> dict[str, Float[Tensor, ""]]:
         """Returns the mean negative log-likelihoods of the elements and of the counts of formulas."""
-        known = self.network(steps.elements, steps.counts)[:, :-1]
-        scores = self._forbid_past(self.network.next_element(known), steps)
+        known = self.network(steps.elements, steps.counts, steps.left)
         named = steps.elements != END
-        element = _cross_entropy(scores, steps.elements)
-        count = _cross_entropy(self.network.next_count(known, steps.elements), (steps.counts - 1).clamp_min(0))
+        places = steps.elements.clamp_max(MAX_ELEMENT - 1)
+        element = _cross_entropy(self._elements(known, steps.elements), places)
+        count = _cross_entropy(self._counts(known, places, steps.left), (steps.counts - 1).clamp_min(0))
         return {
-            "elements": (element * steps.mask).sum(dim=1).mean(),
-            "counts": (count * named).sum(dim=1).mean(),
+            "elements": torch.where(named, element, 0.0).sum(dim=1).mean(),
+            "counts": torch.where(named, count, 0.0).sum(dim=1).mean(),
         }
 
-    def _forbid_past(self, scores: Float[Tensor, "batch steps elements"], steps: Steps) -> Tensor:
-        """Gives no chance to elements that stand before or at the last one, nor to an end without any element."""
-        last = nn.functional.pad(steps.elements[:, :-1], (1, 0), value=-1)
+    def _elements(self, known: Float[Tensor, "batch steps hidden"], chosen: Int[Tensor, "batch steps"]) -> Tensor:
+        """Returns the scores of the elements of each step; none for those up to the one before."""
+        last = nn.functional.pad(chosen[:, :-1], (1, 0), value=-1)
         places = torch.arange(MAX_ELEMENT, device=last.device)
-        past = (places <= last.unsqueeze(-1)) & (last.unsqueeze(-1) != END)
-        return scores.masked_fill(nn.functional.pad(past, (0, 1)) | _only_end(last), float("-inf"))
+        # One place is always open, so that scores after the end are numbers; nothing is left to come after it.
+        past = (places <= last.unsqueeze(-1)) & (places < MAX_ELEMENT - 1)
+        return self.network.next_element(known).masked_fill(past & (last != END).unsqueeze(-1), float("-inf"))
+
+    def _counts(
+        self, known: Float[Tensor, "batch steps hidden"], elements: Int[Tensor, "batch steps"], left: Tensor
+    ) -> Tensor:
+        """Returns the scores of the counts of each step; none for more atoms than are left."""
+        scores = self.network.next_count(known, elements)
+        too_many = torch.arange(1, MOST_IN_A_COUNT + 1, device=left.device) > left.clamp_min(1).unsqueeze(-1)
+        return scores.masked_fill(too_many, float("-inf"))
 
     @torch.inference_mode()
     def draw(self, number: int, seed: int, device: str, temperature: float = 1.0) -> list[dict[int, int]]:
-        """Returns formulas as counts by atomic number, each of at least one and at most `largest` atoms.
+        """Returns formulas as counts by atomic number.
 
         The random numbers of a formula depend on seed and place, not on how many are drawn.
         """
-        chances = torch.rand(
-            number, 2 * self.most, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-        ).to(device)
-        elements = torch.zeros(number, 0, dtype=torch.long, device=device)
+        generator = torch.Generator().manual_seed(seed)
+        chances = torch.rand(number, 1 + 2 * self.most, generator=generator, dtype=torch.float64).to(device)
+        sizes = torch.tensor([int(size) for size in self.histogram], device=device)
+        often = torch.tensor(list(self.histogram.values()), dtype=torch.float64, device=device)
+        left = sizes[_choose(often.log().expand(number, -1), chances[:, 0])].unsqueeze(1)
+        elements = torch.full((number, 1), END, device=device)
         counts = torch.zeros_like(elements)
-        last = torch.full((number,), -1, dtype=torch.long, device=device)
-        places = torch.arange(MAX_ELEMENT + 1, device=device)
         for step in range(self.most):
-            left = self.largest - counts.sum(dim=1)
-            known = self.network(elements, counts)[:, -1]
-            scores = self.network.next_element(known) / temperature
-            ended = (last == END) | (left == 0)
-            closed = (places <= last.unsqueeze(-1)) & (places != END)
-            closed |= ended.unsqueeze(-1) & (places != END)
-            closed[:, END] = last == -1
-            chosen = _choose(scores.masked_fill(closed, float("-inf")), chances[:, 2 * step])
-            sizes = self.network.next_count(known, chosen) / temperature
-            too_many = torch.arange(1, MOST_IN_A_COUNT + 1, device=device) > left.clamp_min(1).unsqueeze(-1)
-            count = _choose(sizes.masked_fill(too_many, float("-inf")), chances[:, 2 * step + 1]) + 1
-            elements = torch.cat([elements, chosen.unsqueeze(1)], dim=1)
-            counts = torch.cat([counts, torch.where(chosen == END, 0, count).unsqueeze(1)], dim=1)
-            last = chosen
-            if bool((last == END).all()):
-                break
+            known = self.network(elements, counts, left)
+            chosen = _choose(self._elements(known, elements)[:, -1] / temperature, chances[:, 2 * step + 1])
+            told = self._counts(known[:, -1:], chosen.unsqueeze(1), left[:, -1:])[:, 0]
+            count = _choose(told / temperature, chances[:, 2 * step + 2]) + 1
+            # The last element that may come takes what is left, and so does the last that there is.
+            rest = left[:, -1]
+            all_of_it = (chosen == MAX_ELEMENT - 1) | (step == self.most - 1)
+            count = torch.where(all_of_it, rest, count)
+            ended = rest == 0
+            elements[:, -1], counts[:, -1] = torch.where(ended, END, chosen), torch.where(ended, 0, count)
+            elements = nn.functional.pad(elements, (0, 1), value=END)
+            left = torch.cat([left, (rest - counts[:, -1]).unsqueeze(1)], dim=1)
+            counts = nn.functional.pad(counts, (0, 1))
         return [
             {ORDER[place]: count for place, count in zip(row, told, strict=True) if place != END}
             for row, told in zip(elements.tolist(), counts.tolist(), strict=True)
@@ -178,7 +189,7 @@ class Formulas(Trainable):
 
     def flop(self, n_atoms: int) -> tuple[int, int]:  # noqa: ARG002 - a formula's steps do not grow with the cell
         """Returns the FLOP of one formula padded to all steps: (forward, forward and backward); products only."""
-        steps = self.most + 1
+        steps = self.most
         weights = sum(weight.numel() for weight in self.network.parameters() if weight.dim() == 2)
         hidden = self.network.of_count.embedding_dim
         forward = 2 * steps * weights + 4 * len(self.network.body.layers) * hidden * steps**2
@@ -187,7 +198,7 @@ class Formulas(Trainable):
     def traffic(self, n_atoms: int) -> int:  # noqa: ARG002 - as above
         """Returns an estimate of the bytes one formula moves in a training step."""
         hidden, layers = self.network.of_count.embedding_dim, len(self.network.body.layers)
-        return 5 * 4 * (self.most + 1) * layers * 12 * hidden
+        return 5 * 4 * self.most * layers * 12 * hidden
 
 
 def _place(atomic_number: int) -> tuple[int, int]:
@@ -198,13 +209,6 @@ def _place(atomic_number: int) -> tuple[int, int]:
     into, width = atomic_number - before, after - before
     # From the left up to the alkaline earths, from the right for all others: halogens are column 31 in every period.
     return period, into if into <= 2 else 32 - (width - into)
-
-
-def _only_end(last: Int[Tensor, "batch steps"]) -> Bool[Tensor, "batch steps elements"]:
-    """Returns what a finished formula may not go on with, and that one without elements may not end."""
-    places = torch.arange(MAX_ELEMENT + 1, device=last.device)
-    finished = (last == END).unsqueeze(-1) & (places != END)
-    return finished | ((last == -1).unsqueeze(-1) & (places == END))
 
 
 def _cross_entropy(
