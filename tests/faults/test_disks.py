@@ -67,9 +67,9 @@ def cut(path):
 
 
 def flip(path):
-    """Flips one bit in the middle of a file, as a bad disk does."""
+    """Flips one bit of a file's content, as a bad disk does (small tables are more footer than content)."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
+    content[len(content) // 2 if path.suffix != ".parquet" else 100] ^= 4
     path.write_bytes(content)
 
 
