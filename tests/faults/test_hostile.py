@@ -221,7 +221,6 @@ def test_files_of_configuration(tmp_path, report, fault, content, said):
 
 def test_a_file_named_like_a_command(copy, report):
     folder = copy.path("structures")
-    folder.mkdir()
     name = "a b; touch harmed; '"
     (folder / f"{name}.cif").write_text(CIF)
     copy.run(f"results/sample/{name}.parquet")

@@ -153,9 +153,9 @@ def test_a_training_that_runs_out_of_time_goes_on(slurm, root, tmp_path):
     wait_until(lambda: experiment.epochs() > 60 and processes_of(experiment.folder), 300, "no training began")
     for pid in processes_of(experiment.folder):  # a training that hangs
         os.kill(pid, signal.SIGSTOP)
-    text = experiment.finish(running)
-    assert "TIMEOUT" in text
-    assert "resumed at epoch" in experiment.log()
+    # Seen while it runs: each attempt writes its own log.
+    wait_until(lambda: "resumed at epoch" in experiment.log(), 400, "not resumed after the time-out")
+    assert "TIMEOUT" in experiment.finish(running)
     facts = json.loads((experiment.folder / "results/train/tiny/dng/training.json").read_text())
     assert facts["epochs"] == EPOCHS
     print("\nSLURM: time-out: submitted again, resumed")
