@@ -7,7 +7,6 @@ import zipfile
 import pytest
 import yaml
 
-from same_results import results
 from xtalgen.crystals import read_crystals
 
 CONFIG = """
@@ -75,18 +74,6 @@ def test_files_for_people_are_there(finished):
 @pytest.mark.slow
 def test_run_again_there_is_nothing_to_do(finished):
     assert "Nothing to be done" in finished.snakemake(*TARGETS)
-
-
-@pytest.mark.slow
-def test_another_run_on_one_core_in_one_shard_gives_the_same(finished, make_experiment):
-    other = make_experiment(CONFIG.replace("shards: 2", "shards: 1"))
-    for stage in ("data", "reference"):
-        shutil.copytree(finished.folder / "results" / stage, other.folder / "results" / stage)
-    other.snakemake("results/evaluate/tiny/dng.json", cores=1)
-    wanted, found = results(finished.folder), results(other.folder)
-    assert {"results/evaluate/tiny/dng.json", "results/train/tiny/dng/checkpoint.safetensors"} <= set(found)
-    differing = [name for name in found if "-of-" not in name and found[name] != wanted[name]]
-    assert not differing
 
 
 @pytest.mark.slow
