@@ -72,8 +72,9 @@ def test_a_campaign_goes_on_where_it_stopped_and_packs_its_results(root, plan):
     assert len(list(made)) == 1
 
 
-def test_the_shipped_plan_fits_the_models(root):
-    for run in yaml.safe_load((root / "records/mp_20.yaml").read_text()):
+@pytest.mark.parametrize("plan", ["mp_20", "formula_flow"])
+def test_the_shipped_plans_fit_the_models(root, plan):
+    for run in yaml.safe_load((root / f"records/{plan}.yaml").read_text()):
         model = models.load(run["model"])
         models.build(model.Config, run["train"], run["name"])
         for name, asked in run["samples"].items():

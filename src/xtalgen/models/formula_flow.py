@@ -37,9 +37,9 @@ class FormulaFlowConfig(FlowMMConfig):
     formula_layers: int = 3
     formula_heads: int = 4
     formula_dropout: float = 0.1
-    formula_epochs: int = 20
+    formula_epochs: int = 25
     formula_batch_size: int = 256
-    formula_learning_rate: float = 2e-3
+    formula_learning_rate: float = 3e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
