@@ -237,6 +237,7 @@ def describe(facts: Mapping[str, Any], stored: Mapping[str, str]) -> str:
     doubtful = [f"{symbol} ({error:.0f} meV/atom, n = {n})" for error, symbol, n in worst[:12]]
     rows = {
         "formation energy as given, meV/atom": f"{given['e_form_mae']:.0f} (median {given['e_form_median']:.0f})",
+        "total energy as given, meV/atom": f"{given['energy_mae']:.0f}",
         "formation energy, each relaxed by itself, meV/atom": f"{relaxed['e_form_mae']:.0f}",
         "forces, meV/Å": f"{given['forces_mae']:.0f}",
         "stress, meV/Å³": f"{given['stress_mae']:.1f}",

@@ -31,10 +31,10 @@ MACE = {
     **dict.fromkeys(("small-0b2", "medium-0b2", "large-0b2", "medium-0b3", "medium-mpa-0"), "MIT"),
     **dict.fromkeys(("small-omat-0", "medium-omat-0", "mace-matpes-pbe-0", "mace-matpes-r2scan-0"), "ASL"),
 }
-# Our own, shipped with the package: a MACE that learned from CHGNet (docs/models/mace-small.md).
+# Our own, shipped with the package, experimental: a MACE that learned from CHGNet (docs/models/mace-small.md).
 SMALL = "mace-small"
 SMALL_FILE = Path(__file__).parent / "weights" / f"{SMALL}{SUFFIX}"
-SMALL_SHA256 = ""
+SMALL_SHA256 = "389b0b40876b4d39fc9b0075ef88923a4109948a39558bb4e6bbefa6ada2e662"
 # On which scale the Materials Project would put the total energies: "corrected" with its MP2020 corrections, "raw" as
 # VASP gave them with its settings. Other training sets (OMat24, MatPES, r2SCAN) lie on neither.
 RAW, CORRECTED = "raw", "corrected"
