@@ -228,13 +228,6 @@ def describe(facts: Mapping[str, Any], stored: Mapping[str, str]) -> str:
     """Returns the card in Markdown."""
     given, relaxed, hull = facts["given"], facts["relaxed"], facts["hull"]
     verdict = "meets" if facts["meets_bar"] else "**does not meet**"
-    worst = sorted(
-        ((one["mae"], symbol, one["n"]) for symbol, one in facts["per_element"].items() if one["n"] >= FEWEST),
-        reverse=True,
-    )
-    known = {symbol for symbol, one in facts["per_element"].items() if one["n"] >= FEWEST}
-    untested = [symbol for symbol in facts["elements"] if symbol not in known]
-    doubtful = [f"{symbol} ({error:.0f} meV/atom, n = {n})" for error, symbol, n in worst[:12]]
     rows = {
         "formation energy as given, meV/atom": f"{given['e_form_mae']:.0f} (median {given['e_form_median']:.0f})",
         "total energy as given, meV/atom": f"{given['energy_mae']:.0f}",
@@ -247,7 +240,8 @@ def describe(facts: Mapping[str, Any], stored: Mapping[str, str]) -> str:
     return "\n".join(
         [
             f"Learned {stored.get('n_learned', '?')} configurations of {stored.get('n_crystals', '?')} crystals,",
-            f"labelled by {facts['teacher']}, with mace-torch {stored.get('mace', '?')}. sha256 `{facts['model_sha256']}`.",
+            f"labelled by {facts['teacher']}, with mace-torch {stored.get('mace', '?')}.",
+            f"sha256 `{facts['model_sha256']}`.",
             "",
             f"Mean absolute errors against the teacher, on {given['n']} crystals that were not learned ({relaxed['n']}",
             f"relaxed, {hull['n']} against the hull of {hull['n_references']} others):",
@@ -268,11 +262,20 @@ def describe(facts: Mapping[str, Any], stored: Mapping[str, str]) -> str:
             f"{relaxed['ms_per_step']['teacher']:.0f} ms; {relaxed['converged']['student']} of {relaxed['n']} crystals",
             f"converged, with the teacher {relaxed['converged']['teacher']}.",
             "",
-            f"Where not to trust it: crystals with {', '.join(doubtful)}.",
-            *([f"Elements that were not tested: {', '.join(untested)}."] if untested else []),
+            *_doubts(facts),
             "",
         ]
     )
+
+
+def _doubts(facts: Mapping[str, Any]) -> list[str]:
+    """Returns the lines that name the elements of the largest errors, and those that were not tested."""
+    tested = {symbol: one for symbol, one in facts["per_element"].items() if one["n"] >= FEWEST}
+    worst = sorted(((one["mae"], symbol, one["n"]) for symbol, one in tested.items()), reverse=True)[:12]
+    doubtful = ", ".join(f"{symbol} ({error:.0f} meV/atom, n = {n})" for error, symbol, n in worst)
+    untested = ", ".join(symbol for symbol in facts["elements"] if symbol not in tested)
+    lines = [f"Where not to trust it: crystals with {doubtful}."]
+    return [*lines, f"Elements that were not tested: {untested}."] if untested else lines
 
 
 def _write(path: Path, text: str) -> None:
