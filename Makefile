@@ -25,7 +25,7 @@ $(STAMP): requirements.lock
 	@touch $@
 
 demo: $(STAMP)  ## run the whole pipeline on the embedded data set, offline, and print the table
-	@$(BIN)/snakemake --cores 2 --set-threads train=1 sample=1 base_predictions=1 --snakefile Snakefile --directory demo \
+	@$(BIN)/snakemake --cores 2 --snakefile Snakefile --directory demo \
 	    --rerun-incomplete --quiet rules progress --show-failed-logs
 	@cat demo/results/tables.txt; echo; echo "All of it, with intervals, recipe and definitions: demo/results/tables.md; the map: demo/results/explorer.html"
 

@@ -16,10 +16,10 @@ class Experiment:
         self.folder = folder
         (folder / "config.yaml").write_text(config)
 
-    def snakemake(self, *words: str, fails: bool = False) -> str:
+    def snakemake(self, *words: str, fails: bool = False, cores: int = 2) -> str:
         """Returns what Snakemake prints; asserts that it succeeds, or fails."""
         program = Path(sys.executable).with_name("snakemake")
-        command = [program, "--snakefile", self.root / "Snakefile", "--directory", self.folder, "--cores", "2"]
+        command = [program, "--snakefile", self.root / "Snakefile", "--directory", self.folder, "--cores", str(cores)]
         environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
         done = subprocess.run(
             [*command, "--resources", "gpu=1", "--show-failed-logs", *words],

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 import yaml
 
-from xtalgen.crystals import read_crystals
+from xtalgen.crystals import read_crystals, read_table
 
 CONFIG = """
 seed: 0
@@ -74,6 +74,19 @@ def test_files_for_people_are_there(finished):
 @pytest.mark.slow
 def test_run_again_there_is_nothing_to_do(finished):
     assert "Nothing to be done" in finished.snakemake(*TARGETS)
+
+
+@pytest.mark.slow
+def test_one_core_gives_what_two_give(finished, make_experiment):
+    alone = make_experiment(CONFIG)
+    alone.snakemake("results/sample/tiny/csp.parquet", cores=1)
+    for name in ("train/tiny/csp/checkpoint.safetensors", "sample/tiny/csp.parquet"):
+        one, two = (experiment.folder / "results" / name for experiment in (alone, finished))
+        if name.endswith("parquet"):  # how long it took is part of the file
+            one, two = (read_table(path).replace_schema_metadata(None) for path in (one, two))
+            assert one == two, name
+        else:
+            assert one.read_bytes() == two.read_bytes(), name
 
 
 @pytest.mark.slow

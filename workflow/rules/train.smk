@@ -16,12 +16,13 @@ rule train:
         "logs/train/{run}/{training}.tsv"
     conda:
         "../../envs/models.yaml"
-    threads: 2
+    threads: config["threads"]
     resources:
         gpu=GPU,
         mem_mb=16000,
         runtime="3d",
     params:
+        threads=config["threads"],
         model=lambda wildcards: plan.model(wildcards.run),
         settings=lambda wildcards: plan.settings(wildcards.run, "train", wildcards.training),
         seed=config["seed"],
@@ -35,6 +36,6 @@ rule train:
             else "python"
         ),
     shell:
-        "{params.python} $SCRIPTS/train.py --model {params.model} --task {wildcards.training} --train {input.train} --val {input.val} "
+        "OMP_NUM_THREADS={params.threads} {params.python} $SCRIPTS/train.py --model {params.model} --task {wildcards.training} --train {input.train} --val {input.val} "
         "--settings {params.settings:q} --seed {params.seed} --device {params.device} {params.budget} "
         "--work $(dirname {output.checkpoint})/work --out $(dirname {output.checkpoint}) 2> {log}"
