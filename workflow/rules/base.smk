@@ -20,7 +20,7 @@ rule base_predictions:
         mem_mb=16000,
         runtime="1d",
     params:
-        threads=config["threads"],
+        threads=THREADS,
         model=lambda wildcards: plan.model(plan.base(wildcards.run)),
         settings=lambda wildcards: plan.settings(plan.base(wildcards.run), "sample", "csp"),
         per_target=lambda wildcards: plan.runs[wildcards.run]["base_per_crystal"],
@@ -29,7 +29,7 @@ rule base_predictions:
         device=config["device"],
         code=lambda wildcards: code("sample", plan.base(wildcards.run)),
     shell:
-        "OMP_NUM_THREADS={params.threads} python $SCRIPTS/sample.py --model {params.model} --checkpoint {input.checkpoint:q} --targets {input.targets} "
+        "{params.threads} python $SCRIPTS/sample.py --model {params.model} --checkpoint {input.checkpoint:q} --targets {input.targets} "
         "--per-target {params.per_target} --settings {params.settings:q} --chunk {params.chunk} --seed {params.seed} "
         "--device {params.device} --prefix {wildcards.run}-{wildcards.split} "
         "--work results/base/{wildcards.run}/predicted/work-{wildcards.split} --out {output} 2> {log}"

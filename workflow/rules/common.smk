@@ -14,6 +14,8 @@ validate(config, "../schemas/config.schema.yaml")
 plan = Plan(config)
 # Jobs that use a GPU where there may be one.
 GPU = int(config["device"] != "cpu")
+# What the threads of networks hang on; Snakemake sets these by the cores there are.
+THREADS = " ".join(f"{library}_NUM_THREADS={config['threads']}" for library in ("OMP", "MKL", "OPENBLAS"))
 RUN = "|".join(map(re.escape, plan.runs)) or "no-run"
 
 # Every job runs this checkout with the Python that runs Snakemake, unless the user asked for conda environments. Waiting

@@ -20,7 +20,7 @@ rule sample:
         mem_mb=16000,
         runtime="12h",
     params:
-        threads=config["threads"],
+        threads=THREADS,
         model=lambda wildcards: plan.model(wildcards.run),
         wanted=lambda wildcards: plan.asked_for(wildcards.run, wildcards.task),
         settings=lambda wildcards: plan.settings(wildcards.run, "sample", wildcards.task),
@@ -29,7 +29,7 @@ rule sample:
         device=config["device"],
         code=lambda wildcards: code("sample", wildcards.run),
     shell:
-        "OMP_NUM_THREADS={params.threads} python $SCRIPTS/sample.py --model {params.model} --checkpoint {input.checkpoint:q} {params.wanted} "
+        "{params.threads} python $SCRIPTS/sample.py --model {params.model} --checkpoint {input.checkpoint:q} {params.wanted} "
         "--settings {params.settings:q} --chunk {params.chunk} --seed {params.seed} --device {params.device} "
         "--shard {wildcards.scatteritem} --prefix {wildcards.run}-{wildcards.task} "
         "--work results/sample/{wildcards.run}/{wildcards.task}/work-{wildcards.scatteritem} --out {output} 2> {log:q}"

@@ -20,7 +20,7 @@ rule sweep_sample:
         mem_mb=16000,
         runtime="4h",
     params:
-        threads=config["threads"],
+        threads=THREADS,
         model=lambda wildcards: plan.model(wildcards.run),
         settings=lambda wildcards: plan.at_point(wildcards.run, int(wildcards.point)),
         limit=config["sample"]["validation"],
@@ -29,7 +29,7 @@ rule sweep_sample:
         device=config["device"],
         code=lambda wildcards: code("sample", wildcards.run),
     shell:
-        "OMP_NUM_THREADS={params.threads} python $SCRIPTS/sample.py --model {params.model} --checkpoint {input.checkpoint} --targets {input.targets} "
+        "{params.threads} python $SCRIPTS/sample.py --model {params.model} --checkpoint {input.checkpoint} --targets {input.targets} "
         "--limit {params.limit} --settings {params.settings:q} --chunk {params.chunk} --seed {params.seed} "
         "--device {params.device} --prefix {wildcards.run}-{wildcards.point} "
         "--work results/sweep/{wildcards.run}/work-{wildcards.point} --out {output} 2> {log}"

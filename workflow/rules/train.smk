@@ -22,7 +22,7 @@ rule train:
         mem_mb=16000,
         runtime="3d",
     params:
-        threads=config["threads"],
+        threads=THREADS,
         model=lambda wildcards: plan.model(wildcards.run),
         settings=lambda wildcards: plan.settings(wildcards.run, "train", wildcards.training),
         seed=config["seed"],
@@ -36,6 +36,6 @@ rule train:
             else "python"
         ),
     shell:
-        "OMP_NUM_THREADS={params.threads} {params.python} $SCRIPTS/train.py --model {params.model} --task {wildcards.training} --train {input.train} --val {input.val} "
+        "{params.threads} {params.python} $SCRIPTS/train.py --model {params.model} --task {wildcards.training} --train {input.train} --val {input.val} "
         "--settings {params.settings:q} --seed {params.seed} --device {params.device} {params.budget} "
         "--work $(dirname {output.checkpoint})/work --out $(dirname {output.checkpoint}) 2> {log}"
