@@ -71,9 +71,9 @@ rule sweep:
     input:
         lambda wildcards: [f"results/sweep/{wildcards.run}/{i}.json" for i in range(len(plan.points(wildcards.run)))],
     output:
-        report("results/sweep/{run}.md", category="Sweeps"),
-        "results/sweep/{run}.csv",
-        report("results/sweep/{run}.svg", category="Sweeps"),
+        page=report("results/sweep/{run}.md", category="Sweeps"),
+        csv="results/sweep/{run}.csv",
+        figure=report("results/sweep/{run}.svg", category="Sweeps"),
     log:
         "logs/sweep/{run}.log",
     benchmark:
@@ -89,4 +89,4 @@ rule sweep:
         ),
         code=code("sweep"),
     shell:
-        "python $SCRIPTS/sweep.py --run {wildcards.run} {params.points} --out {output[0]} 2> {log}"
+        "python $SCRIPTS/sweep.py --run {wildcards.run} {params.points} --out {output.page} 2> {log}"
