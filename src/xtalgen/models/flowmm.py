@@ -17,7 +17,7 @@ from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
 from xtalgen.models.nn.batches import load_split, mix_seed
 from xtalgen.models.nn.fit import FitConfig, fit
-from xtalgen.models.nn.flows import State, draw_start, integrate
+from xtalgen.models.nn.flows import EulerSampling, State, draw_start, integrate
 from xtalgen.models.nn.lattices import logit_to_angles
 from xtalgen.models.nn.results import write_results
 from xtalgen.models.nn.riemannian_flow import (
@@ -51,24 +51,12 @@ class FlowMMConfig(FitConfig):
 
 
 @dataclass(frozen=True)
-class FlowMMSampling:
-    """Settings of sampling: Euler steps on a uniform grid, and anti-annealing.
-
-    A velocity is multiplied by 1 + slope · t: `slope` for coordinates, `slope_lattice`, `slope_types`. batch_size:
-    crystals integrated together; compile: the network, which pays on a GPU.
-    """
+class FlowMMSampling(EulerSampling):
+    """Settings of sampling; slope_types: anti-annealing of the elements."""
 
     steps: int = 1000
     slope: float = 10.0
-    slope_lattice: float = 0.0
     slope_types: float = 0.0
-    batch_size: int = 500
-    compile: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
 @final

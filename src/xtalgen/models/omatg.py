@@ -17,7 +17,7 @@ from xtalgen.models.nn.batches import load_split, mix_seed
 from xtalgen.models.nn.cell_flow import CellFlow, Lengths, fit_lengths
 from xtalgen.models.nn.engine import Precision
 from xtalgen.models.nn.fit import FitConfig, fit
-from xtalgen.models.nn.flows import draw_start, integrate
+from xtalgen.models.nn.flows import EulerSampling, draw_start, integrate
 from xtalgen.models.nn.lattices import lattice_to_parameters
 from xtalgen.models.nn.results import write_results
 from xtalgen.models.nn.sampling import Wanted, in_batches, make_ready, read_trained, to_crystals
@@ -41,23 +41,12 @@ class OMatGConfig(FitConfig):
 
 
 @dataclass(frozen=True)
-class OMatGSampling:
-    """Settings of sampling: Euler steps on a uniform grid, and anti-annealing.
-
-    A velocity is multiplied by 1 + slope · t: `slope` for coordinates, `slope_lattice` for cells. batch_size: crystals
-    integrated together; compile: the network, which pays on a GPU.
-    """
+class OMatGSampling(EulerSampling):
+    """Settings of sampling, the authors' for MP-20."""
 
     steps: int = 210
     slope: float = 10.1827
     slope_lattice: float = 1.8245
-    batch_size: int = 500
-    compile: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
 @final

@@ -13,6 +13,26 @@ from xtalgen.models.nn.sampling import Wanted
 
 
 @dataclass(frozen=True)
+class EulerSampling:
+    """Settings of sampling: Euler steps on a uniform grid, and anti-annealing.
+
+    A velocity is multiplied by 1 + slope · t: `slope` for coordinates, `slope_lattice` for cells. batch_size: crystals
+    integrated together; compile: the network, which pays on a GPU.
+    """
+
+    steps: int = 250
+    slope: float = 0.0
+    slope_lattice: float = 0.0
+    batch_size: int = 500
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
 class State:
     """Crystals between noise and data; or their velocity, noise or score.
 
