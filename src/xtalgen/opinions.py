@@ -9,8 +9,8 @@ from xtalgen import crystals, potentials
 from xtalgen.crystals import ContractError, Crystal
 from xtalgen.devices import pick_device
 from xtalgen.exports import choose
-from xtalgen.metrics.stability import Phase, energies_above_hull
-from xtalgen.metrics.validity import reduced_counts
+from xtalgen.metrics.generation import phase_of
+from xtalgen.metrics.stability import energies_above_hull
 from xtalgen.relax import describe, relax_all
 from xtalgen.relaxation import Settings
 
@@ -59,7 +59,7 @@ def opinions(
     found, _ = relax_all(
         rows, identity=identity, settings=settings, workers=workers, device=device, store=cache, label="opinions"
     )
-    phases = [_phase(row, outcome.energy) for row, outcome in zip(rows, found, strict=True)]
+    phases = [phase_of(row, outcome.energy) for row, outcome in zip(rows, found, strict=True)]
     references = [phase for phase in phases[len(chosen) :] if phase is not None]
     above = energies_above_hull(phases[: len(chosen)], references, workers=workers)
     judged = [
@@ -68,7 +68,3 @@ def opinions(
         for row, one in zip(chosen, above, strict=True)
     ]  # fmt: skip
     crystals.write_table(crystals.to_table(judged, COLUMNS), out, **describe(identity, settings, device))
-
-
-def _phase(row: Crystal, energy: float | None) -> Phase | None:
-    return None if energy is None else Phase(reduced_counts(row.atomic_numbers), energy / row.n_atoms)

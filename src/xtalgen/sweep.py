@@ -47,7 +47,10 @@ def markdown(run: str, points: Sequence[Point]) -> str:
     first = points[0].evaluation
     best = best_point(points)
     rows = [
-        [_named(point.settings), *(_cell(point.evaluation.value(name), name, bold=i == best) for name in SHOWN)]
+        [
+            _named(point.settings),
+            *(_cell(point.evaluation.value(name), name, bold=i == best and name == BEST) for name in SHOWN),
+        ]
         for i, point in enumerate(points)
     ]
     head = ["Settings", *(f"{METRICS[name].label}{' (%)' if METRICS[name].percent else ''}" for name in SHOWN)]
