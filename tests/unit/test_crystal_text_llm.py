@@ -1,10 +1,7 @@
-"""The language model: bases, adapters, sampling, resampling, infilling, bad input."""
+"""The language model: adapters, sampling, resampling, infilling, bad input."""
 
-import copy
 import json
-import os
 import string
-import zipfile
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,29 +17,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from random_crystals import random_crystals
 from tiny_base import save_base
+from tiny_text import CRYSTALS, SCRATCH, sample, train
 from xtalgen import models
-from xtalgen.models import Job, crystal_text_llm
+from xtalgen.models import crystal_text_llm
 from xtalgen.models.crystal_text_llm import (
     Asked,
     CrystalTextConfig,
     answer,
     open_checkpoint,
 )
-from xtalgen.models.nn import language_bases
 from xtalgen.models.nn.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from xtalgen.models.nn.crystal_text import SYMBOLS
-from xtalgen.models.nn.generation import Request, Text, TextSampling, choose, write_texts
-from xtalgen.models.nn.language_bases import BaseError, check_memory, load_base
+from xtalgen.models.nn.generation import TextSampling
+from xtalgen.models.nn.language_bases import BaseError, load_base
 from xtalgen.models.nn.language_model import IGNORED, LanguageModel, new_model, restore
 from xtalgen.models.nn.prompts import Mixture, ask_composition, ask_crystal
 from xtalgen.models.nn.scoring import score_answers
 from xtalgen.models.nn.text_data import TextData, load_texts
 from xtalgen.models.nn.vocabulary import END, PAD, Vocabulary, own_vocabulary
 
-SMALL = {"hidden": 16, "layers": 2, "heads": 2, "epochs": 2, "batch_size": 4, "warmup_steps": 2, "learning_rate": 1e-2}
-SCRATCH = CrystalTextConfig(base="scratch", **SMALL)
-CRYSTALS = [replace(crystal, info={}) for crystal in random_crystals(9, seed=5, sizes=(1, 2, 3))]
-SIZE = len(own_vocabulary())
 ATOM = "H\n0.00 0.00 0.00"
 HEAD = "4.0 5.0 6.0\n90 90 90\n"
 
@@ -58,17 +51,6 @@ def scratch():
 
 
 @pytest.fixture(scope="module")
-def lively(scratch):
-    """The same with large weights, so that its likeliest tokens change from place to place."""
-    model = copy.deepcopy(scratch)
-    with torch.no_grad():
-        for weight in model.network.parameters():
-            if weight.dim() == 2:
-                weight.mul_(15)
-    return model
-
-
-@pytest.fixture(scope="module")
 def base(tmp_path_factory):
     return save_base(tmp_path_factory.mktemp("base"))
 
@@ -79,18 +61,6 @@ def tuned(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
     train(folder, base=base, base_precision="float32")
     return folder / "out" / "checkpoint.safetensors"
-
-
-def train(folder, crystals=CRYSTALS, **changes):
-    config = CrystalTextConfig(**{**SMALL, "base": "scratch", **changes})
-    job = Job("dng", 0, folder / "work", folder / "out")
-    crystal_text_llm.Model().train(crystals, CRYSTALS[:3], config, job)
-    return folder / "out"
-
-
-def sample(checkpoint, wanted, seed=0, **settings):
-    settings = {"max_new_tokens": 120, "max_tries": 1, **settings}
-    return list(crystal_text_llm.Model().sample(checkpoint, wanted, TextSampling(**settings), seed, "cpu"))
 
 
 class Script(nn.Module):
@@ -127,138 +97,6 @@ def characters():
 def scripted(*texts, end=True):
     vocabulary = characters()
     return LanguageModel(Script(vocabulary, texts, end=end), vocabulary, "scratch", digest="", padded=False)
-
-
-# choosing tokens
-
-
-def test_chances_run_through_the_distribution():
-    scores = torch.log(torch.tensor([[0.1, 0.2, 0.3, 0.4]])).repeat(5, 1)
-    chances = torch.tensor([0.0, 0.09, 0.11, 0.59, 0.61])
-    assert choose(scores, chances, 1.0, 1.0).tolist() == [0, 0, 1, 2, 3]
-    # Nucleus: by falling likelihood, 0.4 and 0.3 of 0.7.
-    assert choose(scores, chances, 1.0, 0.7).tolist() == [3, 3, 3, 2, 2]
-    assert choose(scores, chances, 1.0, 0.01).tolist() == [3] * 5
-    assert choose(scores, chances, 0.0, 1.0).tolist() == [3] * 5
-    assert choose(scores, chances, 1e-3, 1.0).tolist() == [3] * 5
-
-
-@pytest.mark.parametrize("top_p", [0.3, 0.9, 0.999])
-@pytest.mark.parametrize("size", [50, 3000])
-def test_the_nucleus_is_that_of_transformers(top_p, size):
-    from transformers import TopPLogitsWarper
-
-    scores = torch.randn(20, size, generator=torch.Generator().manual_seed(0)) * 3
-    kept = TopPLogitsWarper(top_p)(None, scores.clone()) > -torch.inf
-    chances = torch.rand(400, generator=torch.Generator().manual_seed(1))
-    found = torch.zeros_like(kept)
-    for chance in chances:
-        tokens = choose(scores, chance.repeat(20), 1.0, top_p)
-        found[torch.arange(20), tokens] = True
-    assert not (found & ~kept).any()
-    assert found.sum() > 0.15 * kept.sum().clamp(max=2000)
-
-
-def test_forbidden_tokens_are_never_chosen():
-    scores = torch.full((3, 2000), -torch.inf)
-    scores[:, 7] = 0.0
-    for chance in (0.0, 0.5, 1 - 2**-24):
-        assert choose(scores, torch.full((3,), chance), 0.9, 0.9).tolist() == [7] * 3
-        assert choose(scores, torch.full((3,), chance), 0.9, 1.0).tolist() == [7] * 3
-
-
-def test_chances_give_the_frequencies():
-    weights = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    chances = torch.rand(20000, generator=torch.Generator().manual_seed(0))
-    tokens = choose(torch.log(weights).repeat(20000, 1), chances, 2.0, 1.0)
-    expected = weights**0.5 / (weights**0.5).sum()
-    torch.testing.assert_close(torch.bincount(tokens) / 20000, expected, atol=0.012, rtol=0)
-
-
-# writing texts
-
-
-def questions():
-    return [Request(ask_crystal({}), 1), Request(ask_composition(np.array([26, 8, 8])), 2),
-            Request(ask_crystal({"spg_num": 225, "formula": "NaCl"}), 3), Request(ask_crystal({}), 4)]  # fmt: skip
-
-
-def texts_of(model, requests, **settings):
-    return [str(text) for text in write_texts(model, requests, TextSampling(max_new_tokens=90, **settings))]
-
-
-@pytest.mark.parametrize("constrained", [False, True])
-def test_a_text_does_not_depend_on_its_batch(lively, constrained):
-    alone = [texts_of(lively, [request], constrained=constrained)[0] for request in questions()]
-    assert texts_of(lively, questions(), constrained=constrained) == alone
-    assert texts_of(lively, questions(), constrained=constrained, batch_size=2) == alone
-    assert len(set(alone)) == 4
-
-
-def test_writes_what_transformers_generates(lively):
-    """Greedy: cache, padding and positions are right when the texts are equal token by token."""
-    never = [token for token, piece in enumerate(lively.vocabulary.pieces) if not piece]
-    for request in questions():
-        given = torch.tensor([lively.vocabulary.encode(request.prompt)])
-        made = lively.network.generate(
-            given, max_new_tokens=70, do_sample=False, suppress_tokens=never, pad_token_id=lively.vocabulary.pad
-        )
-        expected = lively.vocabulary.decode(made[0, given.shape[1] :].tolist())
-        assert len(set(made[0].tolist())) > 10
-        assert write_freely(lively, request) == expected
-        # Usually a text ends where it can no longer become a crystal.
-        assert expected.startswith(texts_of(lively, [request], temperature=0.0)[0])
-
-
-def write_freely(model, request):
-    """Returns the greedy text without the stop at a fault, written beside a longer prompt."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Text, "hopeless", property(lambda _: False))
-        settings = TextSampling(temperature=0.0, max_new_tokens=70)
-        beside = Request("A crystalline solid. " * 3 + request.prompt, 0)
-        return str(write_texts(model, [request, beside], settings)[0])
-
-
-def test_constrained_texts_are_crystals_of_the_asked_atoms(scratch):
-    asked = np.array([53, 49, 53, 49])
-    for crystal in answer(
-        scratch, [Asked(ask_crystal({}))] * 5 + [Asked(ask_composition(asked), asked)] * 5,
-        TextSampling(constrained=True, max_tries=1, max_new_tokens=100), 0,
-    ):  # fmt: skip
-        assert crystal.ok
-        assert crystal.info["n_tries"] == 1
-
-
-def test_constrained_texts_end_within_the_limit(scratch):
-    settings = TextSampling(constrained=True, max_tries=1, max_new_tokens=60, temperature=5.0, top_p=1.0)
-    assert all(crystal.ok for crystal in answer(scratch, [Asked(ask_crystal({}))] * 10, settings, 0))
-
-
-def test_constrained_settings_need_room_for_an_atom():
-    with pytest.raises(ValueError, match="max_new_tokens must be at least 45 when constrained, not 44"):
-        TextSampling(constrained=True, max_new_tokens=44)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"temperature": -0.1}, "temperature must not be negative"),
-        ({"top_p": 0.0}, "top_p must be above 0"),
-        ({"max_tries": 0}, "max_tries must be at least 1"),
-    ],
-)
-def test_wrong_settings_are_named(values, message):
-    with pytest.raises(ValueError, match=message):
-        TextSampling(**values)
-
-
-def test_weights_that_are_not_finite_give_failed_crystals(scratch):
-    bad = copy.deepcopy(scratch)
-    nn.init.constant_(bad.network.model.norm.weight, float("nan"))
-    for constrained in (False, True):
-        settings = TextSampling(constrained=constrained, max_tries=1, max_new_tokens=50)
-        found = answer(bad, [Asked(ask_crystal({}))] * 2, settings, 0)
-        assert [crystal.ok for crystal in found] == [constrained] * 2
 
 
 # texts that are no crystals
@@ -494,118 +332,6 @@ def test_prompts_of_another_version_are_refused(tuned, monkeypatch):
     monkeypatch.setattr(crystal_text_llm, "VERSION", "2")
     with pytest.raises(ValueError, match=r"prompts of version '1', not '2'\. Train again"):
         sample(tuned, 1)
-
-
-@pytest.mark.parametrize("pad", [None, END])
-def test_a_tokenizer_without_pad_gets_one_with_the_mean_embedding(tmp_path, pad):
-    folder = save_base(tmp_path, pad=pad)
-    found = load_base(folder, "float32", "cpu")
-    assert found.padded
-    assert found.vocabulary.pad == SIZE != found.vocabulary.end
-    rows = found.network.get_input_embeddings().weight
-    torch.testing.assert_close(rows[SIZE], rows[:SIZE].mean(0))
-    heads = found.network.get_output_embeddings().weight
-    torch.testing.assert_close(heads[SIZE], heads[:SIZE].mean(0))
-
-
-def test_a_pad_of_its_own_is_kept(tmp_path):
-    found = load_base(save_base(tmp_path, pad=PAD), "float32", "cpu")
-    assert not found.padded
-    assert len(found.network.get_input_embeddings().weight) == SIZE
-
-
-def test_too_little_memory_is_told_before_loading(base, monkeypatch):
-    monkeypatch.setattr(language_bases, "available_memory", lambda _: 50_000)
-    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", None)
-    with pytest.raises(BaseError, match=r"parameters need 0\.0 GB in float32, but 0\.0 GB are free on cpu"):
-        load_base(base, "float32", "cpu")
-
-
-def test_what_would_fit_is_said(monkeypatch):
-    monkeypatch.setattr(language_bases, "available_memory", lambda _: int(12e9))
-    check_memory("x", 10**9, "bfloat16", "cpu")
-    with pytest.raises(BaseError) as error:
-        check_memory("meta-llama/Llama-2-7b-hf", 6_738_000_000, "bfloat16", "cuda")
-    said = str(error.value)
-    assert "6.74 billion parameters need 16.2 GB in bfloat16, but 12.0 GB are free on cuda" in said
-    assert "base_precision 8bit (8.1 GB); base_precision 4bit (4.4 GB)" in said
-    assert "at most 5.00 billion parameters in bfloat16" in said
-    with pytest.raises(BaseError, match=r"What would fit: a base of at most"):
-        check_memory("x", 6_738_000_000, "bfloat16", "cpu")
-
-
-def test_a_gated_base_says_how_to_get_access(monkeypatch):
-    def refuse(*_, **__):
-        raise OSError("You are trying to access a gated repo. 401 Client Error.")
-
-    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", refuse)
-    with pytest.raises(BaseError) as error:
-        load_base("meta-llama/Llama-2-7b-hf", "bfloat16", "cpu")
-    said = str(error.value)
-    assert "https://huggingface.co/meta-llama/Llama-2-7b-hf" in said
-    assert "hf auth login" in said
-    assert "hf download meta-llama/Llama-2-7b-hf --local-dir FOLDER" in said
-    assert "set `base: FOLDER`" in said
-    assert "\n" not in said
-
-
-def test_quantised_bases_need_their_package(base):
-    with pytest.raises(BaseError, match=r"4bit needs a GPU and the package bitsandbytes.*set base_precision to bfl"):
-        load_base(base, "4bit", "cpu")
-
-
-def test_wrong_paths_and_files_are_told(tmp_path):
-    with pytest.raises(BaseError, match="there is no such file or folder"):
-        load_base(str(tmp_path / "absent"), "float32", "cpu")
-    with pytest.raises(BaseError, match="there is no such file"):
-        load_base(str(tmp_path / "absent.gguf"), "float32", "cpu", tmp_path)
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(BaseError, match="not a readable causal language model"):
-        load_base(str(tmp_path), "float32", "cpu")
-    with pytest.raises(BaseError, match="Set `lora_targets` to names of its layers"):
-        new_model({**asdict(SCRATCH), "base": save_base(tmp_path / "base"), "base_precision": "float32",
-                   "lora_targets": ("c_attn",)}, 0, "cpu")  # fmt: skip
-
-
-def archive(path, members):
-    with zipfile.ZipFile(path, "w") as file:
-        for name, content in members.items():
-            file.writestr(name, content)
-    return str(path)
-
-
-def test_archives_are_opened_with_care(tmp_path):
-    cases = {
-        "none.whl": ({"a.txt": b"x"}, "holds 0 .gguf files, not one"),
-        "two.zip": ({"a.gguf": b"x", "b.gguf": b"x"}, "holds 2 .gguf files, not one"),
-        "fake.zip": ({"../../evil.gguf": b"no such format"}, "is not a GGUF file"),
-        "torn.zip": ({"base.gguf": b"GGUF and nothing else"}, "not a readable causal language model"),
-    }
-    for name, (members, message) in cases.items():
-        with pytest.raises(BaseError, match=message):
-            load_base(archive(tmp_path / name, members), "float32", "cpu", tmp_path / "cache")
-    assert not list(tmp_path.parent.glob("evil.gguf"))
-    (tmp_path / "damaged.whl").write_bytes(b"not a zip")
-    with pytest.raises(BaseError, match="a damaged archive"):
-        load_base(str(tmp_path / "damaged.whl"), "float32", "cpu", tmp_path / "cache")
-    assert not list((tmp_path / "cache").rglob("*.safetensors"))
-
-
-@pytest.mark.slow
-def test_a_real_base_out_of_a_gguf_file(tmp_path):
-    given = os.environ.get("XTALGEN_GGUF")
-    if not given:
-        pytest.skip("needs a GGUF file or an archive that holds one, named by XTALGEN_GGUF")
-    found = load_base(given, "float32", "cpu")
-    assert found.vocabulary.pad != found.vocabulary.end
-    text = "4.0 5.0 6.0\n90 90 120\nNa\n0.25 0.50 0.75"
-    assert found.vocabulary.decode(found.vocabulary.encode(text)) == text
-    del found
-    out = train(tmp_path, base=given, base_precision="float32", batch_size=3, epochs=1, hidden=512, heads=8)
-    losses = (out / "log.csv").read_text().splitlines()
-    assert len(losses) == 2
-    crystals = sample(out / "checkpoint.safetensors", 2, constrained=True, max_new_tokens=60)
-    assert all(crystal.ok for crystal in crystals)
 
 
 # its own tasks
