@@ -8,6 +8,8 @@ from xtalgen.models.crystal_text_llm import (
     CrystalTextConfig,
 )
 from xtalgen.models.nn.generation import TextSampling
+from xtalgen.models.nn.prompts import Mixture
+from xtalgen.models.nn.text_data import TextData
 from xtalgen.models.nn.vocabulary import own_vocabulary
 
 SMALL = {"hidden": 16, "layers": 2, "heads": 2, "epochs": 2, "batch_size": 4, "warmup_steps": 2, "learning_rate": 1e-2}
@@ -26,3 +28,8 @@ def train(folder, crystals=CRYSTALS, **changes):
 def sample(checkpoint, wanted, seed=0, **settings):
     settings = {"max_new_tokens": 120, "max_tries": 1, **settings}
     return list(crystal_text_llm.Model().sample(checkpoint, wanted, TextSampling(**settings), seed, "cpu"))
+
+
+def data(vocabulary=None, crystals=CRYSTALS, longest=2048, **info):
+    crystals = [replace(crystal, info=info) for crystal in crystals]
+    return TextData(crystals, vocabulary or own_vocabulary(), Mixture(), longest=longest, batch_size=4, device="cpu")
