@@ -1,0 +1,277 @@
+"""A crystal of a given formula as steps: its space group, the Wyckoff positions of its atoms, its cell, free coordinates.
+
+`write` is the one place that knows the order of the steps and what is possible at each; training sends it what a crystal
+has, sampling what a network draws.
+"""
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from xtalgen.lattice import lattice_from_parameters
+from xtalgen.models.nn.formulas import ORDER
+from xtalgen.models.nn.wyckoff_positions import ELEMENT_RANK, n_centrings, orbit_forms, parse_form, primitive_cell
+
+# Kinds of steps.
+GROUP, SITE, VOLUME, B_TO_A, C_TO_A, ALPHA, BETA, GAMMA, X, Y, Z = range(11)
+KINDS = 11
+NOWHERE = -1
+# What is told of a cell, each as a number from 0 to 1 within these bounds: ln of Å³ per atom, of ratios; degrees.
+BOUNDS = {
+    VOLUME: (np.log(3.0), np.log(200.0)),
+    B_TO_A: (-2.5, 2.5),
+    C_TO_A: (-2.5, 3.0),
+    ALPHA: (30.0, 150.0),
+    BETA: (30.0, 150.0),
+    GAMMA: (30.0, 150.0),
+}
+# The last space group of each crystal system, and what a cell of it may choose.
+SYSTEMS = (
+    (2, (VOLUME, B_TO_A, C_TO_A, ALPHA, BETA, GAMMA)),
+    (15, (VOLUME, B_TO_A, C_TO_A, BETA)),
+    (74, (VOLUME, B_TO_A, C_TO_A)),
+    (194, (VOLUME, C_TO_A)),
+    (230, (VOLUME,)),
+)
+HEXAGONAL = range(143, 195)
+MOST_LETTERS = 27
+REMEMBERED = 1_000_000
+
+Formula = tuple[tuple[int, int], ...]  # (place in ORDER, atoms in the primitive cell) of each element, by place
+
+
+@dataclass(frozen=True)
+class Position:
+    """A Wyckoff position: its letter, its representative "x,2x,1/4", and its atoms in a primitive cell."""
+
+    letter: str
+    form: str
+    multiplicity: int
+
+    @cached_property
+    def axes(self) -> list[int]:
+        """Which of x, y and z are free."""
+        return parse_form(self.form)[3]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A space group with the Wyckoff positions that are known of it, by letter. first: place of the first among all."""
+
+    spg_num: int
+    generators: str
+    positions: tuple[Position, ...]
+    first: int
+
+    @cached_property
+    def cell_kinds(self) -> tuple[int, ...]:
+        """The steps that tell its cell."""
+        return next(kinds for last, kinds in SYSTEMS if self.spg_num <= last)
+
+
+class Groups(Sequence[Group]):
+    """The space groups that crystals of a training set have, with the positions they occupy."""
+
+    def __init__(self, groups: Iterable[Group]) -> None:
+        self.groups = tuple(groups)
+        self.places = {group.spg_num: place for place, group in enumerate(self.groups)}
+        self.positions = tuple(position for group in self.groups for position in group.positions)
+
+    def __getitem__(self, place: int) -> Group:
+        return self.groups[place]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @classmethod
+    def seen(cls, described: Iterable[Mapping[str, Any]]) -> "Groups":
+        """Returns what occurs in values of the column `wyckoff`."""
+        generators: dict[int, str] = {}
+        found: dict[int, dict[str, Position]] = {}
+        for one in described:
+            number = one["spg_num"]
+            generators[number] = one["generators"]
+            for letter, form in zip(one["letters"], one["forms"], strict=True):
+                if letter not in found.setdefault(number, {}):
+                    members = len(orbit_forms(one["generators"], form)[0])
+                    found[number][letter] = Position(letter, form, members)
+        return cls.from_json(
+            [
+                [number, generators[number], [[p.letter, p.form, p.multiplicity] for _, p in sorted(letters.items())]]
+                for number, letters in sorted(found.items())
+            ]
+        )
+
+    def to_json(self) -> list[Any]:
+        """Returns everything as JSON values."""
+        return [
+            [group.spg_num, group.generators, [[p.letter, p.form, p.multiplicity] for p in group.positions]]
+            for group in self.groups
+        ]
+
+    @classmethod
+    def from_json(cls, values: list[Any]) -> "Groups":
+        """Returns the groups that `to_json` gave."""
+        groups, first = [], 0
+        for number, generators, positions in values:
+            known = tuple(Position(*position) for position in positions)
+            groups.append(Group(number, generators, known, first))
+            first += len(known)
+        return cls(groups)
+
+    @lru_cache(maxsize=REMEMBERED)  # noqa: B019 - groups live as long as the program
+    def possible(self, place: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
+        """Returns whether atoms can still be put on positions of a group.
+
+        left: atoms of an element that are still to be put on positions from `slot` on; rest: of further elements; used:
+        the bits of positions without free coordinates that are taken.
+        """
+        if left == 0:
+            return not rest or self.possible(place, 0, rest[0], rest[1:], used)
+        for further, position in enumerate(self.groups[place].positions[slot:], slot):
+            taken = 0 if position.axes else 1 << further
+            if position.multiplicity <= left and not used & taken:
+                if self.possible(place, further, left - position.multiplicity, rest, used | taken):
+                    return True
+        return False
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a step asks for, and what is known of it.
+
+    group: place among groups; element: place in ORDER; left: its atoms that have no position yet; ordinal: of the
+    orbit; position: place among all positions; choices: of a group or of one of its positions. NOWHERE for nothing.
+    """
+
+    kind: int
+    group: int = NOWHERE
+    element: int = NOWHERE
+    left: int = 0
+    ordinal: int = NOWHERE
+    position: int = NOWHERE
+    choices: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Written:
+    """What all steps together tell: a group, sites as (place in ORDER, slot in the group), numbers from 0 to 1."""
+
+    group: int
+    sites: tuple[tuple[int, int], ...]
+    cell: tuple[float, ...]
+    free: tuple[float, ...]
+
+
+def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator[Query, Any, Written | None]:
+    """Yields what each step asks for, is sent the answers, and returns what they tell; None when nothing is possible.
+
+    Answers are a place among the groups or among a group's positions, or a number from 0 to 1. looking_ahead: choices
+    are only those that leave a way to the end; without, they are those that do not exclude themselves at once.
+    """
+    counts = tuple(count for _, count in formula)
+    every = tuple(range(len(groups)))
+    if looking_ahead:
+        every = tuple(place for place in every if groups.possible(place, 0, 0, counts, 0))
+        if not every:
+            return None
+    place = yield Query(GROUP, choices=every)
+    group, used, sites = groups[place], 0, []
+    for number, (element, count) in enumerate(formula):
+        left, slot, rest = count, 0, counts[number + 1 :]
+        while left:
+            choices = tuple(
+                further
+                for further, position in enumerate(group.positions)
+                if further >= slot
+                and position.multiplicity <= left
+                and not (not position.axes and used >> further & 1)
+                and (not looking_ahead or _leads_on(groups, place, further, left, rest, used))
+            )
+            slot = yield Query(SITE, place, element, left, len(sites), choices=choices)
+            position = group.positions[slot]
+            left -= position.multiplicity
+            used |= 0 if position.axes else 1 << slot
+            sites.append((element, slot))
+    cell = []
+    for kind in group.cell_kinds:
+        cell.append((yield Query(kind, place)))
+    free = []
+    for ordinal, (element, slot) in enumerate(sites):
+        for axis in group.positions[slot].axes:
+            free.append((yield Query(X + axis, place, element, 0, ordinal, group.first + slot)))
+    return Written(place, tuple(sites), tuple(cell), tuple(free))
+
+
+def _leads_on(groups: Groups, place: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
+    position = groups[place].positions[slot]
+    taken = 0 if position.axes else 1 << slot
+    return groups.possible(place, slot, left - position.multiplicity, rest, used | taken)
+
+
+def formula_of(atomic_numbers: Iterable[int]) -> Formula:
+    """Returns the formula of the atoms of a cell."""
+    places, counts = np.unique([ELEMENT_RANK[int(number)] for number in atomic_numbers], return_counts=True)
+    return tuple(zip(places.tolist(), counts.tolist(), strict=True))
+
+
+def answers_of(described: Mapping[str, Any], groups: Groups) -> list[int | float] | None:
+    """Returns the answers that `write` is sent for a value of the column `wyckoff`; None where the groups lack one."""
+    place = groups.places.get(described["spg_num"])
+    if place is None:
+        return None
+    group = groups[place]
+    slots = {position.letter: slot for slot, position in enumerate(group.positions)}
+    if not set(described["letters"]) <= set(slots):
+        return None
+    sites = [slots[letter] for letter in described["letters"]]
+    atoms = sum(group.positions[slot].multiplicity for slot in sites) * n_centrings(group.generators)
+    return [place, *sites, *_cell_answers(group, described["cell"], atoms), *described["free"]]
+
+
+def _cell_answers(group: Group, cell: Sequence[float], atoms: int) -> list[float]:
+    a, b, c, *angles = cell
+    volume = float(np.linalg.det(lattice_from_parameters(np.array([a, b, c]), np.array(angles))))
+    told = {VOLUME: np.log(volume / atoms), B_TO_A: np.log(b / a), C_TO_A: np.log(c / a)}
+    told |= dict(zip((ALPHA, BETA, GAMMA), angles, strict=True))
+    return [
+        float(np.clip((told[kind] - BOUNDS[kind][0]) / (BOUNDS[kind][1] - BOUNDS[kind][0]), 0.0, 1.0))
+        for kind in group.cell_kinds
+    ]
+
+
+def build(written: Written, groups: Groups) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns lattice (3, 3) in Å, frac_coords and atomic_numbers of a primitive cell; NaN for an impossible cell."""
+    group = groups[written.group]
+    numbers, members, values = [], [], iter(written.free)
+    for element, slot in written.sites:
+        position = group.positions[slot]
+        free = np.zeros(3)
+        free[position.axes] = [next(values) for _ in position.axes]
+        matrices, shifts = orbit_forms(group.generators, position.form)
+        members.append(matrices @ free + shifts)
+        numbers += [ORDER[element]] * len(matrices)
+    primitive = primitive_cell(group.generators)
+    coords = np.concatenate(members) @ np.linalg.inv(primitive)
+    lattice = primitive @ _conventional_cell(group, written.cell, len(numbers))
+    return lattice, coords % 1.0, np.array(numbers, dtype=np.int64)
+
+
+def _conventional_cell(group: Group, answers: Sequence[float], atoms: int) -> Float[np.ndarray, "3 3"]:
+    told = {
+        kind: BOUNDS[kind][0] + value * (BOUNDS[kind][1] - BOUNDS[kind][0])
+        for kind, value in zip(group.cell_kinds, answers, strict=True)
+    }
+    ratios = np.exp([0.0, told.get(B_TO_A, 0.0), told.get(C_TO_A, 0.0)])
+    angles = np.array([told.get(kind, 90.0) for kind in (ALPHA, BETA, GAMMA)])
+    if group.spg_num in HEXAGONAL:
+        angles[2] = 120.0
+    shape = lattice_from_parameters(ratios, angles)
+    volume = abs(np.linalg.det(shape))
+    if volume < 1e-6:
+        return np.full((3, 3), np.nan)
+    return shape * (np.exp(told[VOLUME]) * atoms * n_centrings(group.generators) / volume) ** (1 / 3)
