@@ -26,6 +26,7 @@ TINY = {
     "levels": 2, "steps_per_level": 2,
     "formula_hidden": 16, "formula_layers": 1, "formula_heads": 2, "formula_epochs": 2, "formula_batch_size": 8,
     "base": "scratch", "heads": 2, "warmup_steps": 0, "constrained": True, "max_new_tokens": 120,
+    "structure_temperature": 1.0,
 }  # fmt: skip
 SMALL_SET = random_crystals(24, seed=8)
 SOURCE = str(Path(models.__file__).parents[2])

@@ -12,7 +12,7 @@ from random_crystals import random_crystals
 from xtalgen.models import Job
 from xtalgen.models.nn.batches import DeviceData
 from xtalgen.models.nn.fit import FitConfig, fit
-from xtalgen.models.nn.formulas import END, ORDER, Formulas, _place, steps_of
+from xtalgen.models.nn.formulas import END, ORDER, Formulas, place_of, steps_of
 
 SIZES = {"2": 5, "4": 10, "7": 5}
 SMALL = {"hidden": 16, "layers": 1, "heads": 2, "dropout": 0.0, "most": 3, "histogram": SIZES}
@@ -47,12 +47,12 @@ def test_steps_of_a_formula():
 
 
 def test_period_and_column():
-    assert _place(Element("H").Z) == (1, 1)
-    assert _place(Element("Li").Z) == (2, 1)
-    assert _place(Element("Ba").Z) == (6, 2)
-    assert {_place(Element(symbol).Z)[1] for symbol in ("F", "Cl", "Br", "I", "At")} == {31}
-    assert {_place(Element(symbol).Z)[1] for symbol in ("Ti", "Zr", "Hf")} == {18}
-    assert _place(Element("La").Z)[0] == _place(Element("Hf").Z)[0] == 6
+    assert place_of(Element("H").Z) == (1, 1)
+    assert place_of(Element("Li").Z) == (2, 1)
+    assert place_of(Element("Ba").Z) == (6, 2)
+    assert {place_of(Element(symbol).Z)[1] for symbol in ("F", "Cl", "Br", "I", "At")} == {31}
+    assert {place_of(Element(symbol).Z)[1] for symbol in ("Ti", "Zr", "Hf")} == {18}
+    assert place_of(Element("La").Z)[0] == place_of(Element("Hf").Z)[0] == 6
 
 
 def chance(model, formula):

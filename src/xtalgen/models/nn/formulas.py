@@ -7,7 +7,6 @@ atoms are left, gives the chances of the next element and of its count; the form
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -61,7 +60,7 @@ class FormulaNetwork(nn.Module):
 
     def __init__(self, hidden: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
-        periods, columns = zip(*(_place(z) for z in ORDER), strict=True)
+        periods, columns = zip(*(place_of(z) for z in ORDER), strict=True)
         self.register_buffer("periods", torch.tensor([*periods, 0]), persistent=False)
         self.register_buffer("columns", torch.tensor([*columns, 0]), persistent=False)
         self.of_element = nn.Embedding(MAX_ELEMENT + 1, hidden)
@@ -201,7 +200,7 @@ class Formulas(Trainable):
         return 5 * 4 * self.most * layers * 12 * hidden
 
 
-def _place(atomic_number: int) -> tuple[int, int]:
+def place_of(atomic_number: int) -> tuple[int, int]:
     """Returns period and column of an element; columns 1 to 32 of the long periodic table, the same for its block."""
     before = max((noble for noble in NOBLE if noble < atomic_number), default=0)
     period = 1 + sum(noble < atomic_number for noble in NOBLE)
@@ -221,8 +220,3 @@ def _choose(scores: Float[Tensor, "batch classes"], chances: Tensor) -> Int[Tens
     """Returns for each row the class at which the summed probability passes a number from [0, 1)."""
     summed = scores.double().softmax(dim=-1).cumsum(dim=-1)
     return torch.searchsorted(summed, chances.unsqueeze(-1) * summed[:, -1:], right=True).squeeze(-1)
-
-
-def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the network's settings among a model's hyper-parameters."""
-    return {name: config[f"formula_{name}"] for name in ("hidden", "layers", "heads", "dropout")}

@@ -11,7 +11,7 @@ import torch
 from xtalgen.crystals import Crystal
 from xtalgen.models.nn.batches import Split, mix_seed, select, select_both
 from xtalgen.models.nn.orbit_network import Sheet, Steps
-from xtalgen.models.nn.orbit_steps import Groups, Query, answers_of, formula_of, write
+from xtalgen.models.nn.orbit_steps import Answer, Groups, Query, answers_of, formula_of, write
 
 COLUMN = "wyckoff"
 BUCKET = 8  # steps
@@ -24,21 +24,20 @@ class OrbitData:
         self.crystals, self.device = list(crystals), torch.device(device)
         told = [answers_of(crystal.info[COLUMN], groups) for crystal in crystals]
         formulas = [formula_of(crystal.atomic_numbers) for crystal in crystals]
-        asked = [
-            replay(formula, answers, groups) for formula, answers in zip(formulas, told, strict=True)
-        ]
+        asked = [replay(formula, answers, groups) for formula, answers in zip(formulas, told, strict=True)]
         lengths = np.array([len(queries) for queries in asked])
         self.lengths = lengths + np.array([len(formula) for formula in formulas])
         ceilings = -(-lengths // BUCKET) * BUCKET
         self.buckets: list[Steps] = []
         for ceiling in np.unique(ceilings):
             rows = np.flatnonzero(ceilings == ceiling)
-            sheet = Sheet([formulas[row] for row in rows], lengths[rows].max())
+            width = int(lengths[rows].max())
+            sheet = Sheet([formulas[row] for row in rows], width)
             for place, row in enumerate(rows):
                 for step, (query, answer) in enumerate(zip(asked[row], told[row], strict=True)):
                     sheet.ask(place, step, query)
                     sheet.answer(place, step, query, answer)
-            self.buckets.append(sheet.steps(range(len(rows)), lengths[rows].max(), device))
+            self.buckets.append(sheet.steps(range(len(rows)), width, device))
         values = [[crystal.atomic_numbers.tolist(), crystal.info[COLUMN]] for crystal in crystals]
         self.digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -94,13 +93,10 @@ def load_orbits(train: Sequence[Crystal], val: Sequence[Crystal], device: str) -
     return Split(data["train"], data["val"], left_out), groups
 
 
-def replay(formula: tuple, answers: Sequence[int | float], groups: Groups) -> list[Query]:
+def replay(formula: tuple, answers: Sequence[Answer], groups: Groups) -> list[Query]:
     """Returns what the steps of a crystal ask for, given its answers."""
     writing = write(formula, groups, looking_ahead=False)
-    asked = [next(writing)]
-    for answer in answers[:-1]:
-        asked.append(writing.send(answer))
-    return asked
+    return [next(writing), *(writing.send(answer) for answer in answers[:-1])]
 
 
 def _undescribed(crystal: Crystal) -> str | None:

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from xtalgen.models.nn.batches import MAX_ATOMS, MAX_ELEMENT
 from xtalgen.models.nn.fit import Trainable
-from xtalgen.models.nn.formulas import END, ORDER, _place
+from xtalgen.models.nn.formulas import END, ORDER, place_of
 from xtalgen.models.nn.orbit_steps import (
-    GROUP,
     KINDS,
     MOST_LETTERS,
     NOWHERE,
     SITE,
     VOLUME,
+    Answer,
     Formula,
     Groups,
     Query,
@@ -88,7 +88,7 @@ class Sheet:
         if query.kind == SITE:
             self.arrays["open"][row, step, list(query.choices)] = True
 
-    def answer(self, row: int, step: int, query: Query, answer: float) -> None:
+    def answer(self, row: int, step: int, query: Query, answer: Answer) -> None:
         """Writes down what a step was answered."""
         self.arrays["chosen" if query.kind <= SITE else "value"][row, step] = answer
 
@@ -105,7 +105,7 @@ class OrbitNetwork(nn.Module):
     def __init__(self, groups: Groups, *, hidden: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.groups = groups
-        periods, columns = zip(*(_place(z) for z in ORDER), strict=True)
+        periods, columns = zip(*(place_of(z) for z in ORDER), strict=True)
         self.register_buffer("periods", torch.tensor([*periods, 0]), persistent=False)
         self.register_buffer("columns", torch.tensor([*columns, 0]), persistent=False)
         self.register_buffer("features", torch.tensor(_features(groups), dtype=torch.float32), persistent=False)
@@ -166,7 +166,7 @@ class OrbitNetwork(nn.Module):
         """Returns the place among all positions of what site steps chose; the last, none, for other steps."""
         return self.slots[steps.group, torch.where(steps.kind == SITE, steps.chosen, 0)]
 
-    def _hidden(self, steps: Steps) -> Float[Tensor, "rows tokens tokens"]:
+    def _hidden(self, steps: Steps) -> Bool[Tensor, "rows tokens tokens"]:
         """Returns what attention may not see: all see the formula, steps see those before; one row per head."""
         elements, n = steps.elements != END, steps.kind.shape[1]
         width = elements.shape[1] + n
@@ -182,15 +182,15 @@ class OrbitNetwork(nn.Module):
         return self.to_group(known)
 
     def site_scores(
-        self, known: Float[Tensor, "steps hidden"], group: Int[Tensor, " steps"]
-    ) -> Float[Tensor, "steps letters"]:
+        self, known: Float[Tensor, "*steps hidden"], group: Int[Tensor, "*steps"]
+    ) -> Float[Tensor, "*steps letters"]:
         """Returns the scores of the positions of a group, slot by slot; those of no position mean nothing."""
         scores = self.to_site(known) @ self.positions().T
         return scores.gather(-1, self.slots[group])
 
     def number_scores(
-        self, known: Float[Tensor, "steps hidden"], kind: Int[Tensor, " steps"]
-    ) -> Float[Tensor, "steps bins"]:
+        self, known: Float[Tensor, "*steps hidden"], kind: Int[Tensor, "*steps"]
+    ) -> Float[Tensor, "*steps bins"]:
         """Returns the scores of the bins of a number."""
         return torch.where((kind >= X).unsqueeze(-1), self.to_coordinate(known), self.to_cell(known))
 
@@ -284,7 +284,7 @@ def _features(groups: Groups) -> np.ndarray:
 
 
 def _slots(groups: Groups) -> np.ndarray:
-    """Returns the place among all positions of each group's slots; that of none for slots it lacks, and for no group."""
+    """Returns the place among all positions of each group's slots; none's for those it lacks, and for no group."""
     none = len(groups.positions)
     slots = np.full((len(groups) + 1, MOST_LETTERS), none, dtype=np.int64)
     for place, group in enumerate(groups):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from xtalgen.models.nn.batches import MAX_ATOMS, mix_seed
 from xtalgen.models.nn.orbit_network import Orbits, Sheet, Steps, read_number
-from xtalgen.models.nn.orbit_steps import GROUP, SITE, Formula, Query, Written, X, write
+from xtalgen.models.nn.orbit_steps import GROUP, SITE, Answer, Formula, Query, Written, X, write
 
 MOST_STEPS = 1 + MAX_ATOMS + 6 + 3 * MAX_ATOMS
 
@@ -53,7 +53,7 @@ def draw(
 
 def _answers(
     orbits: Orbits, steps: Steps, queries: Sequence[Query], chances: Tensor, temperature: float
-) -> list[int | float]:
+) -> list[Answer]:
     """Returns the answer of the last step of each row."""
     network = orbits.network
     known = network(steps)[:, -1]

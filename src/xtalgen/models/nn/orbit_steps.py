@@ -1,16 +1,16 @@
-"""A crystal of a given formula as steps: its space group, the Wyckoff positions of its atoms, its cell, free coordinates.
+"""A crystal of a given formula as steps: its space group, its atoms' Wyckoff positions, its cell, free coordinates.
 
-`write` is the one place that knows the order of the steps and what is possible at each; training sends it what a crystal
-has, sampling what a network draws.
+`write` is the one place that knows the order of the steps and what is possible at each; training sends it what a
+crystal has, sampling what a network draws.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 
 from xtalgen.lattice import lattice_from_parameters
 from xtalgen.models.nn.formulas import ORDER
@@ -40,8 +40,11 @@ SYSTEMS = (
 HEXAGONAL = range(143, 195)
 MOST_LETTERS = 27
 REMEMBERED = 1_000_000
+FLAT = 1e-6  # volume of a cell of length 1 that is taken for none
 
 Formula = tuple[tuple[int, int], ...]  # (place in ORDER, atoms in the primitive cell) of each element, by place
+
+Answer = int | float  # a choice, or a number from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -132,12 +135,22 @@ class Groups(Sequence[Group]):
         """
         if left == 0:
             return not rest or self.possible(place, 0, rest[0], rest[1:], used)
-        for further, position in enumerate(self.groups[place].positions[slot:], slot):
-            taken = 0 if position.axes else 1 << further
-            if position.multiplicity <= left and not used & taken:
-                if self.possible(place, further, left - position.multiplicity, rest, used | taken):
-                    return True
-        return False
+        slots = range(slot, len(self.groups[place].positions))
+        return any(self.fits(place, further, left, used) and self.leads_on(place, further, left, rest, used)
+                   for further in slots)  # fmt: skip
+
+    def fits(self, place: int, slot: int, left: int, used: int) -> bool:
+        """Returns whether a position can take atoms of an element now."""
+        return self.groups[place].positions[slot].multiplicity <= left and not used & self.taken(place, slot)
+
+    def leads_on(self, place: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
+        """Returns whether all atoms can still be put on positions once this one is taken."""
+        multiplicity = self.groups[place].positions[slot].multiplicity
+        return self.possible(place, slot, left - multiplicity, rest, used | self.taken(place, slot))
+
+    def taken(self, place: int, slot: int) -> int:
+        """Returns the bit of a position that can be taken once, 0 for one with free coordinates."""
+        return 0 if self.groups[place].positions[slot].axes else 1 << slot
 
 
 @dataclass(frozen=True)
@@ -186,40 +199,36 @@ def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator
         while left:
             choices = tuple(
                 further
-                for further, position in enumerate(group.positions)
-                if further >= slot
-                and position.multiplicity <= left
-                and not (not position.axes and used >> further & 1)
-                and (not looking_ahead or _leads_on(groups, place, further, left, rest, used))
+                for further in range(slot, len(group.positions))
+                if groups.fits(place, further, left, used)
+                and (not looking_ahead or groups.leads_on(place, further, left, rest, used))
             )
             slot = yield Query(SITE, place, element, left, len(sites), choices=choices)
-            position = group.positions[slot]
-            left -= position.multiplicity
-            used |= 0 if position.axes else 1 << slot
+            left -= group.positions[slot].multiplicity
+            used |= groups.taken(place, slot)
             sites.append((element, slot))
-    cell = []
-    for kind in group.cell_kinds:
-        cell.append((yield Query(kind, place)))
-    free = []
+    numbers = []
+    for query in _queries_of_numbers(place, group, sites):
+        answer = yield query
+        numbers.append(answer)
+    told = len(group.cell_kinds)
+    return Written(place, tuple(sites), tuple(numbers[:told]), tuple(numbers[told:]))
+
+
+def _queries_of_numbers(place: int, group: Group, sites: Sequence[tuple[int, int]]) -> Iterator[Query]:
+    yield from (Query(kind, place) for kind in group.cell_kinds)
     for ordinal, (element, slot) in enumerate(sites):
         for axis in group.positions[slot].axes:
-            free.append((yield Query(X + axis, place, element, 0, ordinal, group.first + slot)))
-    return Written(place, tuple(sites), tuple(cell), tuple(free))
+            yield Query(X + axis, place, element, 0, ordinal, group.first + slot)
 
 
-def _leads_on(groups: Groups, place: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
-    position = groups[place].positions[slot]
-    taken = 0 if position.axes else 1 << slot
-    return groups.possible(place, slot, left - position.multiplicity, rest, used | taken)
-
-
-def formula_of(atomic_numbers: Iterable[int]) -> Formula:
+def formula_of(atomic_numbers: Int[np.ndarray, " atoms"] | UInt8[np.ndarray, " atoms"]) -> Formula:
     """Returns the formula of the atoms of a cell."""
     places, counts = np.unique([ELEMENT_RANK[int(number)] for number in atomic_numbers], return_counts=True)
     return tuple(zip(places.tolist(), counts.tolist(), strict=True))
 
 
-def answers_of(described: Mapping[str, Any], groups: Groups) -> list[int | float] | None:
+def answers_of(described: Mapping[str, Any], groups: Groups) -> list[Answer] | None:
     """Returns the answers that `write` is sent for a value of the column `wyckoff`; None where the groups lack one."""
     place = groups.places.get(described["spg_num"])
     if place is None:
@@ -245,7 +254,7 @@ def _cell_answers(group: Group, cell: Sequence[float], atoms: int) -> list[float
 
 
 def build(written: Written, groups: Groups) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns lattice (3, 3) in Å, frac_coords and atomic_numbers of a primitive cell; NaN for an impossible cell."""
+    """Returns lattice (3, 3) in Å, frac_coords and atomic_numbers of a primitive cell; flat for impossible angles."""
     group = groups[written.group]
     numbers, members, values = [], [], iter(written.free)
     for element, slot in written.sites:
@@ -272,6 +281,6 @@ def _conventional_cell(group: Group, answers: Sequence[float], atoms: int) -> Fl
         angles[2] = 120.0
     shape = lattice_from_parameters(ratios, angles)
     volume = abs(np.linalg.det(shape))
-    if volume < 1e-6:
-        return np.full((3, 3), np.nan)
+    if volume < FLAT:
+        return shape
     return shape * (np.exp(told[VOLUME]) * atoms * n_centrings(group.generators) / volume) ** (1 / 3)

@@ -5,8 +5,10 @@ its representative.
 """
 
 import re
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +18,8 @@ from xtalgen.models.nn.formulas import ORDER
 # Place of an atomic number in the order of electronegativity.
 ELEMENT_RANK = {number: place for place, number in enumerate(ORDER)}
 AXES = "xyz"
+Translation = tuple[Fraction, ...]
+Operation = tuple[np.ndarray, Translation]  # a whole-numbered matrix (3, 3), and what is added to its product
 TERM = re.compile(r"([+-]?)(\d*)(?:/(\d+))?([xyz]?)")
 
 
@@ -38,78 +42,70 @@ def parse_form(text: str) -> tuple[Int[np.ndarray, "3 3"], Float[np.ndarray, "3"
 
 
 @cache
-def close(generators: str) -> dict[str, tuple[Int[np.ndarray, "3 3"], tuple[Fraction, ...]]]:
+def close(generators: str) -> dict[str, Operation]:
     """Returns the group of generators "-x,-y,z;x+1/2,…" modulo lattice translations, by its operations' texts."""
-    known = {write_operation(np.eye(3, dtype=int), (0, 0, 0)): (np.eye(3, dtype=int), (Fraction(0),) * 3)}
+    identity = (np.eye(3, dtype=int), (Fraction(0),) * 3)
+    known = {write_operation(*identity): identity}
     basic = [_parse(text) for text in generators.split(";") if text]
     pending = list(known.values())
     while pending:
-        rotation, shift = pending.pop()
-        for other, further in basic:
-            product = other @ rotation
-            moved = [
-                (sum(int(other[i, j]) * shift[j] for j in range(3)) + further[i]) % 1 for i in range(3)
-            ]
-            text = write_operation(product, moved)
+        operation = pending.pop()
+        for generator in basic:
+            product = _apply(generator, *operation)
+            text = write_operation(*product)
             if text not in known:
-                known[text] = (product, tuple(moved))
-                pending.append(known[text])
+                known[text] = product
+                pending.append(product)
     return known
 
 
-def write_operation(rotation: Int[np.ndarray, "3 3"], translation: "Float[np.ndarray, '3'] | list[Fraction]") -> str:
+def write_operation(rotation: Int[np.ndarray, "3 3"], translation: Iterable[float | Fraction]) -> str:
     """Returns an operation as text, "-x,x-y,z+1/3"; translations are fractions of at most 24ths in [0, 1)."""
     parts = []
-    for row, value in zip(rotation, translation, strict=True):
+    for row, value in zip(rotation.tolist(), translation, strict=True):
         part = ""
         for factor, axis in zip(row, AXES, strict=True):
             if factor:
-                part += ("-" if factor < 0 else "+" if part else "") + (str(abs(factor)) if abs(factor) > 1 else "") + axis
+                sign = "-" if factor < 0 else "+" if part else ""
+                part += f"{sign}{abs(factor) if abs(factor) > 1 else ''}{axis}"
         fraction = Fraction(value).limit_denominator(24) % 1
-        parts.append(part + (f"+{fraction}" if fraction and part else str(fraction) if not part else ""))
+        parts.append(f"{part}+{fraction}" if fraction and part else part or str(fraction))
     return ",".join(parts)
 
 
 @cache
-def orbit_forms(
-    generators: str, form: str
-) -> tuple[Float[np.ndarray, "members 3 3"], Float[np.ndarray, "members 3"]]:
+def orbit_forms(generators: str, form: str) -> tuple[Float[np.ndarray, "members 3 3"], Float[np.ndarray, "members 3"]]:
     """Returns A and t of the members of an orbit in a primitive cell, in conventional coordinates.
 
     Members are the images of the representative A (x, y, z) + t that differ as maps, so that their number is that of
     the Wyckoff position whatever x, y and z are.
     """
-    matrix, shift = _parse(form)
-    group = close(generators)
-    found = {}
-    for rotation, translation in group.values():
-        moved = [sum(int(rotation[i, j]) * shift[j] for j in range(3)) + translation[i] for i in range(3)]
-        found.setdefault(_class_of(rotation @ matrix, moved, group), (rotation @ matrix, moved))
-    return (
-        np.array([image for image, _ in found.values()], dtype=float),
-        np.array([[float(value % 1) for value in moved] for _, moved in found.values()]),
-    )
+    centrings, found = _centrings(generators), {}
+    for operation in close(generators).values():
+        matrix, shift = _apply(operation, *_parse(form))
+        copies = [tuple((value + extra) % 1 for value, extra in zip(shift, one, strict=True)) for one in centrings]
+        found.setdefault((matrix.tobytes(), min(copies)), (matrix, shift))
+    matrices, shifts = zip(*found.values(), strict=True)
+    return np.array(matrices, dtype=float), np.array(shifts, dtype=float)
 
 
 @cache
 def primitive_cell(generators: str) -> Float[np.ndarray, "3 3"]:
     """Returns a primitive cell's basis, row vectors in fractions of the conventional cell."""
     centrings = _centrings(generators)
-    vectors = [tuple((Fraction(i == j) for j in range(3))) for i in range(3)]
-    halves = [
-        tuple(value - step for value, step in zip(c, steps, strict=True))
-        for c in centrings
-        if any(c)
+    axes = [tuple(Fraction(i == j) for j in range(3)) for i in range(3)]
+    copies = [
+        tuple(value - step for value, step in zip(centring, steps, strict=True))
+        for centring in centrings
+        if any(centring)
         for steps in np.ndindex(2, 2, 2)
     ]
-    vectors = sorted([*halves, *vectors], key=lambda v: (sum(abs(x) for x in v), v), reverse=False)
-    for i in range(len(vectors)):
-        for j in range(i + 1, len(vectors)):
-            for k in range(j + 1, len(vectors)):
-                basis = np.array([[float(x) for x in vectors[n]] for n in (i, j, k)])
-                volume = np.linalg.det(basis)
-                if abs(abs(volume) - 1 / len(centrings)) < 1e-6:
-                    return basis if volume > 0 else -basis
+    shortest_first = sorted([*axes, *copies], key=lambda vector: (sum(map(abs, vector)), vector))
+    for vectors in combinations(shortest_first, 3):
+        basis = np.array(vectors, dtype=float)
+        volume = np.linalg.det(basis)
+        if abs(abs(volume) - 1 / len(centrings)) < 1e-6:
+            return basis if volume > 0 else -basis
     raise ValueError(f"{generators!r}: no primitive cell.")
 
 
@@ -118,19 +114,20 @@ def n_centrings(generators: str) -> int:
     return len(_centrings(generators))
 
 
-def _centrings(generators: str) -> list[tuple[Fraction, ...]]:
+def _centrings(generators: str) -> list[Translation]:
     return [shift for rotation, shift in close(generators).values() if (rotation == np.eye(3)).all()]
 
 
-def _class_of(matrix: np.ndarray, shift: list[Fraction], group: dict) -> tuple:
-    """Returns what equal members of an orbit have in common: the map, and its shift modulo lattice and centring."""
-    centrings = [moved for rotation, moved in group.values() if (rotation == np.eye(3)).all()]
-    same = min(tuple((value + extra) % 1 for value, extra in zip(shift, c, strict=True)) for c in centrings)
-    return tuple(matrix.ravel().tolist()), same
+def _apply(operation: Operation, matrix: Int[np.ndarray, "3 3"], shift: Translation) -> Operation:
+    """Returns the operation after the map matrix (x, y, z) + shift; the translation in [0, 1)."""
+    rotation, translation = operation
+    turned = [sum(factor * value for factor, value in zip(row, shift, strict=True)) for row in rotation.tolist()]
+    moved = tuple((value + further) % 1 for value, further in zip(turned, translation, strict=True))
+    return rotation @ matrix, moved
 
 
 @cache
-def _parse(text: str) -> tuple[Int[np.ndarray, "3 3"], tuple[Fraction, ...]]:
+def _parse(text: str) -> Operation:
     matrix, shift = np.zeros((3, 3), dtype=int), [Fraction(0)] * 3
     parts = text.split(",")
     if len(parts) != 3:

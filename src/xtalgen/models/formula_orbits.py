@@ -1,0 +1,212 @@
+"""Formula orbits, xtalgen's own model: a formula, then its space group, Wyckoff positions, cell and coordinates.
+
+De novo generation draws a formula from a small model of formulas, which learns charge balance and the data's numbers of
+elements and atoms, and predicts its structure as for any formula asked for. docs/models/formula_orbits.md tells why.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xtalgen.crystals import Crystal
+from xtalgen.lattice import lattice_to_parameters
+from xtalgen.models import AbstractModel, Job
+from xtalgen.models.nn.batches import Split, load_split, mix_seed
+from xtalgen.models.nn.checkpoint import load_checkpoint
+from xtalgen.models.nn.fit import FitConfig, Trainable, fit
+from xtalgen.models.nn.formulas import Formulas
+from xtalgen.models.nn.orbit_data import load_orbits
+from xtalgen.models.nn.orbit_network import Orbits, Steps
+from xtalgen.models.nn.orbit_sampling import draw
+from xtalgen.models.nn.orbit_steps import Groups, Written, build, formula_of
+from xtalgen.models.nn.results import write_results
+from xtalgen.models.nn.sampling import Wanted, histogram_of, in_batches, make_ready, to_crystals
+
+# The most of a time budget that formulas may take.
+FORMULAS_SHARE = 0.1
+# Steps of a crystal of MP-20, in the mean.
+MEAN_STEPS = 14
+
+
+@dataclass(frozen=True)
+class FormulaOrbitsConfig(FitConfig):
+    """Hyper-parameters of the network of orbits, and `formula_*` of the model of formulas, which is trained first."""
+
+    hidden: int = 128
+    layers: int = 4
+    heads: int = 4
+    dropout: float = 0.1
+    epochs: int = 100
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 0.0
+    schedule: str = "cosine_by_step"
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    ema_decay: float = 0.995
+    clip: str = "norm"
+    clip_at: float = 1.0
+    val_every: int = 1
+    formula_hidden: int = 96
+    formula_layers: int = 3
+    formula_heads: int = 4
+    formula_dropout: float = 0.1
+    formula_epochs: int = 25
+    formula_batch_size: int = 256
+    formula_learning_rate: float = 3e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for part in ("", "formula_"):
+            hidden, heads, dropout = (getattr(self, part + name) for name in ("hidden", "heads", "dropout"))
+            if hidden % heads:
+                raise ValueError(f"{part}hidden must be a multiple of {part}heads, not {hidden} and {heads}.")
+            if not 0 <= dropout < 1:
+                raise ValueError(f"{part}dropout must be at least 0 and below 1, not {dropout}.")
+
+    def of_formulas(self) -> FitConfig:
+        """Returns how the model of formulas is trained: as the orbits, with its own size, epochs and rate."""
+        shared = {name: getattr(self, name) for name in FitConfig.__dataclass_fields__}
+        own = {name: getattr(self, f"formula_{name}") for name in ("epochs", "batch_size", "learning_rate")}
+        return FitConfig(**{**shared, **own, "warmup_steps": 100, "ema_decay": 0.99, "compile": False})
+
+
+@dataclass(frozen=True)
+class FormulaOrbitsSampling:
+    """Settings of sampling.
+
+    temperature: of formulas (1: as learnt; less: the likelier ones); structure_temperature: of symmetry, positions,
+    cell and coordinates, 0 for the likeliest of each; batch_size: crystals that take their steps together; compile:
+    compile the network first.
+    """
+
+    temperature: float = 1.0
+    structure_temperature: float = 0.0
+    batch_size: int = 500
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be above 0, not {self.temperature}.")
+        if self.structure_temperature < 0:
+            raise ValueError(f"structure_temperature must be at least 0, not {self.structure_temperature}.")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}.")
+
+
+class FormulaOrbits(Trainable):
+    """Both networks, as a checkpoint holds them; that of orbits is what counts as the network."""
+
+    def __init__(self, formulas: Formulas, orbits: Orbits) -> None:
+        super().__init__()
+        self.formulas, self.orbits = formulas, orbits
+
+    @property
+    def network(self) -> nn.Module:
+        """The network of orbits."""
+        return self.orbits.network
+
+    def loss(self, batch: Steps, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the loss of the orbits."""
+        return self.orbits.loss(batch, generator)
+
+    def flop(self, n_atoms: int) -> tuple[int, int]:
+        """Returns the FLOP of the orbits; formulas cost less than a tenth of it."""
+        return self.orbits.flop(n_atoms)
+
+    def traffic(self, n_atoms: int) -> int:
+        """Returns the bytes that the orbits move in a training step."""
+        return self.orbits.traffic(n_atoms)
+
+
+@final
+class Model(AbstractModel):
+    """Formula orbits."""
+
+    Config = FormulaOrbitsConfig
+    Sampling = FormulaOrbitsSampling
+    shared_checkpoint = True
+    needs_wyckoff = True
+
+    def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: FormulaOrbitsConfig, job: Job) -> None:
+        """Trains formulas, then orbits; see `AbstractModel.train`. The log of formulas lies in `formulas/`."""
+        split, groups = load_orbits(train, val, job.device)
+        whole = load_split(train, val, job.device)
+        facts = {"groups": groups.to_json(), "formulas": _bounds(whole)}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix_seed(job.seed, 0))
+            module = _build(facts, asdict(config)).to(job.device)
+        limit = job.max_seconds
+        first = replace(job, out=job.out / "formulas", max_seconds=None if limit is None else FORMULAS_SHARE * limit)
+        first.out.mkdir(parents=True, exist_ok=True)
+        learnt = fit(module.formulas, whole.train, whole.val, config.of_formulas(), first)
+        left = None if limit is None else limit - learnt.progress.seconds
+        outcome = fit(module.orbits, split.train, split.val, config, replace(job, max_seconds=left))
+        write_results("formula_orbits", module, outcome, split=split, config=config, job=job, facts=facts)
+
+    def sample(
+        self,
+        checkpoint: Path,
+        wanted: int | Sequence[np.ndarray],
+        sampling: FormulaOrbitsSampling,
+        seed: int,
+        device: str,
+    ) -> Iterator[Crystal]:
+        """Yields the crystals asked for; see `AbstractModel.sample`.
+
+        Statuses: those of compositions that no network knows; "no_space_group" where no space group has positions for
+        the atoms; "bad_lattice" where the angles drawn make no cell. What is drawn depends on the seed and the place.
+        """
+        weights, facts = load_checkpoint(checkpoint, device)
+        module = _build(facts, facts["config"])
+        make_ready(module, weights, device, compiled=sampling.compile)
+        if isinstance(wanted, int):
+            drawn = module.formulas.draw(wanted, mix_seed(seed, 3), device, sampling.temperature) if wanted else []
+            wanted = [np.repeat([*counts], [*counts.values()]) for counts in drawn]
+
+        def make(batch: Wanted) -> list[Crystal]:
+            rows = [row[:n] for row, n in zip(batch.atomic_numbers.cpu().numpy(), batch.n_atoms, strict=True)]
+            written = draw(
+                module.orbits,
+                [formula_of(row) for row in rows],
+                batch.places,
+                seed=seed,
+                device=device,
+                temperature=sampling.structure_temperature,
+            )
+            return [_finish(row, one, module.orbits.groups) for row, one in zip(rows, written, strict=True)]
+
+        yield from in_batches(wanted, sampling.batch_size, device, make)
+
+    def network_evaluations(self, sampling: FormulaOrbitsSampling) -> int:  # noqa: ARG002 - the same for all settings
+        """Returns how often the network of orbits is evaluated for a crystal, in the mean over MP-20."""
+        return MEAN_STEPS
+
+
+def _finish(wanted: np.ndarray, written: Written | None, groups: Groups) -> Crystal:
+    """Returns the crystal with its atoms in the order asked for."""
+    if written is None:
+        return Crystal(id="", status="no_space_group", atomic_numbers=wanted.astype(np.uint8))
+    lattice, coords, numbers = build(written, groups)
+    ordered = np.empty_like(coords)
+    ordered[np.argsort(wanted, kind="stable")] = coords[np.argsort(numbers, kind="stable")]
+    geometry = (*lattice_to_parameters(lattice), ordered, wanted)
+    return to_crystals(*(torch.from_numpy(part).unsqueeze(0) for part in geometry), n_atoms=[len(wanted)])[0]
+
+
+def _bounds(split: Split) -> dict[str, Any]:
+    """Returns the most elements of a training crystal, and how often each number of atoms occurs."""
+    most = max(len(set(crystal.atomic_numbers.tolist())) for crystal in split.train.crystals)
+    return {"most": most, "histogram": histogram_of(np.array([c.n_atoms for c in split.train.crystals]))}
+
+
+def _build(facts: dict[str, Any], config: dict[str, Any]) -> FormulaOrbits:
+    names = ("hidden", "layers", "heads", "dropout")
+    formulas = Formulas(**{name: config[f"formula_{name}"] for name in names}, **facts["formulas"])
+    orbits = Orbits(Groups.from_json(facts["groups"]), **{name: config[name] for name in names})
+    return FormulaOrbits(formulas, orbits)
