@@ -13,7 +13,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from xtalgen.provenance import model_file, needs_base, needs_bonds, shares_checkpoint, takes_prompts, tasks_of
+from xtalgen.provenance import (
+    model_file,
+    needs_base,
+    needs_bonds,
+    needs_wyckoff,
+    shares_checkpoint,
+    takes_prompts,
+    tasks_of,
+)
 
 TASKS = ("dng", "csp", "conditional", "infilling")
 # Tasks whose crystals are judged as a whole, relaxed and shown on the map; the others are judged target by target.
@@ -201,10 +209,11 @@ class Plan:
         return self.runs[run]["base"]
 
     def training_table(self, run: str, split: str) -> str:
-        """Returns the table of a split that a run is trained on: with bonds, or with pairs, where its model asks."""
-        if needs_base(self.model(run)):
+        """Returns the table of a split that a run is trained on: with the columns or pairs that its model needs."""
+        model = self.model(run)
+        if needs_base(model):
             return f"results/base/{run}/{split}.parquet"
-        stage = "bonds" if needs_bonds(self.model(run)) else "data"
+        stage = "bonds" if needs_bonds(model) else "wyckoff" if needs_wyckoff(model) else "data"
         return f"results/{stage}/{self.dataset(run)}/{split}.parquet"
 
     def facts(self, name: str) -> list[str]:

@@ -49,6 +49,11 @@ def needs_bonds(model: str) -> bool:
     return _says_true(model, "needs_bonds")
 
 
+def needs_wyckoff(model: str) -> bool:
+    """Whether the model's class says `needs_wyckoff = True`: its training tables pass through the stage `wyckoff`."""
+    return _says_true(model, "needs_wyckoff")
+
+
 def needs_base(model: str) -> bool:
     """Whether the model's class says `needs_base = True`: it starts from the crystals of another run."""
     return _says_true(model, "needs_base")

@@ -176,19 +176,20 @@ def _one_by_one(crystals: Sequence[Crystal], timeout: float) -> list[dict[str, A
 def _ways(standard: Standard, normaliser: Any) -> Iterator[Way]:
     """Yields a crystal in every allowed way: operations of the normaliser times origins along polar axes.
 
-    An operation of moyo's normaliser is one that keeps the letter of every atom, then one that changes letters.
+    An operation x → P x + p of the normaliser is one that keeps the letter of every atom, then one that changes
+    letters; the new coordinates are those in a cell whose axes are the old ones times P⁻¹.
     """
     keeping = _distinct(normaliser.stabilizer, standard.hall_number)
     for changing, positions in normaliser.coset_representatives:
         for kept in keeping:
-            linear = np.array(kept.linear) @ np.array(changing.linear)
-            if _same_cell(standard.basis, linear):
-                coords = _transformed(changing, _transformed(kept, standard.coords))
+            basis = np.linalg.solve((np.array(changing.linear) @ np.array(kept.linear)).T, standard.basis)
+            if _same_cell(basis, standard.basis):
+                coords = _moved(changing, _moved(kept, standard.coords))
                 for origin in _origins(standard, positions, coords):
                     sites = _sites(standard, positions, coords - origin)
                     if sites is None:
                         break
-                    yield Way(linear.T @ standard.basis, sites)
+                    yield Way(basis, sites)
 
 
 def _distinct(operations: Sequence[Any], hall_number: int) -> list[Any]:
@@ -199,10 +200,8 @@ def _distinct(operations: Sequence[Any], hall_number: int) -> list[Any]:
     rotations, translations = _operations(hall_number)
     chosen, known = [], set()
     for operation in operations:
-        linear = np.linalg.inv(operation.linear)
-        images = _transformed(operation, translations)
-        whole = np.round(PARTS * images).astype(np.int64) % PARTS
-        products = np.round(linear @ rotations).astype(np.int64).reshape(-1, 9)
+        whole = np.round(PARTS * _moved(operation, translations)).astype(np.int64) % PARTS
+        products = (np.array(operation.linear) @ rotations).reshape(-1, 9)
         same = {row.tobytes() for row in np.concatenate([products, whole], axis=1)}
         if same.isdisjoint(known):
             chosen.append(operation)
@@ -210,14 +209,13 @@ def _distinct(operations: Sequence[Any], hall_number: int) -> list[Any]:
     return chosen
 
 
-def _transformed(change: Any, coords: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
-    """Returns coordinates after moyo's change of axes P and origin p: P⁻¹ (x - p)."""
-    return np.linalg.solve(np.array(change.linear), (coords - np.array(change.origin_shift)).T).T
+def _moved(operation: Any, coords: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
+    return coords @ np.array(operation.linear).T + np.array(operation.origin_shift)
 
 
-def _same_cell(basis: Float[np.ndarray, "3 3"], linear: Float[np.ndarray, "3 3"]) -> bool:
-    metric = basis @ basis.T
-    return bool(np.abs(linear.T @ metric @ linear - metric).max() < METRIC * np.abs(metric).max())
+def _same_cell(basis: Float[np.ndarray, "3 3"], other: Float[np.ndarray, "3 3"]) -> bool:
+    metric = other @ other.T
+    return bool(np.abs(basis @ basis.T - metric).max() < METRIC * np.abs(metric).max())
 
 
 def _origins(

@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 
+from xtalgen import provenance
 from xtalgen.plan import ConfigError, Plan, own_file
 
 
@@ -116,6 +117,14 @@ def test_models_that_see_bonds_are_trained_on_tables_with_bonds():
     plan = Plan(config(runs=runs))
     assert plan.training_table("cdvae", "train") == "results/bonds/mp_20/train.parquet"
     assert plan.training_table("flowmm", "val") == "results/data/mp_20/val.parquet"
+
+
+def test_models_that_need_wyckoff_positions_are_trained_on_tables_with_them(tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "orbits.py").write_text("class Model:\n    needs_wyckoff: ClassVar[bool] = True\n")
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    plan = Plan(config(runs={"orbits": {"model": "orbits", "dataset": "mp_20", "tasks": ["dng"]}}))
+    assert plan.training_table("orbits", "val") == "results/wyckoff/mp_20/val.parquet"
 
 
 def test_a_run_that_refines_another_learns_from_pairs_and_starts_from_samples():

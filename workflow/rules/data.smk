@@ -22,26 +22,3 @@ rule data:
     shell:
         "python $SCRIPTS/data.py --dataset {wildcards.dataset} --split {wildcards.split} {params.reading} "
         "--seed {params.seed} --workers {threads} --downloads results/data/{wildcards.dataset}/raw --out {output} 2> {log}"
-
-
-rule bonds:
-    """Add the bonds that the encoders of some models see to the table of a split."""
-    input:
-        "results/data/{dataset}/{split}.parquet",
-    output:
-        "results/bonds/{dataset}/{split}.parquet",
-    log:
-        "logs/bonds/{dataset}/{split}.log",
-    benchmark:
-        "logs/bonds/{dataset}/{split}.tsv"
-    conda:
-        "../../envs/crystals.yaml"
-    threads: 2
-    resources:
-        mem_mb=6000,
-        runtime="6h",
-    params:
-        code=code("bonds"),
-    shell:
-        "python $SCRIPTS/bonds.py --table {input} --workers {threads} --timeout 20 "
-        "--work results/bonds/{wildcards.dataset}/work-{wildcards.split} --out {output} 2> {log}"

@@ -48,8 +48,8 @@ class AbstractModel(ABC):
     Sampling: frozen dataclass, every setting of sampling with its default.
     Literals in the class body, which the workflow reads unimported: tasks, which of `TASKS` the model is for;
     shared_checkpoint, one training serves both tasks;
-    needs_bonds, crystals come with the column `bonds`; needs_base, the model refines the crystals of another run and
-    learns from pairs (`xtalgen.base`); takes_prompts, it is an `AbstractPromptedModel`.
+    needs_bonds, needs_wyckoff, crystals come with the column `bonds` or `wyckoff`; needs_base, the model refines the
+    crystals of another run and learns from pairs (`xtalgen.base`); takes_prompts, it is an `AbstractPromptedModel`.
     """
 
     Config: ClassVar[type]
@@ -57,6 +57,7 @@ class AbstractModel(ABC):
     tasks: ClassVar[tuple[str, ...]] = TASKS
     shared_checkpoint: ClassVar[bool] = False
     needs_bonds: ClassVar[bool] = False
+    needs_wyckoff: ClassVar[bool] = False
     needs_base: ClassVar[bool] = False
     takes_prompts: ClassVar[bool] = False
 

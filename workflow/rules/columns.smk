@@ -1,0 +1,46 @@
+"""Columns that some models need beside the crystals, added to the table of a split."""
+
+
+rule bonds:
+    """Add the bonds that the encoders of some models see to the table of a split."""
+    input:
+        "results/data/{dataset}/{split}.parquet",
+    output:
+        "results/bonds/{dataset}/{split}.parquet",
+    log:
+        "logs/bonds/{dataset}/{split}.log",
+    benchmark:
+        "logs/bonds/{dataset}/{split}.tsv"
+    conda:
+        "../../envs/crystals.yaml"
+    threads: 2
+    resources:
+        mem_mb=6000,
+        runtime="6h",
+    params:
+        code=code("bonds"),
+    shell:
+        "python $SCRIPTS/bonds.py --table {input} --workers {threads} --timeout 20 "
+        "--work results/bonds/{wildcards.dataset}/work-{wildcards.split} --out {output} 2> {log}"
+
+
+rule wyckoff:
+    """Add the space group and the occupied Wyckoff positions that some models learn from to the table of a split."""
+    input:
+        "results/data/{dataset}/{split}.parquet",
+    output:
+        "results/wyckoff/{dataset}/{split}.parquet",
+    log:
+        "logs/wyckoff/{dataset}/{split}.log",
+    benchmark:
+        "logs/wyckoff/{dataset}/{split}.tsv"
+    conda:
+        "../../envs/crystals.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        code=code("wyckoff"),
+    shell:
+        "python $SCRIPTS/wyckoff.py --table {input} --workers {threads} --out {output} 2> {log}"

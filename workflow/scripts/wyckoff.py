@@ -1,0 +1,28 @@
+"""Adds the space group and the occupied Wyckoff positions of crystals to the table of one split."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from xtalgen.errors import one_line
+from xtalgen.parallel import available_cores
+from xtalgen.wyckoff import add_wyckoff
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the stage from its command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", type=Path, required=True, help="table of the split (.parquet)")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="worker processes")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds per crystal before it is left undescribed")
+    parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
+    given = vars(parser.parse_args(argv))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    with one_line():
+        add_wyckoff(given.pop("table"), **given)
+
+
+if __name__ == "__main__":
+    main()
