@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float, Int
 
-from xtalgen.models.nn.formulas import ORDER
+from xtalgen.models.nn.elements import ORDER
 
 # Place of an atomic number in the order of electronegativity.
 ELEMENT_RANK = {number: place for place, number in enumerate(ORDER)}
