@@ -81,13 +81,14 @@ class FormulaOrbitsSampling:
     """Settings of sampling.
 
     temperature: of formulas (1: as learnt; less: the likelier ones); structure_temperature: of symmetry, positions,
-    cell and coordinates, 0 for the likeliest of each; batch_size: crystals that take their steps together; compile:
-    compile the network first.
+    cell and coordinates, 0 for the likeliest of each; candidates: symmetries drawn for each crystal, of which the
+    likeliest is taken; batch_size: crystals that take their steps together; compile: compile the network first.
     """
 
     temperature: float = 1.0
     structure_temperature: float = 0.0
-    batch_size: int = 500
+    candidates: int = 16
+    batch_size: int = 250
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -95,8 +96,9 @@ class FormulaOrbitsSampling:
             raise ValueError(f"temperature must be above 0, not {self.temperature}.")
         if self.structure_temperature < 0:
             raise ValueError(f"structure_temperature must be at least 0, not {self.structure_temperature}.")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}.")
+        for name in ("candidates", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
 class FormulaOrbits(Trainable):
@@ -178,6 +180,7 @@ class Model(AbstractModel):
                 seed=seed,
                 device=device,
                 temperature=sampling.structure_temperature,
+                candidates=sampling.candidates,
             )
             return [_finish(row, one, module.orbits.groups) for row, one in zip(rows, written, strict=True)]
 

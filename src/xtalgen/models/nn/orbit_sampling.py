@@ -1,90 +1,134 @@
 """Crystals drawn from the network of orbits: all of a batch take a step together until each is written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from xtalgen.models.nn.batches import MAX_ATOMS, mix_seed
-from xtalgen.models.nn.orbit_network import Orbits, Sheet, Steps, read_number
+from xtalgen.models.nn.orbit_network import Orbits, Sheet, read_number
 from xtalgen.models.nn.orbit_steps import GROUP, SITE, Answer, Formula, Query, Written, X, write
 
 MOST_STEPS = 1 + MAX_ATOMS + 6 + 3 * MAX_ATOMS
+SMALLEST_TEMPERATURE = 1e-6
 
 
 @torch.inference_mode()
 def draw(
-    orbits: Orbits, formulas: Sequence[Formula], places: Sequence[int], *, seed: int, device: str, temperature: float
+    orbits: Orbits,
+    formulas: Sequence[Formula],
+    places: Sequence[int],
+    *,
+    seed: int,
+    device: str,
+    temperature: float,
+    candidates: int = 1,
 ) -> list[Written | None]:
     """Returns what is drawn for each formula; None where no known space group has positions for its atoms.
 
-    temperature: of all choices and numbers; 0 takes the likeliest. What is drawn depends on the seed and a formula's
-    place, not on the batch.
+    temperature: of all choices and numbers; 0 takes the likeliest. candidates: symmetries (a space group with all
+    positions) to draw for each, the first at `temperature`, the others at 1; the likeliest of them as a whole goes on.
+    What is drawn depends on the seed and a formula's place, not on the batch.
     """
-    width = MOST_STEPS
-    sheet = Sheet(formulas, width)
-    generators = [torch.Generator().manual_seed(mix_seed(seed, 1, place)) for place in places]
-    chances = torch.stack([torch.rand(width, generator=generator, dtype=torch.float64) for generator in generators])
-    writing = [write(formula, orbits.groups, looking_ahead=True) for formula in formulas]
-    results: list[Written | None] = [None] * len(formulas)
-    asked: dict[int, Query] = {}
-    for row, one in enumerate(writing):
-        query = next(one, None)
-        if query is not None:
-            asked[row] = query
-    step = 0
-    while asked:
-        rows = list(asked)
-        for row, query in asked.items():
-            sheet.ask(row, step, query)
-        answers = _answers(orbits, sheet.steps(rows, step + 1, device), [asked[row] for row in rows],
-                           chances[rows, step].to(device), temperature)  # fmt: skip
-        for row, answer in zip(rows, answers, strict=True):
-            sheet.answer(row, step, asked[row], answer)
-            try:
-                asked[row] = writing[row].send(answer)
-            except StopIteration as end:
-                results[row] = end.value
-                del asked[row]
-        step += 1
-    return results
+    drawing = _Drawing(orbits, formulas, places, seed=seed, device=device, candidates=candidates)
+    heats = torch.ones(len(drawing.rows), dtype=torch.float64)
+    heats[::candidates] = temperature
+    while going := [row for row in drawing.rows if row.query and row.query.kind <= SITE]:
+        drawing.choose(going, heats)
+    every = range(0, len(drawing.rows), candidates)
+    best = [max(drawing.rows[first : first + candidates], key=lambda row: row.score) for first in every]
+    while going := [row for row in best if row.query]:
+        drawing.tell(going, temperature)
+    return [row.written for row in best]
 
 
-def _answers(
-    orbits: Orbits, steps: Steps, queries: Sequence[Query], chances: Tensor, temperature: float
-) -> list[Answer]:
-    """Returns the answer of the last step of each row."""
-    network = orbits.network
-    known = network(steps)[:, -1]
-    kind, group = steps.kind[:, -1], steps.group[:, -1]
-    answers = np.zeros(len(queries))
-    for wanted in ("group", "site", "number"):
-        rows = {"group": kind == GROUP, "site": kind == SITE, "number": kind > SITE}[wanted].nonzero().squeeze(-1)
-        if len(rows) == 0:
-            continue
-        if wanted == "number":
-            scores = network.number_scores(known[rows], kind[rows])
-        else:
-            scores = (
-                network.group_scores(known[rows])
-                if wanted == "group"
-                else network.site_scores(known[rows], group[rows])
-            )
-            closed = torch.ones(scores.shape, dtype=torch.bool)
-            for place, row in enumerate(rows.tolist()):
-                closed[place, list(queries[row].choices)] = False
-            scores = scores.masked_fill(closed.to(scores.device), float("-inf"))
-        chosen = _choose(scores.double(), chances[rows], temperature)
-        if wanted == "number":
-            circular = kind[rows] >= X
-            chosen = read_number(scores.double().softmax(dim=-1), chosen, circular)
-        answers[rows.cpu().numpy()] = chosen.cpu().numpy()
-    return [int(a) if query.kind <= SITE else float(a) for a, query in zip(answers, queries, strict=True)]
+@dataclass
+class _Row:
+    """A crystal that is being written. score: the log-likelihood of its choices so far."""
+
+    number: int
+    writing: Iterator[Any]
+    query: Query | None
+    steps: int = 0
+    score: float = 0.0
+    written: Written | None = None
+
+    def go_on(self, answer: Answer) -> None:
+        """Sends the answer of a step."""
+        self.steps += 1
+        try:
+            self.query = self.writing.send(answer)
+        except StopIteration as end:
+            self.query, self.written = None, end.value
 
 
-def _choose(scores: Tensor, chances: Tensor, temperature: float) -> Tensor:
-    if temperature == 0:
-        return scores.argmax(dim=-1)
-    summed = (scores / temperature).softmax(dim=-1).cumsum(dim=-1)
-    return torch.searchsorted(summed, chances.unsqueeze(-1) * summed[:, -1:], right=True).squeeze(-1)
+class _Drawing:
+    def __init__(
+        self, orbits: Orbits, formulas: Sequence[Formula], places: Sequence[int], *, seed: int, device: str,
+        candidates: int,
+    ) -> None:  # fmt: skip
+        self.orbits, self.device = orbits, device
+        repeated = [formula for formula in formulas for _ in range(candidates)]
+        self.rows = []
+        for number, formula in enumerate(repeated):
+            writing = write(formula, orbits.groups, looking_ahead=True)
+            self.rows.append(_Row(number, writing, next(writing, None)))
+        self.sheet = Sheet(repeated, MOST_STEPS)
+        generators = [torch.Generator().manual_seed(mix_seed(seed, 1, place)) for place in places]
+        self.chances = torch.cat(
+            [torch.rand(candidates, MOST_STEPS, generator=own, dtype=torch.float64) for own in generators]
+        )
+
+    def choose(self, rows: Sequence[_Row], heats: Float[Tensor, " all"]) -> None:
+        """Lets these rows, which all ask for a group or a position, choose at their temperatures."""
+        network = self.orbits.network
+        known, kind, group = self._look(rows)
+        groups, sites = network.group_scores(known), network.site_scores(known, group)
+        width = max(groups.shape[1], sites.shape[1])
+        groups, sites = (nn.functional.pad(scores, (0, width - scores.shape[1])) for scores in (groups, sites))
+        scores = torch.where((kind == GROUP).unsqueeze(-1), groups, sites).double()
+        closed = torch.ones(scores.shape, dtype=torch.bool)
+        for place, row in enumerate(rows):
+            closed[place, list(row.query.choices)] = False
+        scores = scores.masked_fill(closed.to(scores.device), float("-inf")).log_softmax(dim=-1)
+        chosen = _pick(scores, self._chances(rows), heats[[row.number for row in rows]].to(scores.device))
+        gained = scores.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+        for row, answer, score in zip(rows, chosen.tolist(), gained.tolist(), strict=True):
+            self.sheet.answer(row.number, row.steps, row.query, answer)
+            row.score += score
+            row.go_on(answer)
+
+    def tell(self, rows: Sequence[_Row], temperature: float) -> None:
+        """Lets these rows, which all ask for a number, draw it."""
+        known, kind, _ = self._look(rows)
+        scores = self.orbits.network.number_scores(known, kind).double()
+        bins = _pick(scores, self._chances(rows), torch.full_like(scores[:, 0], temperature))
+        for row, answer in zip(rows, read_number(scores.softmax(dim=-1), bins, kind >= X).tolist(), strict=True):
+            self.sheet.answer(row.number, row.steps, row.query, answer)
+            row.go_on(answer)
+
+    def _look(
+        self, rows: Sequence[_Row]
+    ) -> tuple[Float[Tensor, "rows hidden"], Int[Tensor, " rows"], Int[Tensor, " rows"]]:
+        """Writes down what the rows ask for; returns what is known before it is answered, and its kind and group."""
+        for row in rows:
+            self.sheet.ask(row.number, row.steps, row.query)
+        last = torch.tensor([row.steps for row in rows], device=self.device)
+        steps = self.sheet.steps([row.number for row in rows], int(last.max()) + 1, self.device)
+        at = (torch.arange(len(rows), device=self.device), last)
+        return self.orbits.network(steps)[at], steps.kind[at], steps.group[at]
+
+    def _chances(self, rows: Sequence[_Row]) -> Float[Tensor, " rows"]:
+        return self.chances[[row.number for row in rows], [row.steps for row in rows]].to(self.device)
+
+
+def _pick(
+    scores: Float[Tensor, "batch classes"], chances: Float[Tensor, " batch"], temperatures: Float[Tensor, " batch"]
+) -> Int[Tensor, " batch"]:
+    """Returns the class at which a row's summed probability passes its chance; the likeliest at temperature 0."""
+    summed = (scores / temperatures.clamp_min(SMALLEST_TEMPERATURE).unsqueeze(-1)).softmax(dim=-1).cumsum(dim=-1)
+    drawn = torch.searchsorted(summed, chances.unsqueeze(-1) * summed[:, -1:], right=True).squeeze(-1)
+    return torch.where(temperatures == 0, scores.argmax(dim=-1), drawn)
