@@ -40,7 +40,6 @@ COLUMN = "wyckoff"
 CHUNK = 64  # crystals per task of a worker
 SAME = 1e-3  # fractional: coordinates nearer than this are the same
 DECIMALS = 3  # of coordinates that are compared, so that ways are chosen alike whatever the last digits are
-METRIC = 1e-2  # relative: axes are exchanged only where the cell changes by less
 PARTS = 48  # of a lattice vector: translations of groups and normalisers are whole numbers of them
 
 log = logging.getLogger(__name__)
@@ -177,18 +176,17 @@ def _ways(standard: Standard, normaliser: Any) -> Iterator[Way]:
     """Yields a crystal in every allowed way: operations of the normaliser times origins along polar axes.
 
     An operation x → P x + p of the normaliser is one that keeps the letter of every atom, then one that changes
-    letters; the new coordinates are those in a cell whose axes are the old ones times P⁻¹.
+    letters; the new coordinates are those in a cell whose axes are the old ones times P⁻¹. It is the old cell only to
+    moyo's tolerance: a and b that are nearly equal may change places.
     """
     keeping = _distinct(normaliser.stabilizer, standard.hall_number)
     for changing, positions in normaliser.coset_representatives:
         for kept in keeping:
             basis = np.linalg.solve((np.array(changing.linear) @ np.array(kept.linear)).T, standard.basis)
-            if _same_cell(basis, standard.basis):
-                coords = _moved(changing, _moved(kept, standard.coords))
-                for origin in _origins(standard, positions, coords):
-                    sites = _sites(standard, positions, coords - origin)
-                    if sites is None:
-                        break
+            coords = _moved(changing, _moved(kept, standard.coords))
+            for origin in _origins(standard, positions, coords):
+                sites = _sites(standard, positions, coords - origin)
+                if sites is not None:
                     yield Way(basis, sites)
 
 
@@ -211,11 +209,6 @@ def _distinct(operations: Sequence[Any], hall_number: int) -> list[Any]:
 
 def _moved(operation: Any, coords: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
     return coords @ np.array(operation.linear).T + np.array(operation.origin_shift)
-
-
-def _same_cell(basis: Float[np.ndarray, "3 3"], other: Float[np.ndarray, "3 3"]) -> bool:
-    metric = other @ other.T
-    return bool(np.abs(basis @ basis.T - metric).max() < METRIC * np.abs(metric).max())
 
 
 def _origins(

@@ -99,6 +99,31 @@ class Sheet:
         return Steps(**{name: torch.from_numpy(array).to(device) for name, array in cut.items()})
 
 
+class Block(nn.Module):
+    """A layer of a transformer: attention, then a network on each token, both after normalising (Xiong et al. 2020)."""
+
+    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, nn.Dropout(dropout)
+        self.before, self.between = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.to_three, self.from_heads = nn.Linear(hidden, 3 * hidden), nn.Linear(hidden, hidden)
+        self.inner = nn.Sequential(
+            nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * hidden, hidden)
+        )
+
+    def forward(
+        self, tokens: Float[Tensor, "batch tokens hidden"], seen: Bool[Tensor, "batch tokens tokens"]
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """Returns the tokens after the layer. seen: which tokens (last dimension) each token looks at."""
+        three = self.to_three(self.before(tokens)).unflatten(-1, (3, self.heads, -1))
+        query, key, value = three.permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=seen.unsqueeze(1), dropout_p=self.dropout.p if self.training else 0.0
+        )
+        tokens = tokens + self.dropout(self.from_heads(mixed.transpose(1, 2).flatten(2)))
+        return tokens + self.dropout(self.inner(self.between(tokens)))
+
+
 class OrbitNetwork(nn.Module):
     """The transformer. A step's token tells what the step before was answered, and what this one asks for."""
 
@@ -121,10 +146,8 @@ class OrbitNetwork(nn.Module):
         self.of_kind, self.was_kind = (nn.Embedding(KINDS + 1, hidden) for _ in range(2))
         self.of_ordinal, self.was_ordinal = (nn.Embedding(MOST_ORBITS + 1, hidden) for _ in range(2))
         self.of_value = nn.Linear(2 * WAVES + 1, hidden)
-        layer = nn.TransformerEncoderLayer(
-            hidden, heads, 4 * hidden, dropout, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.body = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(hidden), enable_nested_tensor=False)
+        self.blocks = nn.ModuleList(Block(hidden, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(hidden)
         self.to_group = nn.Linear(hidden, len(groups))
         self.to_site = nn.Linear(hidden, hidden)
         self.to_cell, self.to_coordinate = nn.Linear(hidden, BINS), nn.Linear(hidden, BINS)
@@ -160,22 +183,14 @@ class OrbitNetwork(nn.Module):
             + torch.where(number, self.of_value(told), 0.0)
         )
         tokens = torch.cat([prefix, asks + nn.functional.pad(was[:, :-1], (0, 0, 1, 0))], dim=1)
-        return self.body(tokens, mask=self._hidden(steps))[:, prefix.shape[1] :]
+        seen = _seen(steps)
+        for block in self.blocks:
+            tokens = block(tokens, seen)
+        return self.norm(tokens[:, prefix.shape[1] :])
 
     def _place_of(self, steps: Steps) -> Int[Tensor, "batch steps"]:
         """Returns the place among all positions of what site steps chose; the last, none, for other steps."""
         return self.slots[steps.group, torch.where(steps.kind == SITE, steps.chosen, 0)]
-
-    def _hidden(self, steps: Steps) -> Bool[Tensor, "rows tokens tokens"]:
-        """Returns what attention may not see: all see the formula, steps see those before; one row per head."""
-        elements, n = steps.elements != END, steps.kind.shape[1]
-        width = elements.shape[1] + n
-        order = torch.arange(width, device=elements.device) - elements.shape[1]
-        later = order > order.clamp_min(-1).unsqueeze(-1)  # -1: the formula, which sees itself alone
-        absent = ~nn.functional.pad(elements, (0, n), value=True)
-        hidden = later | absent.unsqueeze(1)
-        heads = self.body.layers[0].self_attn.num_heads
-        return hidden.repeat_interleave(heads, dim=0)
 
     def group_scores(self, known: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch groups"]:
         """Returns the scores of all space groups."""
@@ -238,13 +253,21 @@ class Orbits(Trainable):
         """Returns the FLOP of so many tokens, steps and elements together: (forward, forward and backward)."""
         weights = sum(w.numel() for name, w in self.network.named_parameters() if w.dim() == 2 and ".of_" not in name)
         hidden = self.network.of_group.embedding_dim
-        forward = 2 * n_atoms * weights + 4 * len(self.network.body.layers) * hidden * n_atoms**2
+        forward = 2 * n_atoms * weights + 4 * len(self.network.blocks) * hidden * n_atoms**2
         return forward, 3 * forward
 
     def traffic(self, n_atoms: int) -> int:
         """Returns an estimate of the bytes that so many tokens move in a training step."""
-        hidden, layers = self.network.of_group.embedding_dim, len(self.network.body.layers)
+        hidden, layers = self.network.of_group.embedding_dim, len(self.network.blocks)
         return 5 * 4 * n_atoms * layers * 12 * hidden
+
+
+def _seen(steps: Steps) -> Bool[Tensor, "batch tokens tokens"]:
+    """Returns what tokens look at: all at the formula, steps also at themselves and those before."""
+    elements, n = steps.elements != END, steps.kind.shape[1]
+    order = torch.arange(-elements.shape[1], n, device=elements.device)
+    earlier = order <= order.clamp_min(-1).unsqueeze(-1)  # -1: the formula, which looks at itself alone
+    return earlier & nn.functional.pad(elements, (0, n), value=True).unsqueeze(1)
 
 
 def soft_labels(value: Float[Tensor, "*batch"], circular: Bool[Tensor, "*batch"]) -> Float[Tensor, "*batch bins"]:
