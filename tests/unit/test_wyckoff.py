@@ -186,6 +186,36 @@ def test_nearly_equal_axes_keep_their_lengths():
     assert_same(wyckoff.describe(replace(given, lattice=lattice, frac_coords=coords)), described, given.id)
 
 
+def test_three_nearly_equal_axes_keep_their_lengths():
+    """P222 allows any order of the axes, and here moyo's tolerance does too."""
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        told = {
+            "generators": "-x,-y,z;x,-y,-z",
+            "cell": [5.60, 5.63, 5.66, 90.0, 90.0, 90.0],
+            "atomic_numbers": [11, 17],
+            "forms": ["x,y,z"] * 2,
+            "free": (0.05 + 0.15 * rng.random(6) + [0.0, 0.0, 0.0, 0.05, 0.1, 0.15]).tolist(),
+        }
+        given = rebuilt(told)
+        described = wyckoff.describe(given)
+        assert described["spg_num"] == 16
+        assert distances(rebuilt(described)) == pytest.approx(distances(given), abs=1e-3)
+
+
+@pytest.mark.parametrize("number", [2, 62, 225])
+def test_atoms_beside_their_positions_are_no_way_of_writing(number):
+    given = next(given for given, described in all_described() if described["spg_num"] == number)
+    found = MoyoDataset(Cell(*(part.tolist() for part in item(given))), symprec=SYMPREC)
+    cell, normaliser = found.std_cell, found.normalizer_wyckoff_positions()
+    coords = np.array(cell.positions)
+    standard = wyckoff.Standard(found.hall_number, np.array(cell.basis), coords, np.array(cell.numbers))
+    assert list(wyckoff._ways(standard, normaliser))
+    freest = np.argmax([position.multiplicity for position in normaliser.wyckoffs])
+    coords = coords + 0.01 * (np.arange(len(coords)) == freest)[:, None]
+    assert not list(wyckoff._ways(replace(standard, coords=coords), normaliser))
+
+
 def doubled(given):
     coords = np.concatenate([given.frac_coords, given.frac_coords + np.eye(3)[0]]) / [2.0, 1.0, 1.0]
     numbers = np.tile(given.atomic_numbers, 2)
