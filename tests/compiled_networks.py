@@ -15,6 +15,8 @@ from xtalgen.models import crystal_text_llm, diffcsp, flowmm
 from xtalgen.models.nn.batches import DeviceData
 from xtalgen.models.nn.cell_flow import CellFlow, fit_lengths
 from xtalgen.models.nn.engine import compile_network
+from xtalgen.models.nn.orbit_data import load_orbits
+from xtalgen.models.nn.orbit_network import Orbits
 from xtalgen.models.nn.prompts import Mixture
 from xtalgen.models.nn.riemannian_flow import fit_constants
 from xtalgen.models.nn.text_data import load_texts
@@ -44,6 +46,11 @@ def text(_task):
     return module, split.train
 
 
+def orbits(_task):
+    split, groups = load_orbits(CRYSTALS, CRYSTALS[:2], "cpu")
+    return Orbits(groups, hidden=16, layers=2, heads=2, dropout=0.0), split.train
+
+
 def losses(module, data):
     """Returns the loss of each batch, and the sum of its gradients' absolute values."""
     found = []
@@ -64,6 +71,7 @@ if __name__ == "__main__":
     for name, make, task in (
         ("flow csp", flow, "csp"), ("flow dng", flow, "dng"), ("diffusion csp", diffusion, "csp"),
         ("diffusion dng", diffusion, "dng"), ("cell flow csp", cell_flow, "csp"), ("text", text, "dng"),
+        ("orbits", orbits, "csp"),
     ):  # fmt: skip
         torch.manual_seed(0)
         module, data = make(task)

@@ -3,11 +3,13 @@
 import csv
 import functools
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 from xtalgen.crystals import Crystal
 from xtalgen.embedded import all_records
 from xtalgen.parsing import read_crystal, standardise
+from xtalgen.wyckoff import describe
 
 
 def crystal(identifier: str, text: str) -> Crystal:
@@ -21,6 +23,13 @@ def embedded(n: int) -> list[Crystal]:
     """Returns n of the 250 embedded crystals, spread over the library."""
     records = all_records()
     return [crystal(record.id, record.text) for record in records[:: len(records) // n][:n]]
+
+
+@functools.cache
+def described(n: int) -> list[Crystal]:
+    """Returns n of the embedded crystals with the column `wyckoff`."""
+    found = [replace(one, info={"wyckoff": describe(one)}) for one in embedded(n)]
+    return [one for one in found if one.info["wyckoff"]]
 
 
 def mp_20(folder: Path, n: int, largest: int = 20) -> list[Crystal]:

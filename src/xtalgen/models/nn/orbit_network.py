@@ -250,10 +250,13 @@ class Orbits(Trainable):
         }
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
-        """Returns the FLOP of so many tokens, steps and elements together: (forward, forward and backward)."""
-        weights = sum(w.numel() for name, w in self.network.named_parameters() if w.dim() == 2 and ".of_" not in name)
-        hidden = self.network.of_group.embedding_dim
-        forward = 2 * n_atoms * weights + 4 * len(self.network.blocks) * hidden * n_atoms**2
+        """Returns the FLOP of so many tokens, steps and elements together: (forward, forward and backward); products."""
+        network = self.network
+        hidden = network.of_group.embedding_dim
+        parts = (*network.blocks, network.to_site, network.to_cell, network.to_coordinate)
+        weights = sum(weight.numel() for part in parts for weight in part.parameters() if weight.dim() == 2)
+        weights += len(self.groups.positions) * hidden
+        forward = 2 * n_atoms * weights + 4 * len(network.blocks) * hidden * n_atoms**2
         return forward, 3 * forward
 
     def traffic(self, n_atoms: int) -> int:

@@ -1,0 +1,92 @@
+"""Drawing crystals from the network of orbits."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from real_crystals import described
+from xtalgen.models.nn.elements import ORDER
+from xtalgen.models.nn.orbit_network import Orbits, Sheet
+from xtalgen.models.nn.orbit_sampling import _pick, draw
+from xtalgen.models.nn.orbit_steps import GROUP, SITE, Group, Groups, Position, build, formula_of, write
+
+CRYSTALS = described(40)
+GROUPS = Groups.seen([crystal.info["wyckoff"] for crystal in CRYSTALS])
+FORMULAS = [formula_of(crystal.atomic_numbers) for crystal in CRYSTALS[:8]]
+
+
+@pytest.fixture(scope="module")
+def orbits():
+    torch.manual_seed(1)
+    return Orbits(GROUPS, hidden=16, layers=2, heads=2, dropout=0.0).eval()
+
+
+def drawn(orbits, formulas=FORMULAS, places=range(8), *, seed=0, temperature=1.0, candidates=1):
+    return draw(orbits, formulas, places, seed=seed, device="cpu", temperature=temperature, candidates=candidates)
+
+
+def likelihood(orbits, written, formula):
+    """The log-likelihood of a crystal's symmetry, by drawing it again with every other choice closed."""
+    wanted = iter([written.group, *(slot for _, slot in written.sites)])
+    known = torch.tensor(0.0)
+    sheet, writing = Sheet([formula], 60), write(formula, orbits.groups, looking_ahead=True)
+    query, step = next(writing), 0
+    while query.kind <= SITE:
+        sheet.ask(0, step, query)
+        steps = sheet.steps([0], step + 1, "cpu")
+        hidden = orbits.network(steps)[:, -1]
+        scores = orbits.network.group_scores(hidden) if query.kind == GROUP else orbits.network.site_scores(
+            hidden, steps.group[:, -1]
+        )  # fmt: skip
+        choice = next(wanted)
+        known = known + scores[0, list(query.choices)].log_softmax(-1)[query.choices.index(choice)]
+        sheet.answer(0, step, query, choice)
+        query, step = writing.send(choice), step + 1
+    return float(known)
+
+
+def test_every_formula_gets_its_atoms(orbits):
+    for temperature in (0.0, 1.0):
+        for formula, written in zip(FORMULAS, drawn(orbits, temperature=temperature), strict=True):
+            _, _, numbers = build(written, GROUPS)
+            assert Counter(numbers.tolist()) == {ORDER[element]: count for element, count in formula}
+
+
+def test_what_is_drawn_depends_on_seed_and_place_alone(orbits):
+    together = drawn(orbits)
+    for place in (1, 5):
+        (alone,) = drawn(orbits, FORMULAS[place : place + 1], [place])
+        assert alone.sites == together[place].sites
+        assert alone.free == pytest.approx(together[place].free, abs=1e-4)
+    assert drawn(orbits, seed=1) != together
+    assert drawn(orbits, seed=1, temperature=0.0) == drawn(orbits, temperature=0.0)
+
+
+def test_the_likeliest_of_several_symmetries_is_taken(orbits):
+    one, many = drawn(orbits), drawn(orbits, candidates=12)
+    scores = [
+        [likelihood(orbits, written, formula) for written, formula in zip(made, FORMULAS, strict=True)]
+        for made in (one, many)
+    ]
+    assert all(more >= less - 1e-5 for less, more in zip(*scores, strict=True))
+    assert sum(scores[1]) > sum(scores[0]) + 1.0
+
+
+def test_atoms_that_fit_no_group_give_nothing():
+    groups = Groups([Group(221, "", (Position("a", "0,0,0", 1),), 0)])
+    lonely = Orbits(groups, hidden=16, layers=1, heads=2, dropout=0.0).eval()
+    first, second = drawn(lonely, [((3, 2),), ((3, 1),)], range(2))
+    assert first is None
+    assert second.sites == ((3, 0),)
+
+
+def test_choices_follow_their_chances():
+    scores = torch.log(torch.tensor([[0.2, 0.5, 0.3]], dtype=torch.float64)).expand(5, 3)
+    chances = torch.tensor([0.0, 0.19, 0.21, 0.69, 0.71], dtype=torch.float64)
+    ones = torch.ones(5, dtype=torch.float64)
+    assert _pick(scores, chances, ones).tolist() == [0, 0, 1, 1, 2]
+    assert _pick(scores, chances, 0 * ones).tolist() == [1] * 5
+    # Half as warm, chances are squared: 0.105, 0.658 and 0.237.
+    assert _pick(scores, chances, 0.5 * ones).tolist() == [0, 1, 1, 1, 1]
+    assert _pick(scores, chances + 0.06, 0.5 * ones).tolist() == [0, 1, 1, 1, 2]
