@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from xtalgen.crystals import Crystal
 from xtalgen.lattice import lattice_to_parameters
 from xtalgen.models import AbstractModel, Job
-from xtalgen.models.nn.batches import Split, load_split, mix_seed
+from xtalgen.models.nn.batches import MAX_ELEMENT, Split, load_split, mix_seed
 from xtalgen.models.nn.checkpoint import load_checkpoint
+from xtalgen.models.nn.contacts import move_apart, pair_distances
 from xtalgen.models.nn.fit import FitConfig, Trainable, fit
 from xtalgen.models.nn.formulas import Formulas
 from xtalgen.models.nn.orbit_data import load_orbits
@@ -82,12 +83,15 @@ class FormulaOrbitsSampling:
 
     temperature: of formulas (1: as learnt; less: the likelier ones); structure_temperature: of symmetry, positions,
     cell and coordinates, 0 for the likeliest of each; candidates: symmetries drawn for each crystal, of which the
-    likeliest is taken; batch_size: crystals that take their steps together; compile: compile the network first.
+    likeliest is taken; contact_steps: at most so many steps that move atoms apart which are nearer than any in the
+    training set (`nn.contacts`), 0 for none; batch_size: crystals that take their steps together; compile: compile the
+    network first.
     """
 
     temperature: float = 1.0
     structure_temperature: float = 0.0
     candidates: int = 16
+    contact_steps: int = 100
     batch_size: int = 250
     compile: bool = False
 
@@ -96,17 +100,21 @@ class FormulaOrbitsSampling:
             raise ValueError(f"temperature must be above 0, not {self.temperature}.")
         if self.structure_temperature < 0:
             raise ValueError(f"structure_temperature must be at least 0, not {self.structure_temperature}.")
-        for name in ("candidates", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name, least in (("candidates", 1), ("batch_size", 1), ("contact_steps", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}.")
 
 
 class FormulaOrbits(Trainable):
-    """Both networks, as a checkpoint holds them; that of orbits is what counts as the network."""
+    """Both networks, as a checkpoint holds them; that of orbits is what counts as the network.
+
+    distances: what pairs of elements keep in the training set, in Å.
+    """
 
     def __init__(self, formulas: Formulas, orbits: Orbits) -> None:
         super().__init__()
         self.formulas, self.orbits = formulas, orbits
+        self.register_buffer("distances", torch.zeros(MAX_ELEMENT + 1, MAX_ELEMENT + 1, dtype=torch.float64))
 
     @property
     def network(self) -> nn.Module:
@@ -143,6 +151,7 @@ class Model(AbstractModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix_seed(job.seed, 0))
             module = _build(facts, asdict(config)).to(job.device)
+        module.distances.copy_(torch.from_numpy(pair_distances(whole.train.crystals)))
         limit = job.max_seconds
         first = replace(job, out=job.out / "formulas", max_seconds=None if limit is None else FORMULAS_SHARE * limit)
         first.out.mkdir(parents=True, exist_ok=True)
@@ -182,6 +191,7 @@ class Model(AbstractModel):
                 temperature=sampling.structure_temperature,
                 candidates=sampling.candidates,
             )
+            written = _apart(written, module, sampling.contact_steps, device)
             return [_finish(row, one, module.orbits.groups) for row, one in zip(rows, written, strict=True)]
 
         yield from in_batches(wanted, sampling.batch_size, device, make)
@@ -189,6 +199,14 @@ class Model(AbstractModel):
     def network_evaluations(self, sampling: FormulaOrbitsSampling) -> int:  # noqa: ARG002 - the same for all settings
         """Returns how often the network of orbits is evaluated for a crystal, in the mean over MP-20."""
         return MEAN_STEPS
+
+
+def _apart(written: list[Written | None], module: FormulaOrbits, steps: int, device: str) -> list[Written | None]:
+    """Returns what was drawn with atoms that are too near moved apart; None stays None."""
+    moved = iter(
+        move_apart([one for one in written if one], module.orbits.groups, module.distances.cpu().numpy(), steps, device)
+    )
+    return [next(moved) if one else None for one in written]
 
 
 def _finish(wanted: np.ndarray, written: Written | None, groups: Groups) -> Crystal:

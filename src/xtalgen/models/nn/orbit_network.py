@@ -250,7 +250,7 @@ class Orbits(Trainable):
         }
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
-        """Returns the FLOP of so many tokens, steps and elements together: (forward, forward and backward); products."""
+        """Returns the FLOP of products on so many tokens, steps and elements: (forward, forward and backward)."""
         network = self.network
         hidden = network.of_group.embedding_dim
         parts = (*network.blocks, network.to_site, network.to_cell, network.to_coordinate)

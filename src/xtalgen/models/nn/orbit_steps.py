@@ -7,6 +7,7 @@ crystal has, sampling what a network draws.
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ SYSTEMS = (
 )
 HEXAGONAL = range(143, 195)
 MOST_LETTERS = 27
+REDUCTIONS = 100
 REMEMBERED = 1_000_000
 FLAT = 1e-6  # volume of a cell of length 1 that is taken for none
 
@@ -172,12 +174,30 @@ class Query:
 
 @dataclass(frozen=True)
 class Written:
-    """What all steps together tell: a group, sites as (place in ORDER, slot in the group), numbers from 0 to 1."""
+    """What all steps together tell: a group, sites as (place in ORDER, slot in the group), numbers from 0 to 1.
+
+    swelling: of the cell since then, the logarithm of its volume's ratio.
+    """
 
     group: int
     sites: tuple[tuple[int, int], ...]
     cell: tuple[float, ...]
     free: tuple[float, ...]
+    swelling: float = 0.0
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A crystal whose atoms are at maps @ free + shifts, in fractions of the conventional cell.
+
+    cell: row vectors of the conventional cell in Å; primitive: those of a reduced primitive one, in fractions of it.
+    """
+
+    numbers: Int[np.ndarray, " atoms"]
+    maps: Float[np.ndarray, "atoms 3 free"]
+    shifts: Float[np.ndarray, "atoms 3"]
+    cell: Float[np.ndarray, "3 3"]
+    primitive: Float[np.ndarray, "3 3"]
 
 
 def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator[Query, Any, Written | None]:
@@ -253,21 +273,47 @@ def _cell_answers(group: Group, cell: Sequence[float], atoms: int) -> list[float
     ]
 
 
-def build(written: Written, groups: Groups) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns lattice (3, 3) in Å, frac_coords and atomic_numbers of a primitive cell; flat for impossible angles."""
+def affine_of(written: Written, groups: Groups) -> Affine:
+    """Returns how the atoms of a primitive cell depend on the free coordinates."""
     group = groups[written.group]
-    numbers, members, values = [], [], iter(written.free)
+    numbers, maps, shifts, told = [], [], [], 0
     for element, slot in written.sites:
         position = group.positions[slot]
-        free = np.zeros(3)
-        free[position.axes] = [next(values) for _ in position.axes]
-        matrices, shifts = orbit_forms(group.generators, position.form)
-        members.append(matrices @ free + shifts)
+        matrices, members = orbit_forms(group.generators, position.form)
+        own = np.zeros((len(matrices), 3, len(written.free)))
+        own[:, :, told : told + len(position.axes)] = matrices[:, :, position.axes]
+        told += len(position.axes)
+        maps.append(own)
+        shifts.append(members)
         numbers += [ORDER[element]] * len(matrices)
-    primitive = primitive_cell(group.generators)
-    coords = np.concatenate(members) @ np.linalg.inv(primitive)
-    lattice = primitive @ _conventional_cell(group, written.cell, len(numbers))
-    return lattice, coords % 1.0, np.array(numbers, dtype=np.int64)
+    cell = _conventional_cell(group, written.cell, len(numbers)) * np.exp(written.swelling / 3)
+    primitive = _reduced(primitive_cell(group.generators), cell)
+    return Affine(np.array(numbers, dtype=np.int64), np.concatenate(maps), np.concatenate(shifts), cell, primitive)
+
+
+def build(
+    written: Written, groups: Groups
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "atoms 3"], Int[np.ndarray, " atoms"]]:
+    """Returns lattice in Å, frac_coords and atomic_numbers of a primitive cell; flat for impossible angles."""
+    affine = affine_of(written, groups)
+    coords = affine.maps @ np.array(written.free) + affine.shifts
+    return affine.primitive @ affine.cell, coords @ np.linalg.inv(affine.primitive) % 1.0, affine.numbers
+
+
+def _reduced(basis: Float[np.ndarray, "3 3"], cell: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+    """Returns a basis (row vectors in fractions of a cell) whose vectors cannot be shortened by one another."""
+    basis, vectors = basis.copy(), basis @ cell
+    for _ in range(REDUCTIONS):
+        shortened = False
+        for i, j in permutations(range(3), 2):
+            times = np.round(vectors[i] @ vectors[j] / max(vectors[j] @ vectors[j], FLAT))
+            if times and abs(vectors[i] @ vectors[j]) > (0.5 + 1e-6) * (vectors[j] @ vectors[j]):
+                basis[i] -= times * basis[j]
+                vectors = basis @ cell
+                shortened = True
+        if not shortened:
+            break
+    return basis
 
 
 def _conventional_cell(group: Group, answers: Sequence[float], atoms: int) -> Float[np.ndarray, "3 3"]:
