@@ -69,7 +69,7 @@ def test_a_campaign_goes_on_where_it_stopped_and_packs_its_results(root, plan):
     assert len(list(made)) == 1
 
 
-@pytest.mark.parametrize("plan", ["mp_20", "formula_flow"])
+@pytest.mark.parametrize("plan", ["mp_20", "formula_orbits"])
 def test_the_shipped_plans_fit_the_models(root, plan):
     for run in yaml.safe_load((root / f"records/{plan}.yaml").read_text()):
         model = models.load(run["model"])

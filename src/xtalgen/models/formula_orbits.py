@@ -38,11 +38,11 @@ MEAN_STEPS = 14
 class FormulaOrbitsConfig(FitConfig):
     """Hyper-parameters of the network of orbits, and `formula_*` of the model of formulas, which is trained first."""
 
-    hidden: int = 128
+    hidden: int = 160
     layers: int = 4
     heads: int = 4
     dropout: float = 0.1
-    epochs: int = 100
+    epochs: int = 50
     batch_size: int = 64
     learning_rate: float = 1e-3
     final_learning_rate: float = 0.0

@@ -40,7 +40,7 @@ SYSTEMS = (
 )
 HEXAGONAL = range(143, 195)
 MOST_LETTERS = 27
-REDUCTIONS = 100
+REDUCTIONS, HALVES = 100, 1e-4  # of a cell: passes at most; how near a half counts as one
 REMEMBERED = 1_000_000
 FLAT = 1e-6  # volume of a cell of length 1 that is taken for none
 
@@ -303,11 +303,14 @@ def build(
 def _reduced(basis: Float[np.ndarray, "3 3"], cell: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
     """Returns a basis (row vectors in fractions of a cell) whose vectors cannot be shortened by one another."""
     basis, vectors = basis.copy(), basis @ cell
+    if abs(np.linalg.det(vectors)) < FLAT:
+        return basis
     for _ in range(REDUCTIONS):
         shortened = False
         for i, j in permutations(range(3), 2):
-            times = np.round(vectors[i] @ vectors[j] / max(vectors[j] @ vectors[j], FLAT))
-            if times and abs(vectors[i] @ vectors[j]) > (0.5 + 1e-6) * (vectors[j] @ vectors[j]):
+            # Halves are always rounded down, also when they are none by rounding: equal crystals get equal cells.
+            times = np.ceil(vectors[i] @ vectors[j] / max(vectors[j] @ vectors[j], FLAT) - 0.5 - HALVES)
+            if times:
                 basis[i] -= times * basis[j]
                 vectors = basis @ cell
                 shortened = True
