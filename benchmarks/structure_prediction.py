@@ -51,7 +51,7 @@ def main(argv=None):
     crystals = [crystal for crystal in crystals if crystal.info["wyckoff"]]
     sides = {"formula_orbits": Ours(crystals, options.device), "flowmm": FlowMM(crystals, options.device)}
     atoms, peak = np.mean([c.n_atoms for c in crystals]), peak_flop_per_s(options.device, "float32") / 1e9
-    print(f"{len(crystals)} crystals of {atoms:.1f} atoms, {options.device}, one thread; peak {peak:.0f} GFLOP/s in float32")
+    print(f"{len(crystals)} crystals of {atoms:.1f} atoms, one thread; peak {peak:.0f} GFLOP/s in float32")
     for name, side in sides.items():
         forward, training = mean_flop(side.module.flop, side.data.padded_sizes())
         print(f"{name}: {sum(p.numel() for p in side.module.parameters()) / 1e6:.2f} M parameters; MFLOP per crystal: "
