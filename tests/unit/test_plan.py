@@ -145,7 +145,9 @@ def test_where_splits_come_from():
     assert plan.reading("mine", "test") == "--source data/mine"
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo/config.yaml", "examples/mp_20_cpu/config.yaml"])
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "demo/config.yaml", "examples/mp_20_cpu/config.yaml", "examples/pretrained/config.yaml"]
+)
 def test_models_accept_the_settings_of_every_shipped_run(root, name):
     from xtalgen import models
 

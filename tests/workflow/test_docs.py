@@ -46,6 +46,7 @@ def test_the_readmes_targets_are_in_the_makefile(root):
         ["--profile", "slurm", "results/tables.md"],
         ["--profile", "profiles/local", "results/tables.md"],
         ["--profile", "profiles/local", "--directory", "examples/mp_20_cpu", "results/tables.md"],
+        ["--profile", "profiles/local", "--directory", "examples/pretrained", "results/tables.md"],
     ],
 )
 def test_the_readmes_commands_plan(checkout, root, words):

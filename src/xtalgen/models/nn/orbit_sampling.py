@@ -47,11 +47,12 @@ def draw(
 
 @dataclass
 class _Row:
-    """A crystal that is being written. score: the log-likelihood of its choices so far."""
+    """A crystal that is being written. told: its formula's place and its answers; score: their log-likelihood."""
 
     number: int
     writing: Iterator[Any]
     query: Query | None
+    told: tuple[Answer, ...]
     steps: int = 0
     score: float = 0.0
     written: Written | None = None
@@ -59,6 +60,7 @@ class _Row:
     def go_on(self, answer: Answer) -> None:
         """Sends the answer of a step."""
         self.steps += 1
+        self.told = (*self.told, answer)
         try:
             self.query = self.writing.send(answer)
         except StopIteration as end:
@@ -75,7 +77,7 @@ class _Drawing:
         self.rows = []
         for number, formula in enumerate(repeated):
             writing = write(formula, orbits.groups, looking_ahead=True)
-            self.rows.append(_Row(number, writing, next(writing, None)))
+            self.rows.append(_Row(number, writing, next(writing, None), (number // candidates,)))
         self.sheet = Sheet(repeated, MOST_STEPS)
         generators = [torch.Generator().manual_seed(mix_seed(seed, 1, place)) for place in places]
         self.chances = torch.cat(
@@ -83,17 +85,25 @@ class _Drawing:
         )
 
     def choose(self, rows: Sequence[_Row], heats: Float[Tensor, " all"]) -> None:
-        """Lets these rows, which all ask for a group or a position, choose at their temperatures."""
+        """Lets these rows, which all ask for a group or a position, choose at their temperatures.
+
+        The network looks once at candidates that were told the same.
+        """
         network = self.orbits.network
-        known, kind, group = self._look(rows)
+        firsts = {row.told: row for row in reversed(rows)}
+        places = {told: place for place, told in enumerate(firsts)}
+        for row in rows:
+            self.sheet.ask(row.number, row.steps, row.query)
+        known, kind, group = self._look([*firsts.values()])
         groups, sites = network.group_scores(known), network.site_scores(known, group)
         width = max(groups.shape[1], sites.shape[1])
         groups, sites = (nn.functional.pad(scores, (0, width - scores.shape[1])) for scores in (groups, sites))
         scores = torch.where((kind == GROUP).unsqueeze(-1), groups, sites).double()
         closed = torch.ones(scores.shape, dtype=torch.bool)
-        for place, row in enumerate(rows):
+        for place, row in enumerate(firsts.values()):
             closed[place, list(row.query.choices)] = False
         scores = scores.masked_fill(closed.to(scores.device), float("-inf")).log_softmax(dim=-1)
+        scores = scores[[places[row.told] for row in rows]]
         chosen = _pick(scores, self._chances(rows), heats[[row.number for row in rows]].to(scores.device))
         gained = scores.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
         for row, answer, score in zip(rows, chosen.tolist(), gained.tolist(), strict=True):
@@ -103,6 +113,8 @@ class _Drawing:
 
     def tell(self, rows: Sequence[_Row], temperature: float) -> None:
         """Lets these rows, which all ask for a number, draw it."""
+        for row in rows:
+            self.sheet.ask(row.number, row.steps, row.query)
         known, kind, _ = self._look(rows)
         scores = self.orbits.network.number_scores(known, kind).double()
         bins = _pick(scores, self._chances(rows), torch.full_like(scores[:, 0], temperature))
@@ -113,9 +125,7 @@ class _Drawing:
     def _look(
         self, rows: Sequence[_Row]
     ) -> tuple[Float[Tensor, "rows hidden"], Int[Tensor, " rows"], Int[Tensor, " rows"]]:
-        """Writes down what the rows ask for; returns what is known before it is answered, and its kind and group."""
-        for row in rows:
-            self.sheet.ask(row.number, row.steps, row.query)
+        """Returns what is known before the rows' questions are answered, and their kinds and groups."""
         last = torch.tensor([row.steps for row in rows], device=self.device)
         steps = self.sheet.steps([row.number for row in rows], int(last.max()) + 1, self.device)
         at = (torch.arange(len(rows), device=self.device), last)
