@@ -84,7 +84,42 @@ class Data(Protocol):
         """Returns the size that each crystal is padded to, in no particular order."""
 
 
-class DeviceData:
+class Bucketed:
+    """A data set resident on a device in buckets, each with a length and `take`; every batch is from one bucket."""
+
+    buckets: Sequence[Any]
+    device: torch.device
+
+    def plan(self, batch_size: int) -> list[tuple[int, int, int]]:
+        """Returns the batches of an epoch as (bucket, first place, end place).
+
+        Each bucket is cut into equal parts of at most batch_size crystals, so that no step rests on a small rest.
+        """
+        cuts = []
+        for bucket, crystals in enumerate(self.buckets):
+            edges = np.linspace(0, len(crystals), -(-len(crystals) // batch_size) + 1).astype(int).tolist()
+            cuts += [(bucket, first, end) for first, end in pairwise(edges)]
+        return cuts
+
+    def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Any]:
+        """Yields every crystal once, in an order that only depends on the seed; leaves out the first `skip` batches."""
+        generator = torch.Generator().manual_seed(mix_seed(*seed))
+        places = [
+            torch.randperm(len(bucket), generator=generator).to(self.device, non_blocking=True)
+            for bucket in self.buckets
+        ]
+        cuts = self.plan(batch_size)
+        for step in torch.randperm(len(cuts), generator=generator).tolist()[skip:]:
+            bucket, first, end = cuts[step]
+            yield self.buckets[bucket].take(places[bucket][first:end])
+
+    def batches(self, batch_size: int) -> Iterator[Any]:
+        """Yields every crystal once, in a fixed order."""
+        for bucket, first, end in self.plan(batch_size):
+            yield self.buckets[bucket].take(torch.arange(first, end, device=self.device))
+
+
+class DeviceData(Bucketed):
     """A data set resident on one device as one Batch per bucket.
 
     The padding of a bucket is the largest atom count in it, so that a data set of one size is never padded.
@@ -103,34 +138,6 @@ class DeviceData:
 
     def __len__(self) -> int:
         return len(self.n_atoms)
-
-    def plan(self, batch_size: int) -> list[tuple[int, int, int]]:
-        """Returns the batches of an epoch as (bucket, first place, end place).
-
-        Each bucket is cut into equal parts of at most batch_size crystals, so that no step rests on a small rest.
-        """
-        cuts = []
-        for bucket, crystals in enumerate(self.buckets):
-            edges = np.linspace(0, len(crystals), -(-len(crystals) // batch_size) + 1).astype(int).tolist()
-            cuts += [(bucket, first, end) for first, end in pairwise(edges)]
-        return cuts
-
-    def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Batch]:
-        """Yields every crystal once, in an order that only depends on the seed; leaves out the first `skip` batches."""
-        generator = torch.Generator().manual_seed(mix_seed(*seed))
-        places = [
-            torch.randperm(len(bucket), generator=generator).to(self.device, non_blocking=True)
-            for bucket in self.buckets
-        ]
-        cuts = self.plan(batch_size)
-        for step in torch.randperm(len(cuts), generator=generator).tolist()[skip:]:
-            bucket, first, end = cuts[step]
-            yield self.buckets[bucket].take(places[bucket][first:end])
-
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yields every crystal once, in a fixed order."""
-        for bucket, first, end in self.plan(batch_size):
-            yield self.buckets[bucket].take(torch.arange(first, end, device=self.device))
 
     def sizes(self) -> np.ndarray:
         """Returns the number of atoms of each crystal."""

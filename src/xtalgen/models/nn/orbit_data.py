@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from xtalgen.crystals import Crystal
-from xtalgen.models.nn.batches import Split, mix_seed, select, select_both
+from xtalgen.models.nn.batches import Bucketed, Split, select, select_both
 from xtalgen.models.nn.orbit_network import Sheet, Steps
 from xtalgen.models.nn.orbit_steps import Answer, Groups, Query, answers_of, formula_of, write
 
@@ -17,7 +16,7 @@ COLUMN = "wyckoff"
 BUCKET = 8  # steps
 
 
-class OrbitData:
+class OrbitData(Bucketed):
     """A data set as one Steps per bucket. Its sizes are numbers of steps and elements together."""
 
     def __init__(self, crystals: Sequence[Crystal], groups: Groups, device: str) -> None:
@@ -43,28 +42,6 @@ class OrbitData:
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    def plan(self, batch_size: int) -> list[tuple[int, int, int]]:
-        """Returns the batches of an epoch as (bucket, first place, end place): equal parts of each bucket."""
-        cuts = []
-        for bucket, steps in enumerate(self.buckets):
-            edges = np.linspace(0, len(steps), -(-len(steps) // batch_size) + 1).astype(int).tolist()
-            cuts += [(bucket, first, end) for first, end in pairwise(edges)]
-        return cuts
-
-    def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Steps]:
-        """Yields every crystal once, in an order that only depends on the seed; leaves out the first `skip` batches."""
-        generator = torch.Generator().manual_seed(mix_seed(*seed))
-        places = [torch.randperm(len(steps), generator=generator).to(self.device) for steps in self.buckets]
-        cuts = self.plan(batch_size)
-        for step in torch.randperm(len(cuts), generator=generator).tolist()[skip:]:
-            bucket, first, end = cuts[step]
-            yield self.buckets[bucket].take(places[bucket][first:end])
-
-    def batches(self, batch_size: int) -> Iterator[Steps]:
-        """Yields every crystal once, in a fixed order."""
-        for bucket, first, end in self.plan(batch_size):
-            yield self.buckets[bucket].take(torch.arange(first, end, device=self.device))
 
     def sizes(self) -> np.ndarray:
         """Returns the number of steps and elements of each crystal."""
