@@ -45,7 +45,7 @@ class Checkout:
         self.folder = folder
         for name in ("Snakefile", "config.yaml"):
             shutil.copy(root / name, folder / name)
-        for name in ("src", "workflow", "profiles", "demo", "envs", "examples"):
+        for name in ("src", "workflow", "profiles", "demo", "envs", "examples", "records"):
             shutil.copytree(
                 root / name,
                 folder / name,
