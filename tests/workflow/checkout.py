@@ -45,13 +45,14 @@ class Checkout:
         self.folder = folder
         for name in ("Snakefile", "config.yaml"):
             shutil.copy(root / name, folder / name)
-        for name in ("src", "workflow", "profiles", "demo", "envs", "examples", "records"):
+        for name in ("src", "workflow", "profiles", "demo", "envs", "examples"):
             shutil.copytree(
                 root / name,
                 folder / name,
                 ignore=shutil.ignore_patterns("__pycache__", "results", "logs", ".snakemake"),
             )
         (folder / "slurm").symlink_to("profiles/slurm")
+        (folder / "records").symlink_to(root / "records")
         (folder / "structures").mkdir()
         stand_in = folder / "bin" / "python"
         stand_in.parent.mkdir()
