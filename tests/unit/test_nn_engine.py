@@ -22,7 +22,7 @@ def test_networks_compile_as_one_graph_and_give_the_same_losses(root):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found) == 6
+    assert len(found) == 7
     for name, (plain, compiled) in found.items():
         np.testing.assert_allclose(compiled, plain, rtol=1e-4, err_msg=name)
 
