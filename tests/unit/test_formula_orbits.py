@@ -117,6 +117,8 @@ def test_formulas_take_a_tenth_of_a_time_budget(tmp_path):
         (FormulaOrbitsConfig, {"hidden": 30}, "hidden must be a multiple of heads"),
         (FormulaOrbitsConfig, {"formula_dropout": 1.0}, "formula_dropout must be"),
         (FormulaOrbitsConfig, {"epochs": 0}, "epochs must be above 0"),
+        (FormulaOrbitsConfig, {"schedule": "cosin"}, "schedule is 'cosin'; choose one of"),
+        (FormulaOrbitsConfig, {"clip": "all"}, "clip is 'all'; choose one of"),
         (FormulaOrbitsSampling, {"temperature": 0.0}, "temperature must be above 0"),
         (FormulaOrbitsSampling, {"structure_temperature": -1.0}, "structure_temperature must be at least 0"),
         (FormulaOrbitsSampling, {"candidates": 0}, "candidates must be at least 1"),

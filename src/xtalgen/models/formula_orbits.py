@@ -7,7 +7,7 @@ elements and atoms, and predicts its structure as for any formula asked for. doc
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 import torch
@@ -46,11 +46,11 @@ class FormulaOrbitsConfig(FitConfig):
     batch_size: int = 64
     learning_rate: float = 1e-3
     final_learning_rate: float = 0.0
-    schedule: str = "cosine_by_step"
+    schedule: Literal["cosine", "cosine_by_step", "plateau", "constant"] = "cosine_by_step"
     warmup_steps: int = 100
     weight_decay: float = 0.01
     ema_decay: float = 0.995
-    clip: str = "norm"
+    clip: Literal["value", "norm", "none"] = "norm"
     clip_at: float = 1.0
     val_every: int = 1
     formula_hidden: int = 96
