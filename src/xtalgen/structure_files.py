@@ -219,7 +219,7 @@ def _cif_elements(block: Mapping[str, Any]) -> set[int]:
 def _read_zip(raw: bytes, path: Path) -> Iterator[Entry]:
     try:
         archive = zipfile.ZipFile(io.BytesIO(raw))
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter for versions that zipfile cannot read
         raise ValueError(f"{path}: not a readable zip archive ({error}). Pack the CIFs again.") from error
     members = [member for member in archive.infolist() if _is_cif(member)]
     # zipfile never reads more of a member than the archive says that it holds, so the sum need not be found out.

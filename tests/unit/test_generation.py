@@ -17,9 +17,6 @@ from xtalgen.models.nn.generation import Request, Text, TextSampling, choose, wr
 from xtalgen.models.nn.language_model import new_model
 from xtalgen.models.nn.prompts import ask_composition, ask_crystal
 
-ATOM = "H\n0.00 0.00 0.00"
-HEAD = "4.0 5.0 6.0\n90 90 90\n"
-
 
 @pytest.fixture(autouse=True)
 def _one_thread():
