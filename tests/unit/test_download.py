@@ -4,6 +4,7 @@ import hashlib
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def test_overloaded_servers_are_asked_again(get, server, status):
 
 def test_pauses_grow_and_attempts_run_out(get, server, monkeypatch):
     pauses = []
-    monkeypatch.setattr(download.time, "sleep", pauses.append)
+    monkeypatch.setattr(download, "time", SimpleNamespace(sleep=pauses.append))  # other threads sleep too
     server.plan = [503] * 100
     with pytest.raises(DownloadError, match=r"file\.csv: cannot download http.*503.*5 attempts.*HTTPS_PROXY"):
         get(pause=1.0)
@@ -220,7 +221,7 @@ def test_no_server_at_all(tmp_path, monkeypatch):
 
 
 def test_a_bad_address_is_no_matter_of_trying_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(download.time, "sleep", lambda _: pytest.fail("tried again"))
+    monkeypatch.setattr(download, "time", SimpleNamespace(sleep=lambda _: pytest.fail("tried again")))
     with pytest.raises(DownloadError, match="Check the address"):
         fetch("htp:/nowhere", tmp_path / "x")
 
