@@ -18,7 +18,7 @@ from xtalgen.models.nn.elements import ORDER
 from xtalgen.models.nn.orbit_steps import Group, Groups, Position, Written
 
 SMALL = {"hidden": 16, "layers": 1, "heads": 2, "epochs": 3, "batch_size": 8, "formula_hidden": 16, "formula_layers": 1,
-         "formula_heads": 2, "formula_epochs": 3, "formula_batch_size": 8}  # fmt: skip
+         "formula_heads": 2, "formula_epochs": 3, "formula_batch_size": 8, "analogue_epochs": 2}  # fmt: skip
 CRYSTALS = described(40)
 GROUPS = Groups.seen([crystal.info["wyckoff"] for crystal in CRYSTALS])
 
@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory):
 
 
 def sample(checkpoint, wanted, **settings):
-    sampling = FormulaOrbitsSampling(**{"structure_temperature": 1.0, "candidates": 2, **settings})
+    sampling = FormulaOrbitsSampling(**{"structure_temperature": 1.0, "candidates": 2, "analogues": 0, **settings})
     return list(Model().sample(checkpoint, wanted, sampling, 0, "cpu"))
 
 
@@ -83,6 +83,15 @@ def test_a_prediction_does_not_depend_on_its_batch(checkpoint):
         assert np.allclose(alone.lattice, together.lattice, atol=1e-4)
 
 
+def test_analogues_are_asked_unless_told_not_to(checkpoint):
+    wanted = [crystal.atomic_numbers for crystal in CRYSTALS[:12]]
+    settings = {"structure_temperature": 0.0, "contact_steps": 0}
+    alone, both = sample(checkpoint, wanted, **settings), sample(checkpoint, wanted, analogues=8, **settings)
+    volumes = [[abs(np.linalg.det(crystal.lattice)) for crystal in made] for made in (CRYSTALS[:12], alone, both)]
+    right = [np.isclose(made, volumes[0], rtol=0.05).mean() for made in volumes[1:]]
+    assert right[1] > 0.5 > right[0], "the training crystals themselves are remembered"
+
+
 def test_atoms_are_moved_apart_unless_asked_not_to(checkpoint):
     wanted = [crystal.atomic_numbers for crystal in CRYSTALS if crystal.n_atoms >= 6]
     nearest = [
@@ -99,13 +108,16 @@ def test_the_checkpoint_holds_what_sampling_needs(checkpoint):
     assert not any(name.startswith("network.") for name in weights), "each weight once"
     assert facts["formulas"]["most"] == max(len(set(crystal.atomic_numbers.tolist())) for crystal in CRYSTALS)
     assert sum(facts["formulas"]["histogram"].values()) == len(CRYSTALS)
+    assert facts["memory"]["n_choices"] == [len(CRYSTALS)]
+    assert weights["analogues.elements"].shape[0] == len(CRYSTALS)
 
 
-def test_formulas_take_a_tenth_of_a_time_budget(tmp_path):
-    path = train(tmp_path, max_seconds=6.0, epochs=100_000, formula_epochs=100_000)
+@pytest.mark.parametrize("part", ["formula", "analogue"])
+def test_what_comes_first_takes_a_tenth_of_a_time_budget(tmp_path, part):
+    path = train(tmp_path, max_seconds=6.0, epochs=100_000, **{f"{part}_epochs": 100_000})
     facts = json.loads((path.parent / "training.json").read_text())
     assert facts["out_of_time"]
-    rows = (path.parent / "formulas" / "log.csv").read_text().splitlines()
+    rows = (path.parent / f"{part}s" / "log.csv").read_text().splitlines()
     seconds = float(rows[-1].split(",")[rows[0].split(",").index("seconds")])
     assert 0.4 < seconds < 2.0
     assert 4.0 < facts["seconds"] < 8.0
@@ -120,6 +132,8 @@ def test_formulas_take_a_tenth_of_a_time_budget(tmp_path):
         (FormulaOrbitsConfig, {"schedule": "cosin"}, "schedule is 'cosin'; choose one of"),
         (FormulaOrbitsConfig, {"clip": "all"}, "clip is 'all'; choose one of"),
         (FormulaOrbitsSampling, {"temperature": 0.0}, "temperature must be above 0"),
+        (FormulaOrbitsSampling, {"count_temperature": -1.0}, "count_temperature must be above 0"),
+        (FormulaOrbitsSampling, {"analogues": -1}, "analogues must be at least 0"),
         (FormulaOrbitsSampling, {"structure_temperature": -1.0}, "structure_temperature must be at least 0"),
         (FormulaOrbitsSampling, {"candidates": 0}, "candidates must be at least 1"),
         (FormulaOrbitsSampling, {"contact_steps": -1}, "contact_steps must be at least 0"),

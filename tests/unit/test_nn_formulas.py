@@ -97,8 +97,15 @@ def test_formulas_are_possible_and_depend_on_seed_and_place_alone(formulas):
     assert all(count >= 1 for found in drawn for count in found.values())
     assert formulas.draw(50, 5, "cpu") == drawn[:50]
     assert formulas.draw(200, 6, "cpu") != drawn
-    cold = formulas.draw(200, 5, "cpu", temperature=1e-3)
+    cold = formulas.draw(200, 5, "cpu", temperature=1e-3, count_temperature=1e-3)
     assert len({tuple(found.items()) for found in cold}) == len(SIZES)
+    rigid = formulas.draw(200, 5, "cpu", temperature=1e-3)
+    assert len({next(iter(found)) for found in rigid}) <= len(SIZES) < len({tuple(found.items()) for found in rigid})
+    even = formulas.draw(200, 5, "cpu", count_temperature=1e-3)
+    firsts = [[next(iter(found)) for found in made] for made in (drawn, even)]
+    assert firsts[0] == firsts[1], "elements follow their own temperature"
+    told = [{(sum(found.values()), *next(iter(found.items()))) for found in made} for made in (drawn, even)]
+    assert len(told[1]) == len({one[:2] for one in told[1]}) < len(told[0]), "the likeliest count of each"
 
 
 def test_the_past_alone_decides(formulas):

@@ -2,14 +2,16 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
 from real_crystals import described
+from xtalgen.models.nn.analogues import FLOOR, Recalled
 from xtalgen.models.nn.elements import ORDER
-from xtalgen.models.nn.orbit_network import Orbits, Sheet
-from xtalgen.models.nn.orbit_sampling import _pick, draw
-from xtalgen.models.nn.orbit_steps import GROUP, SITE, Group, Groups, Position, build, formula_of, write
+from xtalgen.models.nn.orbit_network import BINS, Orbits, Sheet
+from xtalgen.models.nn.orbit_sampling import _Numbers, _pick, _Row, draw
+from xtalgen.models.nn.orbit_steps import GROUP, SITE, Group, Groups, Position, answers_of, build, formula_of, write
 
 CRYSTALS = described(40)
 GROUPS = Groups.seen([crystal.info["wyckoff"] for crystal in CRYSTALS])
@@ -22,8 +24,20 @@ def orbits():
     return Orbits(GROUPS, hidden=16, layers=2, heads=2, dropout=0.0).eval()
 
 
-def drawn(orbits, formulas=FORMULAS, places=range(8), *, seed=0, temperature=1.0, candidates=1):
-    return draw(orbits, formulas, places, seed=seed, device="cpu", temperature=temperature, candidates=candidates)
+def drawn(orbits, formulas=FORMULAS, places=range(8), *, seed=0, temperature=1.0, candidates=1, **analogues):
+    return draw(
+        orbits, formulas, places, seed=seed, device="cpu", temperature=temperature, candidates=candidates, **analogues
+    )
+
+
+def choices_of(written):
+    return (written.group, *(slot for _, slot in written.sites))
+
+
+def told(crystal):
+    """The choices and the numbers of a crystal."""
+    answers, n = answers_of(crystal.info["wyckoff"], GROUPS), 1 + len(crystal.info["wyckoff"]["letters"])
+    return tuple(answers[:n]), tuple(answers[n:])
 
 
 def likelihood(orbits, written, formula):
@@ -71,6 +85,68 @@ def test_the_likeliest_of_several_symmetries_is_taken(orbits):
     ]
     assert all(more >= less - 1e-5 for less, more in zip(*scores, strict=True))
     assert sum(scores[1]) > sum(scores[0]) + 1.0
+
+
+def test_an_analogue_is_followed_where_the_network_knows_nothing(orbits):
+    for crystal, formula in zip(CRYSTALS[:8], FORMULAS, strict=True):
+        choices, numbers = told(crystal)
+        known = Recalled([choices], [numbers], np.ones(1))
+        (written,) = drawn(orbits, [formula], [0], temperature=0.0, recall=lambda _, known=known: known, remembered=4)
+        assert choices_of(written) == choices
+        # The untrained network's numbers hardly matter beside an analogue's, which are blurred by a bin.
+        assert [*written.cell, *written.free] == pytest.approx([*numbers], abs=1.5 / BINS) or any(
+            number < 0.02 or number > 0.98 for number in numbers
+        )
+        assert drawn(orbits, [formula], [0], temperature=0.0, recall=lambda _, known=known: known) == drawn(
+            orbits, [formula], [0], temperature=0.0
+        ), "none are asked for"
+
+
+def test_network_and_analogues_decide_together(orbits):
+    formula, crystal = FORMULAS[0], CRYSTALS[0]
+    choices, numbers = told(crystal)
+    alone = choices_of(drawn(orbits, [formula], [0], temperature=0.0, candidates=1)[0])
+    assert alone != choices
+    scores = [
+        likelihood(orbits, made, formula)
+        for made in (
+            drawn(orbits, [formula], [0], temperature=0.0)[0],
+            drawn(orbits, [formula], [0], temperature=0.0, recall=lambda _: Recalled([choices], [numbers], np.ones(1)),
+                  remembered=1)[0],
+        )
+    ]  # fmt: skip
+    # The network prefers its own by so much; a chance just above or below that decides.
+    tie = FLOOR * np.exp(scores[0] - scores[1]) - FLOOR
+    assert 0 < tie < 0.9, "otherwise this formula proves nothing"
+    for chance, expected in ((1.1 * tie, choices), (0.9 * tie, alone)):
+        known = Recalled([choices], [numbers], np.array([chance]))
+        (written,) = drawn(orbits, [formula], [0], temperature=0.0, recall=lambda _, known=known: known, remembered=1)
+        assert choices_of(written) == expected
+
+
+def test_analogues_that_agree_with_what_is_told_gain_weight():
+    known = Recalled([(0, 1)] * 3, [(0.2, 0.9), (0.2, 0.1), (0.6, 0.5)], np.array([0.5, 0.3, 0.2]))
+    row = _Row(0, 0, iter(()), None, told=[0, 1])
+    numbers = _Numbers([row], [known], "cpu")
+    circular = torch.tensor([False])
+    first = numbers.scores([row], circular)[0]
+    assert first.argmax() == round(0.2 * (BINS - 1))
+    numbers.follow([row], torch.tensor([0.6], dtype=torch.float64), circular)
+    row.told.append(0.6)
+    second = numbers.scores([row], circular)[0]
+    assert second.argmax().item() in {47, 48}, "the third is the only one that began so"
+    stranger = _Row(1, 1, iter(()), None, told=[5])
+    both = _Numbers([_Row(0, 0, iter(()), None, told=[0, 1]), stranger], [known, known], "cpu")
+    assert (both.scores([stranger], circular) == 0).all(), "no analogue has its symmetry"
+
+
+def test_circular_numbers_of_analogues_meet_at_zero():
+    known = Recalled([(0, 1)], [(0.999,)], np.ones(1))
+    row = _Row(0, 0, iter(()), None, told=[0, 1])
+    scores = _Numbers([row], [known], "cpu").scores([row], torch.tensor([True]))[0]
+    assert scores.argmax() == 0
+    assert scores[1] == pytest.approx(scores[BINS - 1].item(), abs=0.5)
+    assert scores[1] > scores[BINS // 2] + 3
 
 
 def test_atoms_that_fit_no_group_give_nothing():

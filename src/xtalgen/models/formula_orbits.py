@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from xtalgen.crystals import Crystal
 from xtalgen.lattice import lattice_to_parameters
 from xtalgen.models import AbstractModel, Job
-from xtalgen.models.nn.batches import MAX_ELEMENT, Split, load_split, mix_seed
+from xtalgen.models.nn.analogues import Analogues, Memory, load_analogues
+from xtalgen.models.nn.batches import MAX_ELEMENT, Data, Split, load_split, mix_seed
 from xtalgen.models.nn.checkpoint import load_checkpoint
 from xtalgen.models.nn.contacts import move_apart, pair_distances
 from xtalgen.models.nn.fit import FitConfig, Trainable, fit
@@ -28,15 +29,15 @@ from xtalgen.models.nn.orbit_steps import Groups, Written, build, formula_of
 from xtalgen.models.nn.results import write_results
 from xtalgen.models.nn.sampling import Wanted, histogram_of, in_batches, make_ready, to_crystals
 
-# The most of a time budget that formulas may take.
-FORMULAS_SHARE = 0.1
+# The most of a time budget that formulas may take, and that analogues may.
+SHARE = 0.1
 # Steps of a crystal of MP-20, in the mean.
 MEAN_STEPS = 14
 
 
 @dataclass(frozen=True)
 class FormulaOrbitsConfig(FitConfig):
-    """Hyper-parameters of the network of orbits, and `formula_*` of the model of formulas, which is trained first."""
+    """Hyper-parameters of the network of orbits, and of what is trained before it: formulas, distances of analogues."""
 
     hidden: int = 160
     layers: int = 4
@@ -60,6 +61,9 @@ class FormulaOrbitsConfig(FitConfig):
     formula_epochs: int = 25
     formula_batch_size: int = 256
     formula_learning_rate: float = 3e-3
+    analogue_epochs: int = 8
+    analogue_batch_size: int = 256
+    analogue_learning_rate: float = 2e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,10 +74,10 @@ class FormulaOrbitsConfig(FitConfig):
             if not 0 <= dropout < 1:
                 raise ValueError(f"{part}dropout must be at least 0 and below 1, not {dropout}.")
 
-    def of_formulas(self) -> FitConfig:
-        """Returns how the model of formulas is trained: as the orbits, with its own size, epochs and rate."""
+    def of(self, part: str) -> FitConfig:
+        """Returns how "formula" or "analogue" is trained: as the orbits, with its own epochs, batches and rate."""
         shared = {name: getattr(self, name) for name in FitConfig.__dataclass_fields__}
-        own = {name: getattr(self, f"formula_{name}") for name in ("epochs", "batch_size", "learning_rate")}
+        own = {name: getattr(self, f"{part}_{name}") for name in ("epochs", "batch_size", "learning_rate")}
         return FitConfig(**{**shared, **own, "warmup_steps": 100, "ema_decay": 0.99, "compile": False})
 
 
@@ -81,39 +85,44 @@ class FormulaOrbitsConfig(FitConfig):
 class FormulaOrbitsSampling:
     """Settings of sampling.
 
-    temperature: of formulas (1: as learnt; less: the likelier ones); structure_temperature: of symmetry, positions,
-    cell and coordinates, 0 for the likeliest of each; candidates: symmetries drawn for each crystal, of which the
-    likeliest is taken; contact_steps: at most so many steps that move atoms apart which are nearer than any in the
-    training set (`nn.contacts`), 0 for none; batch_size: crystals that take their steps together; compile: compile the
-    network first.
+    temperature: of the elements of formulas (1: as learnt; less: the likelier ones); count_temperature: of how many
+    atoms each has; structure_temperature: of symmetry, positions, cell and coordinates, 0 for the likeliest of each;
+    candidates: symmetries drawn for each crystal; analogues: symmetries of training crystals with as many atoms of each
+    element (`nn.analogues`) that are candidates too, 0 to ask the network alone; the likeliest of all is taken;
+    contact_steps: at most so many steps that move atoms apart which are nearer than any in the training set
+    (`nn.contacts`), 0 for none; batch_size: crystals that take their steps together; compile: compile the network
+    first.
     """
 
     temperature: float = 1.0
+    count_temperature: float = 1.0
     structure_temperature: float = 0.0
     candidates: int = 16
+    analogues: int = 8
     contact_steps: int = 100
     batch_size: int = 250
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be above 0, not {self.temperature}.")
+        for name in ("temperature", "count_temperature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}.")
         if self.structure_temperature < 0:
             raise ValueError(f"structure_temperature must be at least 0, not {self.structure_temperature}.")
-        for name, least in (("candidates", 1), ("batch_size", 1), ("contact_steps", 0)):
+        for name, least in (("candidates", 1), ("analogues", 0), ("batch_size", 1), ("contact_steps", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}.")
 
 
 class FormulaOrbits(Trainable):
-    """Both networks, as a checkpoint holds them; that of orbits is what counts as the network.
+    """All networks, as a checkpoint holds them; that of orbits is what counts as the network.
 
     distances: what pairs of elements keep in the training set, in Å.
     """
 
-    def __init__(self, formulas: Formulas, orbits: Orbits) -> None:
+    def __init__(self, formulas: Formulas, analogues: Analogues, orbits: Orbits) -> None:
         super().__init__()
-        self.formulas, self.orbits = formulas, orbits
+        self.formulas, self.analogues, self.orbits = formulas, analogues, orbits
         self.register_buffer("distances", torch.zeros(MAX_ELEMENT + 1, MAX_ELEMENT + 1, dtype=torch.float64))
 
     @property
@@ -144,20 +153,24 @@ class Model(AbstractModel):
     needs_wyckoff = True
 
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: FormulaOrbitsConfig, job: Job) -> None:
-        """Trains formulas, then orbits; see `AbstractModel.train`. The log of formulas lies in `formulas/`."""
+        """Trains formulas, analogues and orbits; see `AbstractModel.train`.
+
+        The logs of formulas and analogues lie in folders of their own, `formulas/` and `analogues/`.
+        """
         split, groups = load_orbits(train, val, job.device)
         whole = load_split(train, val, job.device)
         facts = {"groups": groups.to_json(), "formulas": _bounds(whole)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix_seed(job.seed, 0))
-            module = _build(facts, asdict(config)).to(job.device)
+            module = _build(facts, asdict(config), Analogues(Memory(split.train.crystals, groups).arrays())).to(
+                job.device
+            )
         module.distances.copy_(torch.from_numpy(pair_distances(whole.train.crystals)))
-        limit = job.max_seconds
-        first = replace(job, out=job.out / "formulas", max_seconds=None if limit is None else FORMULAS_SHARE * limit)
-        first.out.mkdir(parents=True, exist_ok=True)
-        learnt = fit(module.formulas, whole.train, whole.val, config.of_formulas(), first)
-        left = None if limit is None else limit - learnt.progress.seconds
+        spent = _fit_first(module.formulas, (whole.train, whole.val), config.of("formula"), job, "formulas")
+        spent += _fit_first(module.analogues, load_analogues(split, groups), config.of("analogue"), job, "analogues")
+        left = None if job.max_seconds is None else job.max_seconds - spent
         outcome = fit(module.orbits, split.train, split.val, config, replace(job, max_seconds=left))
+        facts["memory"] = module.analogues.sizes()
         write_results("formula_orbits", module, outcome, split=split, config=config, job=job, facts=facts)
 
     def sample(
@@ -174,11 +187,13 @@ class Model(AbstractModel):
         the atoms; "bad_lattice" where the angles drawn make no cell. What is drawn depends on the seed and the place.
         """
         weights, facts = load_checkpoint(checkpoint, device)
-        module = _build(facts, facts["config"])
+        module = _build(facts, facts["config"], Analogues.empty(facts["memory"]))
         make_ready(module, weights, device, compiled=sampling.compile)
         if isinstance(wanted, int):
-            drawn = module.formulas.draw(wanted, mix_seed(seed, 3), device, sampling.temperature) if wanted else []
+            heats = (sampling.temperature, sampling.count_temperature)
+            drawn = module.formulas.draw(wanted, mix_seed(seed, 3), device, *heats) if wanted else []
             wanted = [np.repeat([*counts], [*counts.values()]) for counts in drawn]
+        recall = module.analogues.remember()
 
         def make(batch: Wanted) -> list[Crystal]:
             rows = [row[:n] for row, n in zip(batch.atomic_numbers.cpu().numpy(), batch.n_atoms, strict=True)]
@@ -190,6 +205,8 @@ class Model(AbstractModel):
                 device=device,
                 temperature=sampling.structure_temperature,
                 candidates=sampling.candidates,
+                recall=recall,
+                remembered=sampling.analogues,
             )
             written = _apart(written, module, sampling.contact_steps, device)
             return [_finish(row, one, module.orbits.groups) for row, one in zip(rows, written, strict=True)]
@@ -199,6 +216,17 @@ class Model(AbstractModel):
     def network_evaluations(self, sampling: FormulaOrbitsSampling) -> int:  # noqa: ARG002 - the same for all settings
         """Returns how often the network of orbits is evaluated for a crystal, in the mean over MP-20."""
         return MEAN_STEPS
+
+
+def _fit_first(module: Trainable, data: tuple[Data, Data], config: FitConfig, job: Job, name: str) -> float:
+    """Trains what comes before the orbits, within its share of a time budget; returns the seconds it took.
+
+    data: training and validation.
+    """
+    limit = None if job.max_seconds is None else SHARE * job.max_seconds
+    first = replace(job, out=job.out / name, max_seconds=limit)
+    first.out.mkdir(parents=True, exist_ok=True)
+    return fit(module, *data, config, first).progress.seconds
 
 
 def _apart(written: list[Written | None], module: FormulaOrbits, steps: int, device: str) -> list[Written | None]:
@@ -226,8 +254,8 @@ def _bounds(split: Split) -> dict[str, Any]:
     return {"most": most, "histogram": histogram_of(np.array([c.n_atoms for c in split.train.crystals]))}
 
 
-def _build(facts: dict[str, Any], config: dict[str, Any]) -> FormulaOrbits:
+def _build(facts: dict[str, Any], config: dict[str, Any], analogues: Analogues) -> FormulaOrbits:
     names = ("hidden", "layers", "heads", "dropout")
     formulas = Formulas(**{name: config[f"formula_{name}"] for name in names}, **facts["formulas"])
     orbits = Orbits(Groups.from_json(facts["groups"]), **{name: config[name] for name in names})
-    return FormulaOrbits(formulas, orbits)
+    return FormulaOrbits(formulas, analogues, orbits)

@@ -149,10 +149,13 @@ class Formulas(Trainable):
         return scores.masked_fill(too_many, float("-inf"))
 
     @torch.inference_mode()
-    def draw(self, number: int, seed: int, device: str, temperature: float = 1.0) -> list[dict[int, int]]:
+    def draw(
+        self, number: int, seed: int, device: str, temperature: float = 1.0, count_temperature: float = 1.0
+    ) -> list[dict[int, int]]:
         """Returns formulas as counts by atomic number.
 
-        The random numbers of a formula depend on seed and place, not on how many are drawn.
+        temperature: of which elements; count_temperature: of how many atoms of each. The random numbers of a formula
+        depend on seed and place, not on how many are drawn.
         """
         generator = torch.Generator().manual_seed(seed)
         chances = torch.rand(number, 1 + 2 * self.most, generator=generator, dtype=torch.float64).to(device)
@@ -165,7 +168,7 @@ class Formulas(Trainable):
             known = self.network(elements, counts, left)
             chosen = _choose(self._elements(known, elements)[:, -1] / temperature, chances[:, 2 * step + 1])
             told = self._counts(known[:, -1:], chosen.unsqueeze(1), left[:, -1:])[:, 0]
-            count = _choose(told / temperature, chances[:, 2 * step + 2]) + 1
+            count = _choose(told / count_temperature, chances[:, 2 * step + 2]) + 1
             # The last element that may come takes what is left, and so does the last that there is.
             rest = left[:, -1]
             all_of_it = (chosen == MAX_ELEMENT - 1) | (step == self.most - 1)

@@ -278,11 +278,15 @@ def soft_labels(value: Float[Tensor, "*batch"], circular: Bool[Tensor, "*batch"]
 
     Bins of circular numbers stand at 0, 1/BINS, …; of others the last stands at 1.
     """
-    bins = torch.arange(BINS, device=value.device)
-    away = bins - (value * torch.where(circular, BINS, BINS - 1)).unsqueeze(-1)
-    wrapped = away - BINS * torch.round(away / BINS)
-    away = torch.where(circular.unsqueeze(-1), wrapped, away)
-    return torch.softmax(-0.5 * (away / WIDTH) ** 2, dim=-1)
+    value, circular = value.unsqueeze(-1), circular.unsqueeze(-1)
+    bins = torch.arange(BINS, device=value.device) / torch.where(circular, BINS, BINS - 1)
+    return torch.softmax(-0.5 * (distances_in_bins(bins, value, circular) / WIDTH) ** 2, dim=-1)
+
+
+def distances_in_bins(values: Tensor, others: Tensor, circular: Tensor) -> Tensor:
+    """Returns how many bins lie between numbers, with sign; around the circle for circular ones. All broadcast."""
+    away = (values - others) * torch.where(circular, BINS, BINS - 1)
+    return torch.where(circular, away - BINS * torch.round(away / BINS), away)
 
 
 def read_number(
