@@ -11,10 +11,11 @@ from real_crystals import described
 from xtalgen import models
 from xtalgen.crystals import Crystal
 from xtalgen.models import Job
-from xtalgen.models.formula_orbits import FormulaOrbitsConfig, FormulaOrbitsSampling, Model, _finish
+from xtalgen.models.formula_orbits import FormulaOrbitsConfig, FormulaOrbitsSampling, Model
 from xtalgen.models.nn.checkpoint import load_checkpoint
 from xtalgen.models.nn.contacts import _shortest, pair_distances
 from xtalgen.models.nn.elements import ORDER
+from xtalgen.models.nn.orbit_sampling import to_crystal
 from xtalgen.models.nn.orbit_steps import Group, Groups, Position, Written
 
 SMALL = {"hidden": 16, "layers": 1, "heads": 2, "epochs": 3, "batch_size": 8, "formula_hidden": 16, "formula_layers": 1,
@@ -53,7 +54,7 @@ def test_atoms_keep_their_places_when_ordered():
     # Caesium on a, chlorine on b; elements by their place in the order of electronegativity.
     written = Written(0, ((ORDER.index(55), 0), (ORDER.index(17), 1)), (0.5,), ())
     for numbers in ([55, 17], [17, 55]):
-        crystal = _finish(np.array(numbers), written, groups)
+        crystal = to_crystal(np.array(numbers), written, groups, "")
         where = dict(zip(crystal.atomic_numbers.tolist(), crystal.frac_coords.tolist(), strict=True))
         assert where[55] == pytest.approx([0.0, 0.0, 0.0])
         assert where[17] == pytest.approx([0.5, 0.5, 0.5])
@@ -63,10 +64,10 @@ def test_what_cannot_be_made_has_a_status(checkpoint):
     wanted = [np.array([11, 17]), np.array([], dtype=int), np.full(101, 8), np.array([104])]
     statuses = [crystal.status for crystal in sample(checkpoint, wanted)]
     assert statuses == ["ok", "no_atoms", "too_large", "unknown_element"]
-    assert _finish(np.array([11, 17]), None, GROUPS).status == "no_space_group"
+    assert to_crystal(np.array([11, 17]), None, GROUPS, "no_space_group").status == "no_space_group"
     groups = Groups([Group(1, "", (Position("a", "x,y,z", 1),), 0)])
     flat = Written(0, ((0, 0),), (0.5, 0.5, 0.5, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
-    assert _finish(np.array([87]), flat, groups).status == "bad_lattice"
+    assert to_crystal(np.array([87]), flat, groups, "").status == "bad_lattice"
 
 
 def test_de_novo_crystals_have_formulas_of_their_own(checkpoint):

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from xtalgen.crystals import Crystal
-from xtalgen.lattice import lattice_to_parameters
 from xtalgen.models import AbstractModel, Job
 from xtalgen.models.nn.analogues import Analogues, Memory, load_analogues
 from xtalgen.models.nn.batches import MAX_ELEMENT, Data, Split, load_split, mix_seed
@@ -24,10 +23,10 @@ from xtalgen.models.nn.fit import FitConfig, Trainable, fit
 from xtalgen.models.nn.formulas import Formulas
 from xtalgen.models.nn.orbit_data import load_orbits
 from xtalgen.models.nn.orbit_network import Orbits, Steps
-from xtalgen.models.nn.orbit_sampling import draw
-from xtalgen.models.nn.orbit_steps import Groups, Written, build, formula_of
+from xtalgen.models.nn.orbit_sampling import atoms_of, draw, to_crystal
+from xtalgen.models.nn.orbit_steps import Groups, Written, formula_of
 from xtalgen.models.nn.results import write_results
-from xtalgen.models.nn.sampling import Wanted, histogram_of, in_batches, make_ready, to_crystals
+from xtalgen.models.nn.sampling import Wanted, histogram_of, in_batches, make_ready
 
 # The most of a time budget that formulas may take, and that analogues may.
 SHARE = 0.1
@@ -196,7 +195,7 @@ class Model(AbstractModel):
         recall = module.analogues.remember()
 
         def make(batch: Wanted) -> list[Crystal]:
-            rows = [row[:n] for row, n in zip(batch.atomic_numbers.cpu().numpy(), batch.n_atoms, strict=True)]
+            rows = atoms_of(batch)
             written = draw(
                 module.orbits,
                 [formula_of(row) for row in rows],
@@ -209,7 +208,10 @@ class Model(AbstractModel):
                 remembered=sampling.analogues,
             )
             written = _apart(written, module, sampling.contact_steps, device)
-            return [_finish(row, one, module.orbits.groups) for row, one in zip(rows, written, strict=True)]
+            return [
+                to_crystal(row, one, module.orbits.groups, "no_space_group")
+                for row, one in zip(rows, written, strict=True)
+            ]
 
         yield from in_batches(wanted, sampling.batch_size, device, make)
 
@@ -235,17 +237,6 @@ def _apart(written: list[Written | None], module: FormulaOrbits, steps: int, dev
         move_apart([one for one in written if one], module.orbits.groups, module.distances.cpu().numpy(), steps, device)
     )
     return [next(moved) if one else None for one in written]
-
-
-def _finish(wanted: np.ndarray, written: Written | None, groups: Groups) -> Crystal:
-    """Returns the crystal with its atoms in the order asked for."""
-    if written is None:
-        return Crystal(id="", status="no_space_group", atomic_numbers=wanted.astype(np.uint8))
-    lattice, coords, numbers = build(written, groups)
-    ordered = np.empty_like(coords)
-    ordered[np.argsort(wanted, kind="stable")] = coords[np.argsort(numbers, kind="stable")]
-    geometry = (*lattice_to_parameters(lattice), ordered, wanted)
-    return to_crystals(*(torch.from_numpy(part).unsqueeze(0) for part in geometry), n_atoms=[len(wanted)])[0]
 
 
 def _bounds(split: Split) -> dict[str, Any]:

@@ -9,10 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from xtalgen.crystals import Crystal
+from xtalgen.lattice import lattice_to_parameters
 from xtalgen.models.nn.analogues import FLOOR, MOST_RECALLED, Recalled
 from xtalgen.models.nn.batches import MAX_ATOMS, mix_seed
 from xtalgen.models.nn.orbit_network import BINS, Orbits, Sheet, distances_in_bins, read_number
-from xtalgen.models.nn.orbit_steps import GROUP, SITE, Answer, Formula, Query, Written, X, write
+from xtalgen.models.nn.orbit_steps import GROUP, SITE, Answer, Formula, Groups, Query, Written, X, build, write
+from xtalgen.models.nn.sampling import Wanted, to_crystals
 
 MOST_STEPS = 1 + MAX_ATOMS + 6 + 3 * MAX_ATOMS
 SMALLEST_TEMPERATURE = 1e-6
@@ -225,6 +228,22 @@ class _Numbers:
             return places, self.weights[places]
         step = step.clamp_max(self.values.shape[-1] - 1)
         return places, self.values[places, :, step]
+
+
+def atoms_of(batch: Wanted) -> list[Int[np.ndarray, " atoms"]]:
+    """Returns the atomic numbers of each crystal of a batch, without padding."""
+    return [row[:n] for row, n in zip(batch.atomic_numbers.cpu().numpy(), batch.n_atoms, strict=True)]
+
+
+def to_crystal(wanted: Int[np.ndarray, " atoms"], written: Written | None, groups: Groups, otherwise: str) -> Crystal:
+    """Returns the crystal with its atoms in the order asked for; one of status `otherwise` for None."""
+    if written is None:
+        return Crystal(id="", status=otherwise, atomic_numbers=wanted.astype(np.uint8))
+    lattice, coords, numbers = build(written, groups)
+    ordered = np.empty_like(coords)
+    ordered[np.argsort(wanted, kind="stable")] = coords[np.argsort(numbers, kind="stable")]
+    geometry = (*lattice_to_parameters(lattice), ordered, wanted)
+    return to_crystals(*(torch.from_numpy(part).unsqueeze(0) for part in geometry), n_atoms=[len(wanted)])[0]
 
 
 def _pick(

@@ -235,6 +235,18 @@ def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator
     return Written(place, tuple(sites), tuple(numbers[:told]), tuple(numbers[told:]))
 
 
+def written_of(formula: Formula, answers: Sequence[Answer], groups: Groups) -> Written:
+    """Returns what these answers tell, which must be all that `write` asks for."""
+    writing = write(formula, groups, looking_ahead=False)
+    next(writing)
+    try:
+        for answer in answers:
+            writing.send(answer)
+    except StopIteration as end:
+        return end.value
+    raise ValueError(f"{len(answers)} answers are not all that is asked for.")
+
+
 def _queries_of_numbers(place: int, group: Group, sites: Sequence[tuple[int, int]]) -> Iterator[Query]:
     yield from (Query(kind, place) for kind in group.cell_kinds)
     for ordinal, (element, slot) in enumerate(sites):

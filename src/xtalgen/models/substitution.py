@@ -1,0 +1,111 @@
+"""Substitution, a baseline: the structure of the training crystal whose elements are most alike; csp only.
+
+No network sees a crystal. docs/models/substitution.md tells why every model of structures should be compared with it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, final
+
+import numpy as np
+import torch
+
+from xtalgen.crystals import Crystal
+from xtalgen.models import AbstractModel, Job
+from xtalgen.models.nn.analogues import Analogues, Memory, Recollection, load_analogues
+from xtalgen.models.nn.batches import Split, mix_seed
+from xtalgen.models.nn.fit import FitConfig, fit
+from xtalgen.models.nn.orbit_data import load_orbits
+from xtalgen.models.nn.orbit_sampling import atoms_of, to_crystal
+from xtalgen.models.nn.orbit_steps import Groups, Written, formula_of, written_of
+from xtalgen.models.nn.results import write_results
+from xtalgen.models.nn.sampling import Wanted, in_batches, make_ready, read_trained
+
+
+@dataclass(frozen=True)
+class SubstitutionConfig(FitConfig):
+    """Hyper-parameters of the distances of elements."""
+
+    epochs: int = 8
+    batch_size: int = 256
+    learning_rate: float = 2e-2
+    final_learning_rate: float = 0.0
+    schedule: Literal["cosine", "cosine_by_step", "plateau", "constant"] = "cosine_by_step"
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    ema_decay: float = 0.99
+    clip: Literal["value", "norm", "none"] = "norm"
+    clip_at: float = 1.0
+    val_every: int = 1
+
+
+@dataclass(frozen=True)
+class SubstitutionSampling:
+    """Settings of sampling. batch_size: crystals that are looked up together; nothing else can be chosen."""
+
+    batch_size: int = 250
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}.")
+
+
+@final
+class Model(AbstractModel):
+    """Substitution."""
+
+    Config = SubstitutionConfig
+    Sampling = SubstitutionSampling
+    tasks: ClassVar[tuple[str, ...]] = ("csp",)
+    needs_wyckoff = True
+
+    def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: SubstitutionConfig, job: Job) -> None:
+        """Learns how far apart elements are, and remembers the training set; see `AbstractModel.train`."""
+        orbits, groups = load_orbits(train, val, job.device)
+        near, far = load_analogues(orbits, groups)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix_seed(job.seed, 0))
+            module = Analogues(Memory(near.crystals, groups).arrays()).to(job.device)
+        outcome = fit(module, near, far, config, job)
+        facts = {"groups": groups.to_json(), "memory": module.sizes()}
+        split = Split(near, far, orbits.left_out)
+        write_results("substitution", module, outcome, split=split, config=config, job=job, facts=facts)
+
+    def sample(
+        self,
+        checkpoint: Path,
+        wanted: int | Sequence[np.ndarray],
+        sampling: SubstitutionSampling,
+        seed: int,  # noqa: ARG002 - nothing is drawn
+        device: str,
+    ) -> Iterator[Crystal]:
+        """Yields the crystals asked for; see `AbstractModel.sample`. Nothing is drawn, so the seed does not matter.
+
+        Statuses: those of compositions that no network knows; "no_analogue" where no training crystal has as many atoms
+        of each element, in the order of their electronegativity. Raises ValueError when asked for de novo generation.
+        """
+        weights, facts = read_trained(checkpoint, wanted, device)
+        module, groups = Analogues.empty(facts["memory"]), Groups.from_json(facts["groups"])
+        make_ready(module, weights, device, compiled=False)
+        recall = module.remember()
+
+        def make(batch: Wanted) -> list[Crystal]:
+            rows = atoms_of(batch)
+            return [to_crystal(row, _substituted(row, recall, groups), groups, "no_analogue") for row in rows]
+
+        yield from in_batches(wanted, sampling.batch_size, device, make)
+
+    def network_evaluations(self, sampling: SubstitutionSampling) -> int:  # noqa: ARG002 - there are none to choose
+        """Returns 1: the distances of the elements are computed once."""
+        return 1
+
+
+def _substituted(wanted: np.ndarray, recall: Recollection, groups: Groups) -> Written | None:
+    """Returns the nearest crystal of the likeliest symmetry with other elements; None where there is none."""
+    formula = formula_of(wanted)
+    known = recall(formula)
+    if known is None:
+        return None
+    choices = next(iter(known.symmetries()))
+    return written_of(formula, (*choices, *known.numbers_of(choices)[0][0]), groups)
