@@ -10,7 +10,7 @@ from real_crystals import described
 from xtalgen.models.nn.analogues import FLOOR, Recalled
 from xtalgen.models.nn.elements import ORDER
 from xtalgen.models.nn.orbit_network import BINS, Orbits, Sheet
-from xtalgen.models.nn.orbit_sampling import _Numbers, _pick, _Row, draw
+from xtalgen.models.nn.orbit_sampling import TRUST, _Numbers, _pick, _Row, draw
 from xtalgen.models.nn.orbit_steps import GROUP, SITE, Group, Groups, Position, answers_of, build, formula_of, write
 
 CRYSTALS = described(40)
@@ -116,7 +116,7 @@ def test_network_and_analogues_decide_together(orbits):
         )
     ]  # fmt: skip
     # The network prefers its own by so much; a chance just above or below that decides.
-    tie = FLOOR * np.exp(scores[0] - scores[1]) - FLOOR
+    tie = FLOOR * np.exp(TRUST * (scores[0] - scores[1])) - FLOOR
     assert 0 < tie < 0.9, "otherwise this formula proves nothing"
     for chance, expected in ((1.1 * tie, choices), (0.9 * tie, alone)):
         known = Recalled([choices], [numbers], np.array([chance]))
@@ -137,7 +137,7 @@ def test_analogues_that_agree_with_what_is_told_gain_weight():
     assert second.argmax().item() in {47, 48}, "the third is the only one that began so"
     stranger = _Row(1, 1, iter(()), None, told=[5])
     both = _Numbers([_Row(0, 0, iter(()), None, told=[0, 1]), stranger], [known, known], "cpu")
-    assert (both.scores([stranger], circular) == 0).all(), "no analogue has its symmetry"
+    assert both.scores([stranger], circular).isnan().all(), "no analogue has its symmetry"
 
 
 def test_circular_numbers_of_analogues_meet_at_zero():

@@ -19,6 +19,7 @@ from xtalgen.models.nn.sampling import Wanted, to_crystals
 
 MOST_STEPS = 1 + MAX_ATOMS + 6 + 3 * MAX_ATOMS
 SMALLEST_TEMPERATURE = 1e-6
+TRUST = 0.4  # in the network beside analogues: what its log-likelihoods count for (records/ladder.md)
 BLUR = 1.0  # of a number of an analogue: the standard deviation, in bins
 NUMBER_FLOOR = 1e-3  # the chance of a bin that no analogue is near to
 
@@ -42,9 +43,9 @@ def draw(
 
     temperature: of all choices and numbers; 0 takes the likeliest. candidates: symmetries (a space group with all
     positions) to draw for each, the first at `temperature`, the others at 1. recall: gives a formula's analogues, of
-    which the `remembered` likeliest symmetries are candidates too. The one goes on whose chance as a whole, of the
-    network times of the analogues, is highest; its numbers follow the product of both as well. What is drawn depends
-    on the seed and a formula's place, not on the batch.
+    which the `remembered` likeliest symmetries are candidates too. The one goes on whose chance as a whole is highest,
+    that of the network to the power of TRUST times that of the analogues; its numbers follow such a product as well.
+    What is drawn depends on the seed and a formula's place, not on the batch.
     """
     recalled = [recall(formula) if remembered else None for formula in formulas]
     drawing = _Drawing(
@@ -124,8 +125,9 @@ class _Drawing:
         """Returns for each formula the row that is likeliest as a whole."""
         best: dict[int, tuple[float, _Row]] = {}
         for row in self.rows:
-            remembered = self.symmetries[row.place]
-            score = row.score + (np.log(remembered.get(tuple(row.told), 0.0) + FLOOR) if remembered else 0.0)
+            score, remembered = row.score, self.symmetries[row.place]
+            if remembered:
+                score = TRUST * score + np.log(remembered.get(tuple(row.told), 0.0) + FLOOR)
             if row.first or score > best[row.place][0]:
                 best[row.place] = (score, row)
         return [row for _, row in best.values()]
@@ -166,7 +168,8 @@ class _Drawing:
         known, kind, _ = self._look(rows)
         circular = kind >= X
         scores = self.orbits.network.number_scores(known, kind).double().log_softmax(dim=-1)
-        scores = scores + analogues.scores(rows, circular)
+        told = analogues.scores(rows, circular)
+        scores = torch.where(told.isnan(), scores, TRUST * scores + told)
         bins = _pick(scores, self._chances(rows), torch.full_like(scores[:, 0], temperature))
         numbers = read_number(scores.softmax(dim=-1), bins, circular)
         analogues.follow(rows, numbers, circular)
@@ -205,14 +208,14 @@ class _Numbers:
                 self.weights[place, : len(told)] = torch.tensor(weights) / max(float(np.sum(weights)), 1e-300)
 
     def scores(self, rows: Sequence[_Row], circular: Tensor) -> Float[Tensor, "rows bins"]:
-        """Returns how likely the analogues find the bins of the next number, 0 for all where there are none."""
+        """Returns how likely the analogues find the bins of the next number, NaN where there are none."""
         places, values = self._next(rows)
         bins = torch.arange(BINS, device=values.device) / torch.where(circular, BINS, BINS - 1).unsqueeze(-1)
         away = distances_in_bins(values.unsqueeze(-1), bins.unsqueeze(1), circular.view(-1, 1, 1))
         near = torch.softmax(-0.5 * (away / BLUR) ** 2, dim=-1)
         weights = self.weights[places]
         told = torch.log((near * weights.unsqueeze(-1)).sum(dim=1) + NUMBER_FLOOR)
-        return torch.where(weights.sum(dim=1, keepdim=True) > 0, told, 0.0)
+        return torch.where(weights.sum(dim=1, keepdim=True) > 0, told, torch.nan)
 
     def follow(self, rows: Sequence[_Row], numbers: Float[Tensor, " rows"], circular: Tensor) -> None:
         """Weighs the analogues anew, once a number is told."""
