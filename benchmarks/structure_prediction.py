@@ -3,7 +3,8 @@
     python benchmarks/structure_prediction.py --crystals results/data/mp_20/val.parquet
 
 Both take the same crystals in turn, repetition by repetition; ratios are of each repetition's own two times. FLOP are
-those of the networks' formulas. Predictions are whole for formula orbits (16 symmetries each, contacts moved apart);
+those of the networks' formulas. Predictions are whole for formula orbits (16 symmetries each, as many as eight
+of analogues among the same crystals, contacts moved apart);
 for FlowMM one network call is timed and taken 250 times. Weights are random, so orbits draw more atoms that are too
 near than a trained network does.
 """
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from xtalgen.crystals import read_crystals
 from xtalgen.models.flowmm import FlowMMConfig, build
 from xtalgen.models.formula_orbits import FormulaOrbitsConfig, FormulaOrbitsSampling
+from xtalgen.models.nn.analogues import Analogues, Memory
 from xtalgen.models.nn.batches import DeviceData, select
 from xtalgen.models.nn.contacts import move_apart, pair_distances
 from xtalgen.models.nn.engine import mean_flop, peak_flop_per_s
@@ -78,6 +80,7 @@ class Ours:
         self.data, self.device = OrbitData(crystals, groups, device), device
         self.formulas = [formula_of(crystal.atomic_numbers) for crystal in crystals]
         self.distances = pair_distances(crystals)
+        self.recall = Analogues(Memory.of(crystals, groups).arrays()).to(device).remember()
 
     def train(self):
         train_step(self.module, self.data, 64, self.device)
@@ -86,7 +89,8 @@ class Ours:
         settings = FormulaOrbitsSampling()
         self.module.eval()
         written = draw(self.module, self.formulas, range(len(self.formulas)), seed=0, device=self.device,
-                       temperature=0.0, candidates=settings.candidates)  # fmt: skip
+                       temperature=0.0, candidates=settings.candidates, recall=self.recall,
+                       remembered=settings.analogues)  # fmt: skip
         move_apart(written, self.module.groups, self.distances, settings.contact_steps, self.device)
         self.module.train()
 

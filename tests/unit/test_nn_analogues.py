@@ -26,7 +26,7 @@ from xtalgen.models.nn.orbit_steps import Groups, answers_of, formula_of
 
 CRYSTALS = described(80)
 GROUPS = Groups.seen([crystal.info["wyckoff"] for crystal in CRYSTALS])
-MEMORY = Memory(CRYSTALS, GROUPS)
+MEMORY = Memory.of(CRYSTALS, GROUPS)
 
 
 def made(memory=MEMORY, seed=0):
@@ -36,10 +36,8 @@ def made(memory=MEMORY, seed=0):
 
 def of(elements, choices):
     """A memory of crystals AB with these elements and choices, and one number each."""
-    memory = Memory([], GROUPS)
-    memory.formulas = [tuple((ORDER.index(z), 1) for z in pair) for pair in elements]
-    memory.choices, memory.numbers = list(choices), [(0.1 * place,) for place in range(len(elements))]
-    return memory
+    formulas = [tuple((ORDER.index(z), 1) for z in pair) for pair in elements]
+    return Memory(formulas, choices, [(0.1 * place,) for place in range(len(elements))])
 
 
 def batch_of(memory, own):
@@ -56,7 +54,7 @@ def batch_of(memory, own):
 
 
 def test_what_is_remembered_are_the_answers_of_the_steps():
-    again = Memory.of(MEMORY.arrays())
+    again = Memory.from_arrays(MEMORY.arrays())
     assert again.formulas == MEMORY.formulas == [formula_of(crystal.atomic_numbers) for crystal in CRYSTALS]
     for crystal, choices, numbers in zip(CRYSTALS, again.choices, again.numbers, strict=True):
         told = answers_of(crystal.info["wyckoff"], GROUPS)
@@ -68,7 +66,7 @@ def test_positions_that_the_groups_lack_are_named():
     few = Groups.seen([CRYSTALS[0].info["wyckoff"]])
     unknown = next(c for c in CRYSTALS if answers_of(c.info["wyckoff"], few) is None)
     with pytest.raises(ValueError, match=f"{unknown.id}: a Wyckoff position"):
-        Memory([CRYSTALS[0], unknown], few)
+        Memory.of([CRYSTALS[0], unknown], few)
 
 
 def test_every_epoch_has_every_crystal_once_and_keeps_equal_counts_together():
@@ -173,7 +171,7 @@ def test_a_split_remembers_its_training_crystals():
     train, val = load_analogues(Split(*data, {}), GROUPS)
     assert train.all.own.tolist() == list(range(60))
     assert set(val.all.own.tolist()) == {-1}
-    known = Memory(CRYSTALS[:60], GROUPS).symmetries()
+    known = Memory.of(CRYSTALS[:60], GROUPS).symmetries()
     assert val.all.symmetry.tolist() == [known.get(choices, -1) for choices in MEMORY.choices[60:]]
     assert len(val) == len(CRYSTALS) - 60
 

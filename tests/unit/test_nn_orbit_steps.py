@@ -22,6 +22,7 @@ from xtalgen.models.nn.orbit_steps import (
     build,
     formula_of,
     write,
+    written_of,
 )
 from xtalgen.structures import to_structure
 
@@ -168,3 +169,12 @@ def test_impossible_angles_make_a_flat_cell():
     writing = write(formula_of(crystal.atomic_numbers), GROUPS, looking_ahead=True)
     lattice, _, _ = build(follow(writing, lambda _: next(told))[1], GROUPS)
     assert abs(np.linalg.det(lattice)) < 1e-6
+
+
+def test_answers_tell_the_crystal_and_nothing_less():
+    for crystal in CRYSTALS[:10]:
+        formula, answers = formula_of(crystal.atomic_numbers), answers_of(crystal.info["wyckoff"], GROUPS)
+        written = written_of(formula, answers, GROUPS)
+        assert [written.group, *(slot for _, slot in written.sites), *written.cell, *written.free] == answers
+        with pytest.raises(ValueError, match="answers are not all that is asked for"):
+            written_of(formula, answers[:-1], GROUPS)

@@ -161,7 +161,7 @@ class Model(AbstractModel):
         facts = {"groups": groups.to_json(), "formulas": _bounds(whole)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix_seed(job.seed, 0))
-            module = _build(facts, asdict(config), Analogues(Memory(split.train.crystals, groups).arrays())).to(
+            module = _build(facts, asdict(config), Analogues(Memory.of(split.train.crystals, groups).arrays())).to(
                 job.device
             )
         module.distances.copy_(torch.from_numpy(pair_distances(whole.train.crystals)))

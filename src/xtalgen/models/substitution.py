@@ -66,7 +66,7 @@ class Model(AbstractModel):
         near, far = load_analogues(orbits, groups)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix_seed(job.seed, 0))
-            module = Analogues(Memory(near.crystals, groups).arrays()).to(job.device)
+            module = Analogues(Memory.of(near.crystals, groups).arrays()).to(job.device)
         outcome = fit(module, near, far, config, job)
         facts = {"groups": groups.to_json(), "memory": module.sizes()}
         split = Split(near, far, orbits.left_out)

@@ -52,33 +52,37 @@ class AnalogueBatch:
         return AnalogueBatch(*(part[indices] for part in (self.elements, self.counts, self.symmetry, self.own)))
 
 
+@dataclass(frozen=True)
 class Memory:
-    """Crystals as choices (group, slot after slot) and numbers, by how many atoms of each element they have.
+    """Crystals as they were told: formulas, choices (group, slot after slot) and numbers."""
 
-    Raises ValueError for a crystal whose positions the groups lack.
-    """
-
-    def __init__(self, crystals: Sequence[Crystal], groups: Groups) -> None:
-        self.formulas = [formula_of(crystal.atomic_numbers) for crystal in crystals]
-        answers = [answers_of(crystal.info[COLUMN], groups) for crystal in crystals]
-        if None in answers:
-            raise ValueError(f"{crystals[answers.index(None)].id}: a Wyckoff position that the groups lack")
-        chosen = [1 + len(crystal.info[COLUMN]["letters"]) for crystal in crystals]
-        self.choices = [tuple(told[:n]) for told, n in zip(answers, chosen, strict=True)]
-        self.numbers = [tuple(told[n:]) for told, n in zip(answers, chosen, strict=True)]
+    formulas: Sequence[Formula]
+    choices: Sequence[tuple[int, ...]]
+    numbers: Sequence[tuple[float, ...]]
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Tensor]) -> "Memory":
+    def of(cls, crystals: Sequence[Crystal], groups: Groups) -> "Memory":
+        """Returns the memory of crystals. Raises ValueError for one whose positions the groups lack."""
+        choices, numbers = [], []
+        for crystal in crystals:
+            answers = answers_of(crystal.info[COLUMN], groups)
+            if answers is None:
+                raise ValueError(f"{crystal.id}: a Wyckoff position that the groups lack")
+            chosen = 1 + len(crystal.info[COLUMN]["letters"])
+            choices.append(tuple(answers[:chosen]))
+            numbers.append(tuple(answers[chosen:]))
+        return cls([formula_of(crystal.atomic_numbers) for crystal in crystals], choices, numbers)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Tensor]) -> "Memory":
         """Returns the memory that `arrays` gave."""
         known = {name: array.cpu().tolist() for name, array in arrays.items()}
-        memory = cls([], Groups([]))
-        memory.formulas = [
+        formulas = [
             tuple((element, count) for element, count in zip(*row, strict=True) if element != END)
             for row in zip(known["elements"], known["counts"], strict=True)
         ]
-        memory.choices = _cut(known["choices"], known["n_choices"])
-        memory.numbers = _cut(known["numbers"], known["n_numbers"])
-        return memory
+        choices, numbers = (_cut(known[name], known[f"n_{name}"]) for name in ("choices", "numbers"))
+        return cls(formulas, choices, numbers)
 
     def arrays(self) -> dict[str, Tensor]:
         """Returns everything as tensors."""
@@ -110,7 +114,7 @@ class AnalogueData:
         self, crystals: Sequence[Crystal], groups: Groups, memory: Memory, device: str, *, within: bool
     ) -> None:
         self.crystals, self.device = list(crystals), torch.device(device)
-        own = Memory(crystals, groups)
+        own = Memory.of(crystals, groups)
         places = memory.symmetries()
         arrays = own.arrays()
         self.all = AnalogueBatch(
@@ -157,7 +161,7 @@ class AnalogueData:
 
 def load_analogues(split: Split, groups: Groups) -> tuple[AnalogueData, AnalogueData]:
     """Returns training and validation crystals, both with the former as their memory."""
-    memory, device = Memory(split.train.crystals, groups), str(split.train.device)
+    memory, device = Memory.of(split.train.crystals, groups), str(split.train.device)
     train = AnalogueData(split.train.crystals, groups, memory, device, within=True)
     return train, AnalogueData(split.val.crystals, groups, memory, device, within=False)
 
@@ -246,7 +250,7 @@ class Analogues(Trainable):
 
     def remember(self) -> "Recollection":
         """Returns what answers for formulas."""
-        return Recollection(self.network, Memory.of({name: getattr(self, name) for name in self.names}))
+        return Recollection(self.network, Memory.from_arrays({name: getattr(self, name) for name in self.names}))
 
     def loss(self, batch: AnalogueBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ARG002
         """Returns the mean surprise of a crystal's choices, in nats, given all others with as many atoms of each."""
@@ -273,7 +277,7 @@ class Analogues(Trainable):
     @cached_property
     def _sorted(self) -> tuple[dict[tuple[int, ...], Tensor], Tensor]:
         """The memory's places by counts, and the symmetry of each; for training, when the weights are in place."""
-        memory = Memory.of({name: getattr(self, name) for name in self.names})
+        memory = Memory.from_arrays({name: getattr(self, name) for name in self.names})
         symmetries, device = memory.symmetries(), self.elements.device
         places = {kind: torch.tensor(rows, device=device) for kind, rows in _by_counts(memory.formulas).items()}
         return places, torch.tensor([symmetries[choices] for choices in memory.choices], device=device)
