@@ -161,9 +161,7 @@ class Model(AbstractModel):
         facts = {"groups": groups.to_json(), "formulas": _bounds(whole)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix_seed(job.seed, 0))
-            module = _build(facts, asdict(config), Analogues(Memory.of(split.train.crystals, groups).arrays())).to(
-                job.device
-            )
+            module = _build(facts, asdict(config), Memory.of(split.train.crystals, groups)).to(job.device)
         module.distances.copy_(torch.from_numpy(pair_distances(whole.train.crystals)))
         spent = _fit_first(module.formulas, (whole.train, whole.val), config.of("formula"), job, "formulas")
         spent += _fit_first(module.analogues, load_analogues(split, groups), config.of("analogue"), job, "analogues")
@@ -186,7 +184,7 @@ class Model(AbstractModel):
         the atoms; "bad_lattice" where the angles drawn make no cell. What is drawn depends on the seed and the place.
         """
         weights, facts = load_checkpoint(checkpoint, device)
-        module = _build(facts, facts["config"], Analogues.empty(facts["memory"]))
+        module = _build(facts, facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)
         if isinstance(wanted, int):
             heats = (sampling.temperature, sampling.count_temperature)
@@ -245,8 +243,10 @@ def _bounds(split: Split) -> dict[str, Any]:
     return {"most": most, "histogram": histogram_of(np.array([c.n_atoms for c in split.train.crystals]))}
 
 
-def _build(facts: dict[str, Any], config: dict[str, Any], analogues: Analogues) -> FormulaOrbits:
+def _build(facts: dict[str, Any], config: dict[str, Any], memory: Memory | None = None) -> FormulaOrbits:
+    """Returns the networks; without a memory with room for one of the size that `facts` tell."""
     names = ("hidden", "layers", "heads", "dropout")
     formulas = Formulas(**{name: config[f"formula_{name}"] for name in names}, **facts["formulas"])
     orbits = Orbits(Groups.from_json(facts["groups"]), **{name: config[name] for name in names})
+    analogues = Analogues(memory.arrays()) if memory else Analogues.empty(facts["memory"])
     return FormulaOrbits(formulas, analogues, orbits)
