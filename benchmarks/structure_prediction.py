@@ -3,10 +3,9 @@
     python benchmarks/structure_prediction.py --crystals results/data/mp_20/val.parquet
 
 Both take the same crystals in turn, repetition by repetition; ratios are of each repetition's own two times. FLOP are
-those of the networks' formulas. Predictions are whole for formula orbits (16 symmetries each, as many as eight
-of analogues among the same crystals, contacts moved apart);
-for FlowMM one network call is timed and taken 250 times. Weights are random, so orbits draw more atoms that are too
-near than a trained network does.
+those of the networks' formulas. Predictions are whole for formula orbits (16 symmetries each, up to eight of analogues
+among the same crystals, contacts moved apart); for FlowMM one network call is timed and taken 250 times. Weights are
+random, so orbits draw more atoms that are too near than a trained network does.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from xtalgen import models
 from xtalgen.crystals import Crystal
 from xtalgen.models import Job
 from xtalgen.models.formula_orbits import FormulaOrbitsConfig, FormulaOrbitsSampling, Model
-from xtalgen.models.nn.checkpoint import load_checkpoint
+from xtalgen.models.nn.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from xtalgen.models.nn.contacts import _shortest, pair_distances
 from xtalgen.models.nn.elements import ORDER
 from xtalgen.models.nn.orbit_sampling import to_crystal
@@ -111,6 +111,14 @@ def test_the_checkpoint_holds_what_sampling_needs(checkpoint):
     assert sum(facts["formulas"]["histogram"].values()) == len(CRYSTALS)
     assert facts["memory"]["n_choices"] == [len(CRYSTALS)]
     assert weights["analogues.elements"].shape[0] == len(CRYSTALS)
+
+
+def test_checkpoints_without_analogues_are_refused_with_the_remedy(checkpoint, tmp_path):
+    weights, facts = load_checkpoint(checkpoint, "cpu")
+    del facts["memory"]
+    save_checkpoint(tmp_path / "old", weights, facts)
+    with pytest.raises(CheckpointError, match=r"older than analogues\. Train formula_orbits again"):
+        sample(tmp_path / "old", 1)
 
 
 @pytest.mark.parametrize("part", ["formula", "analogue"])

@@ -17,7 +17,7 @@ from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
 from xtalgen.models.nn.analogues import Analogues, Memory, load_analogues
 from xtalgen.models.nn.batches import MAX_ELEMENT, Data, Split, load_split, mix_seed
-from xtalgen.models.nn.checkpoint import load_checkpoint
+from xtalgen.models.nn.checkpoint import CheckpointError, load_checkpoint
 from xtalgen.models.nn.contacts import move_apart, pair_distances
 from xtalgen.models.nn.fit import FitConfig, Trainable, fit
 from xtalgen.models.nn.formulas import Formulas
@@ -184,6 +184,11 @@ class Model(AbstractModel):
         the atoms; "bad_lattice" where the angles drawn make no cell. What is drawn depends on the seed and the place.
         """
         weights, facts = load_checkpoint(checkpoint, device)
+        if not {"formulas", "memory"} <= facts.keys():
+            raise CheckpointError(
+                f"{checkpoint}: of model {facts.get('model')!r}, without the formulas and analogues that formula orbits "
+                "needs: another model's, or older than analogues. Train formula_orbits again."
+            )
         module = _build(facts, facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)
         if isinstance(wanted, int):
