@@ -186,8 +186,8 @@ class Model(AbstractModel):
         weights, facts = load_checkpoint(checkpoint, device)
         if not {"formulas", "memory"} <= facts.keys():
             raise CheckpointError(
-                f"{checkpoint}: of model {facts.get('model')!r}, without the formulas and analogues that formula orbits "
-                "needs: another model's, or older than analogues. Train formula_orbits again."
+                f"{checkpoint}: of model {facts.get('model')!r}, without the formulas and analogues that are "
+                "needed: another model's, or older than analogues. Train formula_orbits again."
             )
         module = _build(facts, facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)
