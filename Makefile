@@ -21,7 +21,7 @@ $(STAMP): requirements.lock
 	@command -v $(PYTHON) > /dev/null || { echo "xtalgen needs Python 3.11: install it, or name yours: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirement requirements.lock
 	@touch $@
 
 demo: $(STAMP)  ## run the whole pipeline on the embedded data set, offline, and print the table
