@@ -23,13 +23,13 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from training_step import Traffic, embedded, synchronise
-from xtalgen.bonds import bonds_of
 from xtalgen.crystals import Crystal, read_crystals
+from xtalgen.featurizers.bonds import bonds_of
 from xtalgen.models.cdvae import CDVAEConfig, CDVAESampling, build, extra_of
-from xtalgen.models.nn.batches import DeviceData, select
-from xtalgen.models.nn.crystal_vae import fit_constants
-from xtalgen.models.nn.langevin import Start, anneal
-from xtalgen.models.nn.periodic_graph import nearest_graph
+from xtalgen.models.diffusion.annealed_langevin import Start, anneal
+from xtalgen.models.diffusion.vae import fit_constants
+from xtalgen.models.networks.periodic_graph import nearest_graph
+from xtalgen.training.batches import DeviceData, select
 
 EPOCH, STEPS = 27_136, 5_000
 SIDE = 2048  # of the matrices whose product shows the machine's peak

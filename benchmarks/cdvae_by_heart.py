@@ -23,11 +23,11 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from real_crystals import mp_20  # noqa: E402
-from xtalgen.bonds import bonds_of  # noqa: E402
 from xtalgen.crystals import read_crystals  # noqa: E402
+from xtalgen.featurizers.bonds import bonds_of  # noqa: E402
 from xtalgen.models import Job  # noqa: E402
 from xtalgen.models.cdvae import CDVAEConfig, CDVAESampling, Model, reconstruct  # noqa: E402
-from xtalgen.structures import to_structure  # noqa: E402
+from xtalgen.structure.pymatgen import to_structure  # noqa: E402
 
 SHARED = ROOT.parent / "shared" / "data"
 LEAST = 0.9

@@ -39,16 +39,16 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from crystal_cases import diffcsp, library  # noqa: E402
 from xtalgen.crystals import Crystal  # noqa: E402
-from xtalgen.fingerprints import structure_fingerprint  # noqa: E402
+from xtalgen.featurizers.fingerprints import structure_fingerprint  # noqa: E402
+from xtalgen.featurizers.magpie import magpie_features  # noqa: E402
+from xtalgen.io.parsing import read_crystal  # noqa: E402
 from xtalgen.metrics.compositions import comp_valid, elements  # noqa: E402
 from xtalgen.metrics.coverage import Cutoffs, coverage  # noqa: E402
 from xtalgen.metrics.distributions import density, num_elems  # noqa: E402
-from xtalgen.metrics.magpie import magpie_features  # noqa: E402
-from xtalgen.metrics.matching import arrays  # noqa: E402
 from xtalgen.metrics.uniqueness import unique_and_novel  # noqa: E402
 from xtalgen.metrics.validity import reduced_counts, struct_valid  # noqa: E402
-from xtalgen.parsing import read_crystal  # noqa: E402
-from xtalgen.structures import to_structure  # noqa: E402
+from xtalgen.structure.matcher import arrays  # noqa: E402
+from xtalgen.structure.pymatgen import to_structure  # noqa: E402
 
 SHARED = ROOT.parent / "shared" / "data"
 COMPARED = 100  # for uniqueness, whose plain way compares all pairs
@@ -248,7 +248,7 @@ def run_evaluation(n, folder):
     atoms = int(data["num_atoms"][:n].sum())
     ends = {"frac_coords": atoms, "atom_types": atoms, "num_atoms": n, "lengths": n, "angles": n}
     np.savez(file, **{name: data[name][:end] for name, end in ends.items()})
-    command = [sys.executable, "-m", "xtalgen.evaluate", str(file), "--dataset", "mp_20", "--recipe", "cdvae",
+    command = [sys.executable, "-m", "xtalgen.stages.evaluate", str(file), "--dataset", "mp_20", "--recipe", "cdvae",
                "--source", str(SHARED / "mp_20"), "--cache", str(folder / "cache"), "--out", str(folder)]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()

@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from browser import Browser, find_chromium
 from made_sets import crystal
-from xtalgen import projection
 from xtalgen.crystals import Crystal, to_table, write_table
-from xtalgen.explorer import Options, explorer
-from xtalgen.lattice import lattice_from_parameters
-from xtalgen.layers import Files
+from xtalgen.explorer import projection
+from xtalgen.explorer.crystal_sets import Files
+from xtalgen.stages.explorer import Options, explorer
+from xtalgen.structure.lattice import lattice_from_parameters
 
 SAMPLES = Path(__file__).parents[2] / "shared/data/samples/diffcsp_mp_20.npz"
 HOVER = """(() => {

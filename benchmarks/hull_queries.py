@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from pymatgen.core import Composition
 
-from xtalgen.metrics.stability import Phase, energies_above_hull
 from xtalgen.metrics.validity import reduced_counts
+from xtalgen.thermodynamics.energy_above_hull import Phase, energies_above_hull
 
 
 def main():

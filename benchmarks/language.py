@@ -20,11 +20,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from xtalgen.models.crystal_text_llm import CrystalTextConfig, open_checkpoint
-from xtalgen.models.nn.batches import mix_seed
-from xtalgen.models.nn.crystal_text import read_crystal_text
-from xtalgen.models.nn.generation import Request, Text, TextSampling, write_texts
-from xtalgen.models.nn.language_model import new_model
-from xtalgen.models.nn.prompts import ask_crystal
+from xtalgen.models.language.crystal_text import read_crystal_text
+from xtalgen.models.language.decoding import Request, Text, TextSampling, write_texts
+from xtalgen.models.language.language_model import new_model
+from xtalgen.models.language.prompts import ask_crystal
+from xtalgen.training.batches import mix_seed
 
 
 def batched(model, requests, sampling):

@@ -15,9 +15,9 @@ import numpy as np
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifParser, CifWriter
 
-from xtalgen import parsing
-from xtalgen.embedded import all_records
-from xtalgen.sources import find_source, read_source
+from xtalgen.datasets.embedded import all_records
+from xtalgen.datasets.sources import find_source, read_source
+from xtalgen.io import parsing
 
 ROUNDS = 3
 

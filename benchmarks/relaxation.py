@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from xtalgen import potentials
 from xtalgen.crystals import Crystal
-from xtalgen.embedded import all_records
-from xtalgen.parsing import read_crystal
-from xtalgen.relaxation import Settings, cost, relax_crystals
+from xtalgen.datasets.embedded import all_records
+from xtalgen.io.parsing import read_crystal
+from xtalgen.potentials import registry as potentials
+from xtalgen.relaxation.in_flight import Settings, cost, relax_crystals
 
 
 def main():

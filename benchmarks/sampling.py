@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from xtalgen import models
 from xtalgen.crystals import Crystal, read_crystals
-from xtalgen.embedded import all_records
-from xtalgen.models.nn.batches import DeviceData, select
-from xtalgen.models.nn.crystal_diffusion import CrystalDiffusion
-from xtalgen.models.nn.riemannian_flow import RiemannianFlow, angles_outside, fit_constants
-from xtalgen.parsing import read_crystal, standardise
+from xtalgen.datasets.embedded import all_records
+from xtalgen.io.parsing import read_crystal, standardise
+from xtalgen.models.diffusion.ddpm import CrystalDiffusion
+from xtalgen.models.flow_matching.riemannian_flow import RiemannianFlow, angles_outside, fit_constants
+from xtalgen.training.batches import DeviceData, select
 
 MP_20 = 27_136
 

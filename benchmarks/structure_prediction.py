@@ -21,18 +21,18 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from xtalgen.crystals import read_crystals
+from xtalgen.models.flow_matching.riemannian_flow import angles_outside, fit_constants
 from xtalgen.models.flowmm import FlowMMConfig, build
 from xtalgen.models.formula_orbits import FormulaOrbitsConfig, FormulaOrbitsSampling
-from xtalgen.models.nn.analogues import Analogues, Memory
-from xtalgen.models.nn.batches import DeviceData, select
-from xtalgen.models.nn.contacts import move_apart, pair_distances
-from xtalgen.models.nn.engine import mean_flop, peak_flop_per_s
-from xtalgen.models.nn.orbit_data import OrbitData
-from xtalgen.models.nn.orbit_network import Orbits
-from xtalgen.models.nn.orbit_sampling import draw
-from xtalgen.models.nn.orbit_steps import Groups, formula_of
-from xtalgen.models.nn.riemannian_flow import angles_outside, fit_constants
-from xtalgen.wyckoff import describe
+from xtalgen.models.orbits.analogues import Analogues, Memory
+from xtalgen.models.orbits.contacts import move_apart, pair_distances
+from xtalgen.models.orbits.dataset import OrbitData
+from xtalgen.models.orbits.network import Orbits
+from xtalgen.models.orbits.sampling import draw
+from xtalgen.models.orbits.steps import Groups, formula_of
+from xtalgen.structure.wyckoff import describe
+from xtalgen.training.batches import DeviceData, select
+from xtalgen.training.performance import mean_flop, peak_flop_per_s
 
 STEPS = 250
 

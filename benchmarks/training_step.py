@@ -23,11 +23,11 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from xtalgen.crystals import Crystal, read_crystals
-from xtalgen.models.nn import torus
-from xtalgen.models.nn.batches import DeviceData, select
-from xtalgen.models.nn.flows import State, straight_path
-from xtalgen.models.nn.lattices import gram_from_parameters, logit_to_angles
-from xtalgen.models.nn.riemannian_flow import RiemannianFlow, angles_outside, fit_constants
+from xtalgen.models.flow_matching.euler import State, straight_path
+from xtalgen.models.flow_matching.riemannian_flow import RiemannianFlow, angles_outside, fit_constants
+from xtalgen.models.manifolds import torus
+from xtalgen.models.manifolds.lattices import gram_from_parameters, logit_to_angles
+from xtalgen.training.batches import DeviceData, select
 
 
 class Traffic(TorchDispatchMode):
@@ -173,8 +173,8 @@ def synchronise():
 
 
 def embedded():
-    from xtalgen.embedded import all_records
-    from xtalgen.parsing import read_crystal, standardise
+    from xtalgen.datasets.embedded import all_records
+    from xtalgen.io.parsing import read_crystal, standardise
 
     cells = [standardise(read_crystal(record.text)) for record in all_records()]
     return [Crystal(str(i), "ok", c.lattice, c.frac_coords, c.atomic_numbers) for i, c in enumerate(cells)]

@@ -100,7 +100,7 @@ rule merge:
 
 rule fingerprints_reference:
     input: "results/data/aflow_20/test.parquet"
-    output: "results/reference/aflow_20.parquet"
+    output: "results/fingerprints/reference/aflow_20.parquet"
     shell: "PYTHON fingerprints.py --out {output}"
 
 rule hull:
@@ -113,7 +113,7 @@ def scored(wildcards):
     files += [f"results/data/aflow_20/{split}.parquet" for split in ("train", "test")]
     if wildcards.task == "dng":
         files += [f"results/{stage}/{wildcards.run}/dng.parquet" for stage in ("fingerprints", "relax", "hull")]
-        files += ["results/data/aflow_20/val.parquet", "results/reference/aflow_20.parquet"]
+        files += ["results/data/aflow_20/val.parquet", "results/fingerprints/reference/aflow_20.parquet"]
     return files
 
 rule evaluate:

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from xtalgen.metrics import describe_metrics
-from xtalgen.metrics.recipes import describe_recipes
+from xtalgen.metrics.protocols import describe_recipes
+from xtalgen.metrics.registry import describe_metrics
 
 ROOT = Path(__file__).parents[1]
 GRAPH = re.compile(r"(<!-- graph -->\n).*?(<!-- /graph -->)", re.DOTALL)

@@ -107,7 +107,7 @@ def call(stage: str, out: Path, end: float, arguments: dict[str, Any]) -> None:
 def keep(checkpoint: Path, out: Path) -> None:
     """Copies a checkpoint in bfloat16, in parts that `cat weights.* > checkpoint.safetensors` joins."""
     sys.path.insert(0, str(ROOT / "src"))
-    from xtalgen.models.nn.checkpoint import load_checkpoint, save_checkpoint
+    from xtalgen.training.checkpoint import load_checkpoint, save_checkpoint
 
     weights, facts = load_checkpoint(checkpoint, "cpu")
     halved = {name: w.bfloat16() if w.is_floating_point() else w for name, w in weights.items()}

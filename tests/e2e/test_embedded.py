@@ -95,7 +95,7 @@ def test_own_structures_become_a_row_without_training(finished, make_experiment)
     settings |= {"runs": {}, "shards": 1, "tables": {"sets": ["salt"]}}
     other = make_experiment(yaml.safe_dump(settings))
     shutil.copytree(finished.folder / "results/data", other.folder / "results/data")
-    shutil.copytree(finished.folder / "results/reference", other.folder / "results/reference")
+    shutil.copytree(finished.folder / "results/fingerprints/reference", other.folder / "results/fingerprints/reference")
     (other.folder / "structures").mkdir()
     (other.folder / "structures/salt.extxyz").write_text(ROCK_SALT)
     text = other.snakemake("results/tables.md")

@@ -9,10 +9,10 @@ import pytest
 
 from browser import Browser, find_chromium
 from made_sets import HOSTILE, KINDS, evaluated, write_reference, write_set
-from xtalgen import projection
 from xtalgen.crystals import to_table, write_table
-from xtalgen.explorer import Options, explorer
-from xtalgen.layers import Files
+from xtalgen.explorer import projection
+from xtalgen.explorer.crystal_sets import Files
+from xtalgen.stages.explorer import Options, explorer
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_chromium() is None, reason="needs a Chromium program")]
 

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from drill import Place
 
+from drill import Place
 from same_results import results
 
 LINES: list[str] = []

@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from drill import CHECKPOINT, RELAXED, SAMPLES
 
+from drill import CHECKPOINT, RELAXED, SAMPLES
 from same_results import same
 
 SIZE = 32 * 1024**2

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drill import CONFIG, Place
 
-from xtalgen.config_files import ConfigFileError, check_config_file
+from drill import CONFIG, Place
 from xtalgen.crystals import read_crystals
+from xtalgen.experiment.config_file import ConfigFileError, check_config_file
 
 CIF = """data_salt
 _cell_length_a 5.6
@@ -102,7 +102,7 @@ def attack(tmp_path, monkeypatch, report):
 def test_archives(attack, monkeypatch):
     bomb = attack.zipped("bomb.zip", ("a.cif", CIF), ("b.cif", bytes(200_000_000)))
     attack.imports("zip bomb (200 MB in 200 kB)", bomb, ["ok", "unparsable"])
-    monkeypatch.setattr("xtalgen.structure_files.MAX_BYTES", 100_000_000)
+    monkeypatch.setattr("xtalgen.io.structure_files.MAX_BYTES", 100_000_000)
     many = attack.zipped("many.zip", *((f"{place}.cif", bytes(16_000_000)) for place in range(7)))
     attack.refused("zip bomb (many files of 16 MB)", r"many\.zip: unpacks to more than.*Split it", "import_structures",
                    "--structures", many, "--out", "out.parquet")  # fmt: skip
@@ -149,7 +149,7 @@ def test_pickles(attack):
 
 
 def test_sources_of_data(attack, monkeypatch):
-    monkeypatch.setattr("xtalgen.sources.MAX_BYTES", 50_000_000)
+    monkeypatch.setattr("xtalgen.datasets.sources.MAX_BYTES", 50_000_000)
     good = f'material_id,cif\nmp-1,"{CIF}"\n'
     for fault, name, content, said in (
         ("data set cut off", "train.csv", good[:-40], r"train\.csv: cut off or damaged.*copy it again"),

@@ -10,13 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 from ase.build import bulk
-from drill import CHECKPOINT, SAMPLES
 
+from drill import CHECKPOINT, SAMPLES
 from same_results import same
 from tiny_mace import save_tiny_mace
 from xtalgen.crystals import Crystal, read_crystals, to_table, write_table
-from xtalgen.download import fetch
-from xtalgen.structures import wrap
+from xtalgen.runtime.download import fetch
+from xtalgen.structure.pymatgen import wrap
 
 
 def test_what_a_machine_lacks(copy, reference, report):
@@ -51,7 +51,7 @@ def misbehave(_module, arguments):
 
 
 def test_a_potential_that_fails(tmp_path, report, monkeypatch):
-    monkeypatch.setattr("xtalgen.relax.GRACE", 1.0)
+    monkeypatch.setattr("xtalgen.relaxation.runner.GRACE", 1.0)
     numbers = (8, 12, 16, 20, 34, 52)
     file = save_tiny_mace(tmp_path / "bad.model", numbers, misbehave, (-1.0,) * len(numbers))
     rows = []

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-import cluster
 import pytest
 
+import slurm_cluster as cluster
 from same_results import results, same
 from xtalgen.crystals import read_crystals
 

@@ -12,7 +12,7 @@ import yaml
 from random_crystals import random_crystals
 from xtalgen import models
 from xtalgen.crystals import read_crystals, to_table, write_table
-from xtalgen.models.nn.checkpoint import load_checkpoint
+from xtalgen.training.checkpoint import load_checkpoint
 
 TRAIN = {"hidden": 16, "layers": 1, "frequencies": 2, "batch_size": 8, "epochs": 100000, "save_seconds": 0.1}
 SETTINGS = {"steps": 3}

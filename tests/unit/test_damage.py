@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from xtalgen.crystals import ContractError, Crystal, read_table, to_table, write_table
-from xtalgen.models.nn.checkpoint import CheckpointError, load_checkpoint, load_state, save_checkpoint, save_state
+from xtalgen.training.checkpoint import CheckpointError, load_checkpoint, load_state, save_checkpoint, save_state
 
 STEP = 23
 

@@ -96,11 +96,11 @@ def test_the_demo_runs_in_its_own_folder(checkout):
 def test_a_run_that_refines_another_starts_from_its_crystals(checkout):
     checkout.edit("config.yaml", "  cdvae: {", "  refined: {model: flowllm, dataset: mp_20, base: flowmm}\n  cdvae: {")
     planned = checkout.planned("results/sample/refined/dng.parquet")
-    assert planned["base"] == planned["base_predictions"] == 2
+    assert planned["refinement_pairs"] == planned["refinement_pairs_predictions"] == 2
     assert planned["train"] == 3, "the base for both tasks, the flow once"
     text = checkout.snakemake("--dry-run", "--printshellcmds", "--cores", "1", "results/sample/refined/dng.parquet")
     assert "--starts results/sample/flowmm/dng.parquet" in text
-    assert "--train results/base/refined/train.parquet" in text
+    assert "--train results/refinement_pairs/refined/train.parquet" in text
 
 
 def test_a_profile_that_gives_several_gpus_trains_with_as_many_processes(checkout):
@@ -148,9 +148,9 @@ def test_the_phase_diagram_is_fetched_only_where_none_is_given(checkout, diagram
 
 
 def test_a_second_potential_is_asked_about_candidates_and_needs_a_hull_of_its_own(checkout):
-    assert "opinions" not in checkout.planned("results/candidates/flowmm/dng.zip")
+    assert "second_potential" not in checkout.planned("results/candidates/flowmm/dng.zip")
     checkout.edit("config.yaml", "  fmax: 0.05\n", "  fmax: 0.05\n  second_potential: mace-small\n")
-    assert "opinions" in checkout.planned("results/candidates/flowmm/dng.zip")
+    assert "second_potential" in checkout.planned("results/candidates/flowmm/dng.zip")
     checkout.edit("config.yaml", "  fmax: 0.05\n", "  fmax: 0.05\n  hull: dft\n")
     assert "relax.second_potential: only a hull of kind" in checkout.snakemake(
         "--dry-run", "results/tables.md", fails=True

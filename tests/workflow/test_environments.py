@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from xtalgen import models, provenance
+from xtalgen import models
+from xtalgen.experiment.model_traits import model_file
+from xtalgen.runtime import provenance
 
 ROOT = Path(__file__).parents[2]
 RULE = re.compile(r"^(?:rule|use rule \w+ as) (\w+)(.*?)(?=^(?:rule|use rule)|\Z)", re.MULTILINE | re.DOTALL)
@@ -80,7 +82,7 @@ def test_every_rule_that_runs_a_program_names_an_environment():
 def test_what_a_rule_imports_is_in_its_environment(name, text, programs, environment):
     files = [ROOT / "workflow/scripts" / program for program in programs]
     if {"train.py", "sample.py"} & set(programs):
-        files += [provenance.model_file(model) for model in models.names()]
+        files += [model_file(model) for model in models.names()]
     held = {normal(package) for package in pins(environment)}
     for module, path in sorted(third_party(*files).items()):
         packages = DISTRIBUTIONS.get(module, [module])

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+
 from checkout import Checkout
 
 CONFIG = """
@@ -31,8 +32,8 @@ def test_touching_every_file_or_commenting_reruns_nothing(finished):
     for path in finished.folder.rglob("*"):
         if ".snakemake" not in path.parts and "results" not in path.parts:
             path.touch()
-    with finished.changing("src/xtalgen/relax.py"):
-        finished.append("src/xtalgen/relax.py", "# a comment")
+    with finished.changing("src/xtalgen/stages/relax.py"):
+        finished.append("src/xtalgen/stages/relax.py", "# a comment")
         assert finished.planned("all") == {}
 
 
@@ -50,8 +51,8 @@ def test_a_models_file_reruns_its_own_runs(finished):
 
 @pytest.mark.slow
 def test_a_stages_file_reruns_it_and_what_follows(finished):
-    with finished.changing("src/xtalgen/relax.py"):
-        finished.append("src/xtalgen/relax.py", "CHANGED = 1")
+    with finished.changing("src/xtalgen/stages/relax.py"):
+        finished.append("src/xtalgen/stages/relax.py", "CHANGED = 1")
         planned = finished.planned("all")
         assert planned["relax"] == 4
         assert planned["evaluate"] == 2
@@ -87,7 +88,7 @@ def test_a_new_run_reruns_no_other(finished):
 @pytest.mark.slow
 def test_after_the_rerun_there_is_nothing_to_do_nor_in_a_copy_without_snakemakes_own_records(finished):
     """The last test here: it leaves the checkout changed."""
-    finished.append("src/xtalgen/relax.py", "CHANGED = 1")
+    finished.append("src/xtalgen/stages/relax.py", "CHANGED = 1")
     finished.run("results/tables.md")
     assert finished.planned("results/tables.md") == {}
     shutil.rmtree(finished.folder / ".snakemake")

@@ -7,8 +7,9 @@ from functools import cache
 
 from snakemake.utils import validate
 
-from xtalgen.plan import GENERATION, SHARED, SPLITS, TASKS, Plan, own_file
-from xtalgen.provenance import fingerprint, model_file
+from xtalgen.experiment.plan import GENERATION, SHARED, SPLITS, TASKS, Plan, own_file
+from xtalgen.experiment.model_traits import model_file
+from xtalgen.runtime.provenance import fingerprint
 
 validate(config, "../schemas/config.schema.yaml")
 plan = Plan(config)

@@ -5,7 +5,7 @@ import sys
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
-from xtalgen.config_files import check_config_file
+from xtalgen.experiment.config_file import check_config_file
 
 for file in dict.fromkeys([*map(Path, workflow.configfiles), Path("config.yaml")]):
     if file.is_file():

@@ -38,11 +38,11 @@ rule fingerprints_reference:
     input:
         "results/data/{dataset}/test.parquet",
     output:
-        "results/reference/{dataset}.parquet",
+        "results/fingerprints/reference/{dataset}.parquet",
     log:
-        "logs/reference/{dataset}.log",
+        "logs/fingerprints/reference/{dataset}.log",
     benchmark:
-        "logs/reference/{dataset}.tsv"
+        "logs/fingerprints/reference/{dataset}.tsv"
     conda:
         "../../envs/crystals.yaml"
     threads: 2
@@ -56,7 +56,7 @@ rule fingerprints_reference:
         code=code("fingerprints"),
     shell:
         "python $SCRIPTS/fingerprints.py --crystals {input} {params.settings} {params.limit} --seed {params.seed} "
-        "--workers {threads} --work results/reference/work-{wildcards.dataset} --out {output} 2> {log:q}"
+        "--workers {threads} --work results/fingerprints/reference/work-{wildcards.dataset} --out {output} 2> {log:q}"
 
 
 rule evaluate:
@@ -69,7 +69,7 @@ rule evaluate:
         fingerprints=branch(is_generated, then="results/fingerprints/{set}.parquet", otherwise=[]),
         reference_fingerprints=branch(
             is_generated,
-            then=lambda wildcards: f"results/reference/{plan.dataset(wildcards.set)}.parquet",
+            then=lambda wildcards: f"results/fingerprints/reference/{plan.dataset(wildcards.set)}.parquet",
             otherwise=[],
         ),
         relaxed=branch(is_relaxed, then="results/relax/{set}.parquet", otherwise=[]),

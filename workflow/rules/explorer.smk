@@ -11,7 +11,7 @@ BY_POTENTIAL = config["explorer"]["descriptors"] == "potential"
 DESCRIPTORS = f"--potential {shlex.quote(config['relax']['potential'] if BY_POTENTIAL else 'fingerprints')} " + (
     f"--sha256 {config['relax']['sha256']} " if BY_POTENTIAL and config["relax"]["sha256"] else ""
 )
-PAGE = sorted((ROOT / "src/xtalgen/page").iterdir())
+PAGE = sorted((ROOT / "src/xtalgen/explorer/page").iterdir())
 
 
 rule embeddings:
@@ -43,7 +43,7 @@ rule embeddings:
 
 use rule embeddings as embeddings_reference with:
     input:
-        "results/data/{set}/test.parquet" if BY_POTENTIAL else "results/reference/{set}.parquet",
+        "results/data/{set}/test.parquet" if BY_POTENTIAL else "results/fingerprints/reference/{set}.parquet",
     output:
         "results/embeddings/reference/{set}.parquet",
     log:

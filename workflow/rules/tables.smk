@@ -5,7 +5,7 @@ rule tables:
     """Print the tables from the metrics of all sets."""
     input:
         evaluations=expand("results/evaluate/{set}.json", set=plan.sets()),
-        published=ROOT / "src/xtalgen/published.yaml",
+        published=ROOT / "src/xtalgen/report/published.yaml",
     output:
         markdown=report("results/tables.md", category="Tables"),
         csv="results/tables.csv",
@@ -48,17 +48,17 @@ rule curves:
         "python $SCRIPTS/curves.py --log {input} --out {output} 2> {log:q}"
 
 
-rule opinions:
+rule second_potential:
     """Ask a second potential about the best crystals of a set; planned only where the configuration names one."""
     input:
         evaluated="results/evaluate/{set}.parquet",
         hull="results/hull/{set}.parquet",
     output:
-        "results/opinions/{set}.parquet",
+        "results/second_potential/{set}.parquet",
     log:
-        "logs/opinions/{set}.log",
+        "logs/second_potential/{set}.log",
     benchmark:
-        "logs/opinions/{set}.tsv"
+        "logs/second_potential/{set}.tsv"
     conda:
         "../../envs/crystals.yaml"
     threads: 2
@@ -71,11 +71,11 @@ rule opinions:
         most=config["tables"]["candidates"],
         timeout=config["relax"]["timeout"],
         device=config["device"],
-        code=code("opinions"),
+        code=code("second_potential"),
     shell:
-        "python $SCRIPTS/opinions.py --evaluated {input.evaluated:q} --hull {input.hull:q} --potential {params.potential:q} "
+        "python $SCRIPTS/second_potential.py --evaluated {input.evaluated:q} --hull {input.hull:q} --potential {params.potential:q} "
         "--count {params.most} --timeout {params.timeout} --workers {threads} --device {params.device} "
-        "--cache results/opinions/cache --out {output:q} 2> {log:q}"
+        "--cache results/second_potential/cache --out {output:q} 2> {log:q}"
 
 
 rule candidates:
@@ -83,7 +83,7 @@ rule candidates:
     input:
         evaluated="results/evaluate/{set}.parquet",
         known=split_of("train"),
-        second=["results/opinions/{set}.parquet"] if config["relax"]["second_potential"] else [],
+        second=["results/second_potential/{set}.parquet"] if config["relax"]["second_potential"] else [],
     output:
         "results/candidates/{set}.zip",
     log:
@@ -99,7 +99,7 @@ rule candidates:
         most=config["tables"]["candidates"],
         vasp=config["tables"]["vasp"],
         second=lambda wildcards, input: f"--second '{input.second}' " if input.second else "",
-        code=code("exports"),
+        code=code("candidates"),
     shell:
-        "python $SCRIPTS/exports.py --evaluated {input.evaluated:q} --name {wildcards.set:q} --known {input.known} "
+        "python $SCRIPTS/candidates.py --evaluated {input.evaluated:q} --name {wildcards.set:q} --known {input.known} "
         "{params.second}--count {params.most} --vasp {params.vasp} --out {output:q} 2> {log:q}"

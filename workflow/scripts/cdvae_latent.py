@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from xtalgen.crystals import read_crystals, to_table, write_table
-from xtalgen.devices import pick_device
-from xtalgen.errors import one_line
 from xtalgen.models import build
 from xtalgen.models.cdvae import Model, optimise_property, reconstruct
+from xtalgen.runtime.devices import pick_device
+from xtalgen.runtime.errors import one_line
 
 COLUMNS = {"step": pa.int64(), "predicted": pa.float64()}
 

@@ -7,8 +7,8 @@ python workflow/scripts/conditional.py --evaluated results/evaluate/RUN/conditio
 import argparse
 from pathlib import Path
 
-from xtalgen.conditional import draw_answers
 from xtalgen.crystals import ContractError
+from xtalgen.stages.conditional import draw_answers
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -6,8 +6,8 @@ python workflow/scripts/curves.py --log results/train/flowmm/dng/log.csv --out r
 import argparse
 from pathlib import Path
 
-from xtalgen.curves import curves
-from xtalgen.errors import one_line
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.curves import curves
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -8,8 +8,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from xtalgen.distil import Wish, label
-from xtalgen.errors import one_line
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.distil import Wish, label
 
 
 def main(argv: Sequence[str] | None = None) -> None:

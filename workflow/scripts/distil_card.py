@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from xtalgen.devices import pick_device
-from xtalgen.distil_card import Extent, write_card
-from xtalgen.errors import one_line
+from xtalgen.runtime.devices import pick_device
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.distil_card import Extent, write_card
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from xtalgen.devices import pick_device
-from xtalgen.distil_training import read_recipe, train
-from xtalgen.errors import one_line
+from xtalgen.runtime.devices import pick_device
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.distil_training import read_recipe, train
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -7,9 +7,9 @@ python workflow/scripts/embeddings.py --crystals results/evaluate/flowmm/dng.par
 import argparse
 from pathlib import Path
 
-from xtalgen.embeddings import embed
-from xtalgen.errors import one_line
-from xtalgen.parallel import available_cores
+from xtalgen.runtime.errors import one_line
+from xtalgen.runtime.parallel import available_cores
+from xtalgen.stages.embeddings import embed
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,10 +7,10 @@ python workflow/scripts/evaluate.py --task dng --sample sample.parquet --train t
 import argparse
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.evaluate import Settings, Sources, evaluate
-from xtalgen.metrics import EVERY_TASK
-from xtalgen.metrics.recipes import DEFAULT, RECIPES, choose_recipe
+from xtalgen.metrics.protocols import DEFAULT, RECIPES, choose_recipe
+from xtalgen.metrics.registry import EVERY_TASK
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.evaluate import Settings, Sources, evaluate
 
 FILES = ("sample", "train", "test", "val", "relaxed", "hull", "fingerprints", "reference_fingerprints", "training")
 THRESHOLDS = ("stable_below", "metastable_below")

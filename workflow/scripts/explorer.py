@@ -7,10 +7,10 @@ python workflow/scripts/explorer.py --set flowmm/dng results/evaluate/flowmm/dng
 import argparse
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.explorer import Options, explorer
-from xtalgen.layers import Files
-from xtalgen.projection import Settings
+from xtalgen.explorer.crystal_sets import Files
+from xtalgen.explorer.projection import Settings
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.explorer import Options, explorer
 
 SET = ("NAME", "EVALUATED", "SAMPLE", "EMBEDDING", "METRICS")
 

@@ -7,9 +7,9 @@ python workflow/scripts/figures.py --set flowmm/dng results/evaluate/flowmm/dng.
 import argparse
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.figures import figures
-from xtalgen.layers import Files
+from xtalgen.explorer.crystal_sets import Files
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.figures import figures
 
 SET = ("NAME", "EVALUATED", "SAMPLE", "EMBEDDING", "METRICS")
 

@@ -7,9 +7,9 @@ python workflow/scripts/fingerprints.py --crystals results/sample/flowmm/dng.par
 import argparse
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.fingerprints import fingerprint
-from xtalgen.parallel import available_cores
+from xtalgen.runtime.errors import one_line
+from xtalgen.runtime.parallel import available_cores
+from xtalgen.stages.fingerprints import fingerprint
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.hull import hull
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.hull import hull
 
 
 def main(argv: Sequence[str] | None = None) -> None:

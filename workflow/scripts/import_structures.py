@@ -6,9 +6,9 @@ python workflow/scripts/import_structures.py --structures structures/mine.extxyz
 import argparse
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.import_structures import import_structures
-from xtalgen.parallel import available_cores
+from xtalgen.runtime.errors import one_line
+from xtalgen.runtime.parallel import available_cores
+from xtalgen.stages.import_structures import import_structures
 
 
 def main(argv: list[str] | None = None) -> None:

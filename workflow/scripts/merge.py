@@ -6,8 +6,8 @@ python workflow/scripts/merge.py --parts a.parquet b.parquet --out all.parquet
 import argparse
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.shards import merge
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.merge import merge
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.fetch_diagram import fetch_diagram
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.phase_diagram import fetch_diagram
 
 
 def main(argv: Sequence[str] | None = None) -> None:

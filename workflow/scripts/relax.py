@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.relax import relax
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.relax import relax
 
 
 def main(argv: Sequence[str] | None = None) -> None:

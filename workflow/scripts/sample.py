@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 from xtalgen.crystals import read_crystals
-from xtalgen.devices import pick_device
-from xtalgen.errors import one_line
-from xtalgen.sample import Order, read_targets, sample
+from xtalgen.runtime.devices import pick_device
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.sample import Order, read_targets, sample
 
 
 def main(argv: list[str] | None = None) -> None:

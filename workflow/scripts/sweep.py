@@ -6,8 +6,8 @@ python workflow/scripts/sweep.py --run R --point '{"slope": 0}' 0.json --point '
 import argparse
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.sweep import sweep
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.sweep import sweep
 
 
 def main(argv: list[str] | None = None) -> None:

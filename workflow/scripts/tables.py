@@ -8,9 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.evaluations import read_evaluations
-from xtalgen.tables import compact, tables
+from xtalgen.metrics.result_file import read_evaluations
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.tables import compact, tables
 
 
 def main(argv: list[str] | None = None) -> None:

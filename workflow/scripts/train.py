@@ -6,8 +6,8 @@ import logging
 import sys
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.train import train
+from xtalgen.runtime.errors import one_line
+from xtalgen.stages.train import train
 
 
 def main(argv: list[str] | None = None) -> None:

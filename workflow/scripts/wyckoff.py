@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xtalgen.errors import one_line
-from xtalgen.parallel import available_cores
-from xtalgen.wyckoff import add_wyckoff
+from xtalgen.runtime.errors import one_line
+from xtalgen.runtime.parallel import available_cores
+from xtalgen.stages.wyckoff import add_wyckoff
 
 
 def main(argv: Sequence[str] | None = None) -> None:

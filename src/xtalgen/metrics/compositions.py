@@ -7,12 +7,13 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from xtalgen.pinned import read_pinned
+from xtalgen.runtime.pinned_tables import read_pinned
 
-FILE = "smact_2_2_1.yaml"
+FILE = Path(__file__).with_name("smact_2_2_1.yaml")
 FILE_SHA256 = "1aa6bd109d9bb607b59541986c1211a80cf13f0dbc4fab834d5727c398234834"
 MAX_NUMBER = 103  # the heaviest element that SMACT has data on
 SMACT_2_2_1 = "smact_2_2_1"

@@ -11,13 +11,13 @@ import pyarrow as pa
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.distributions import density
-from xtalgen.metrics.generation import energy_for_hull, phase_of, relaxed_well
-from xtalgen.metrics.inputs import Columns, Flags, Scores, Settings
+from xtalgen.metrics.dng import energy_for_hull, phase_of, relaxed_well
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
-from xtalgen.metrics.stability import energies_above_hull
-from xtalgen.metrics.symmetries import space_groups
+from xtalgen.metrics.symmetry import space_groups
+from xtalgen.metrics.types import Columns, Flags, Scores, Settings
 from xtalgen.metrics.validity import Validity, judge, reduced_counts, usable
-from xtalgen.models.nn.prompts import SENTENCES, conditions_of
+from xtalgen.models.language.prompts import SENTENCES, conditions_of
+from xtalgen.thermodynamics.energy_above_hull import energies_above_hull
 
 # Attributes of which a crystal has what was asked or has not.
 EXACT = ("formula", "n_atoms", "spg_num")

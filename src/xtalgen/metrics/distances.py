@@ -1,23 +1,24 @@
 """How far a set is from the test split: coverage, and distances between distributions, as a recipe defines them."""
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from xtalgen.fingerprints import Fingerprints
+from xtalgen.featurizers.fingerprints import Fingerprints
+from xtalgen.featurizers.magpie import magpie_features
 from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.coverage import coverage
 from xtalgen.metrics.distributions import density, num_elems, wasserstein
-from xtalgen.metrics.inputs import Inputs, Settings
 from xtalgen.metrics.intervals import Estimate, missing, rate
-from xtalgen.metrics.magpie import magpie_features
-from xtalgen.metrics.recipes import CDVAE_CONSTANTS, FINGERPRINTED, Recipe
+from xtalgen.metrics.protocols import CDVAE_CONSTANTS, FINGERPRINTED, Recipe
+from xtalgen.metrics.types import Inputs, Settings
 from xtalgen.metrics.validity import Validity, fits_guards, reduced_counts, usable
-from xtalgen.pinned import read_pinned
+from xtalgen.runtime.pinned_tables import read_pinned
 
-CONSTANTS = "magpie_scale.yaml"
+CONSTANTS = Path(__file__).with_name("magpie_scale.yaml")
 CONSTANTS_SHA256 = "bb750719a7cf4605cc54de138983b3999009162e424a28fea562f2f00b020242"
 NAMES = ("cov_recall", "cov_precision")
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.comparisons import pack_outcomes
-from xtalgen.metrics.inputs import Scores
 from xtalgen.metrics.intervals import missing, rate
+from xtalgen.metrics.types import Scores
 
 TOPS = (1, 3, 5, 10)
 

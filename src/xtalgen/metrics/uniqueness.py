@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.matching import (
+from xtalgen.metrics.validity import reduced_counts, usable, volume
+from xtalgen.runtime.parallel import Failure, map_items
+from xtalgen.structure.matcher import (
     SAME,
     Arrays,
     NotComparableError,
@@ -20,8 +22,6 @@ from xtalgen.metrics.matching import (
     time_limit,
     warm_up,
 )
-from xtalgen.metrics.validity import reduced_counts, usable, volume
-from xtalgen.parallel import Failure, map_items
 
 Formula = tuple[tuple[int, int], ...]
 FEW = 300  # crystals to compare that are not worth starting processes

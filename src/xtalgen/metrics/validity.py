@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
-from xtalgen.lattice import lattice_to_parameters
 from xtalgen.metrics.compositions import SMACT_2_2_1, comp_valid, reduced_counts
+from xtalgen.structure.lattice import lattice_to_parameters
 
 MIN_DISTANCE = 0.5
 MIN_VOLUME = 0.1
@@ -142,7 +142,7 @@ def _min_distances(crystals: Sequence[Crystal]) -> np.ndarray:
 
 
 def _min_distance_reduced(crystal: Crystal) -> float:
-    from xtalgen.structures import to_structure
+    from xtalgen.structure.pymatgen import to_structure
 
     distances = to_structure(crystal).distance_matrix
     return float(distances[np.triu_indices(len(distances), k=1)].min())

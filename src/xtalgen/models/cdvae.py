@@ -15,13 +15,13 @@ from torch import Tensor
 
 from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
-from xtalgen.models.nn.batches import DeviceData, Extra, load_split, mix_seed, select
-from xtalgen.models.nn.bonded_graph import pad_bonds
-from xtalgen.models.nn.checkpoint import load_checkpoint
-from xtalgen.models.nn.crystal_vae import Constants, CrystalVAE, Noise, Weights, fit_constants
-from xtalgen.models.nn.fit import FitConfig, fit
-from xtalgen.models.nn.langevin import CDVAESampling, decode
-from xtalgen.models.nn.results import write_results
+from xtalgen.models.diffusion.annealed_langevin import CDVAESampling, decode
+from xtalgen.models.diffusion.vae import Constants, CrystalVAE, Noise, Weights, fit_constants
+from xtalgen.models.networks.bonded_graph import pad_bonds
+from xtalgen.training.artifacts import write_results
+from xtalgen.training.batches import DeviceData, Extra, load_split, mix_seed, select
+from xtalgen.training.checkpoint import load_checkpoint
+from xtalgen.training.loop import FitConfig, fit
 
 
 @dataclass(frozen=True)

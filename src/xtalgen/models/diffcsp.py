@@ -14,15 +14,11 @@ from torch import Tensor
 
 from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
-from xtalgen.models.nn import torus
-from xtalgen.models.nn.batches import load_split, mix_seed
-from xtalgen.models.nn.crystal_diffusion import CrystalDiffusion, Step
-from xtalgen.models.nn.engine import products
-from xtalgen.models.nn.fit import FitConfig, fit
-from xtalgen.models.nn.flows import State
-from xtalgen.models.nn.lattices import lattice_to_parameters
-from xtalgen.models.nn.results import write_results
-from xtalgen.models.nn.sampling import (
+from xtalgen.models.diffusion.ddpm import CrystalDiffusion, Step
+from xtalgen.models.flow_matching.euler import State
+from xtalgen.models.manifolds import torus
+from xtalgen.models.manifolds.lattices import lattice_to_parameters
+from xtalgen.models.sampling.requests import (
     Wanted,
     draw_sizes,
     histogram_of,
@@ -31,6 +27,10 @@ from xtalgen.models.nn.sampling import (
     read_trained,
     to_crystals,
 )
+from xtalgen.training.artifacts import write_results
+from xtalgen.training.batches import load_split, mix_seed
+from xtalgen.training.loop import FitConfig, fit
+from xtalgen.training.performance import products
 
 # The authors' step sizes of the corrector on MP-20.
 STEP_RATE = {"csp": 1e-5, "dng": 5e-6}

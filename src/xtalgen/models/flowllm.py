@@ -13,23 +13,23 @@ import numpy as np
 import torch
 
 from xtalgen.crystals import Crystal
-from xtalgen.lattice import lattice_to_parameters
 from xtalgen.models import AbstractModel, Job
-from xtalgen.models.flowmm import FlowMMConfig, FlowMMSampling, build, finish
-from xtalgen.models.nn.batches import load_split, mix_seed
-from xtalgen.models.nn.checkpoint import load_checkpoint
-from xtalgen.models.nn.fit import fit
-from xtalgen.models.nn.flows import State
-from xtalgen.models.nn.lattices import ANGLE_SPAN, LOWEST_ANGLE, angles_to_logit
-from xtalgen.models.nn.results import write_results
-from xtalgen.models.nn.riemannian_flow import (
+from xtalgen.models.flow_matching.euler import State
+from xtalgen.models.flow_matching.riemannian_flow import (
     SMALLEST_PROBABILITY,
     Constants,
     RiemannianFlow,
     angles_outside,
     fit_constants,
 )
-from xtalgen.models.nn.sampling import Wanted, in_batches, make_ready
+from xtalgen.models.flowmm import FlowMMConfig, FlowMMSampling, build, finish
+from xtalgen.models.manifolds.lattices import ANGLE_SPAN, LOWEST_ANGLE, angles_to_logit
+from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready
+from xtalgen.structure.lattice import lattice_to_parameters
+from xtalgen.training.artifacts import write_results
+from xtalgen.training.batches import load_split, mix_seed
+from xtalgen.training.checkpoint import load_checkpoint
+from xtalgen.training.loop import fit
 
 # A start nearer to a border of the angles than this is moved there: the logit is finite only inside.
 MARGIN = ANGLE_SPAN * SMALLEST_PROBABILITY

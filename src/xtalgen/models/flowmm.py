@@ -15,19 +15,16 @@ from torch import Tensor
 
 from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
-from xtalgen.models.nn.batches import load_split, mix_seed
-from xtalgen.models.nn.fit import FitConfig, fit
-from xtalgen.models.nn.flows import EulerSampling, State, draw_start, integrate
-from xtalgen.models.nn.lattices import logit_to_angles
-from xtalgen.models.nn.results import write_results
-from xtalgen.models.nn.riemannian_flow import (
+from xtalgen.models.flow_matching.euler import EulerSampling, State, draw_start, integrate
+from xtalgen.models.flow_matching.riemannian_flow import (
     Constants,
     RiemannianFlow,
     angles_outside,
     fit_constants,
     from_bits,
 )
-from xtalgen.models.nn.sampling import (
+from xtalgen.models.manifolds.lattices import logit_to_angles
+from xtalgen.models.sampling.requests import (
     Wanted,
     draw_sizes,
     histogram_of,
@@ -36,6 +33,9 @@ from xtalgen.models.nn.sampling import (
     read_trained,
     to_crystals,
 )
+from xtalgen.training.artifacts import write_results
+from xtalgen.training.batches import load_split, mix_seed
+from xtalgen.training.loop import FitConfig, fit
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,18 @@ from torch import Tensor, nn
 
 from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
-from xtalgen.models.nn.analogues import Analogues, Memory, load_analogues
-from xtalgen.models.nn.batches import MAX_ELEMENT, Data, Split, load_split, mix_seed
-from xtalgen.models.nn.checkpoint import CheckpointError, load_checkpoint
-from xtalgen.models.nn.contacts import move_apart, pair_distances
-from xtalgen.models.nn.fit import FitConfig, Trainable, fit
-from xtalgen.models.nn.formulas import Formulas
-from xtalgen.models.nn.orbit_data import load_orbits
-from xtalgen.models.nn.orbit_network import Orbits, Steps
-from xtalgen.models.nn.orbit_sampling import atoms_of, draw, to_crystal
-from xtalgen.models.nn.orbit_steps import Groups, Written, formula_of
-from xtalgen.models.nn.results import write_results
-from xtalgen.models.nn.sampling import Wanted, histogram_of, in_batches, make_ready
+from xtalgen.models.orbits.analogues import Analogues, Memory, load_analogues
+from xtalgen.models.orbits.contacts import move_apart, pair_distances
+from xtalgen.models.orbits.dataset import load_orbits
+from xtalgen.models.orbits.formula_model import Formulas
+from xtalgen.models.orbits.network import Orbits, Steps
+from xtalgen.models.orbits.sampling import atoms_of, draw, to_crystal
+from xtalgen.models.orbits.steps import Groups, Written, formula_of
+from xtalgen.models.sampling.requests import Wanted, histogram_of, in_batches, make_ready
+from xtalgen.training.artifacts import write_results
+from xtalgen.training.batches import MAX_ELEMENT, Data, Split, load_split, mix_seed
+from xtalgen.training.checkpoint import CheckpointError, load_checkpoint
+from xtalgen.training.loop import FitConfig, Trainable, fit
 
 # The most of a time budget that formulas may take, and that analogues may.
 SHARE = 0.1

@@ -13,14 +13,14 @@ import torch
 
 from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel, Job
-from xtalgen.models.nn.analogues import Analogues, Memory, Recollection, load_analogues
-from xtalgen.models.nn.batches import Split, mix_seed
-from xtalgen.models.nn.fit import FitConfig, fit
-from xtalgen.models.nn.orbit_data import load_orbits
-from xtalgen.models.nn.orbit_sampling import atoms_of, to_crystal
-from xtalgen.models.nn.orbit_steps import Groups, Written, formula_of, written_of
-from xtalgen.models.nn.results import write_results
-from xtalgen.models.nn.sampling import Wanted, in_batches, make_ready, read_trained
+from xtalgen.models.orbits.analogues import Analogues, Memory, Recollection, load_analogues
+from xtalgen.models.orbits.dataset import load_orbits
+from xtalgen.models.orbits.sampling import atoms_of, to_crystal
+from xtalgen.models.orbits.steps import Groups, Written, formula_of, written_of
+from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready, read_trained
+from xtalgen.training.artifacts import write_results
+from xtalgen.training.batches import Split, mix_seed
+from xtalgen.training.loop import FitConfig, fit
 
 
 @dataclass(frozen=True)

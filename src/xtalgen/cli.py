@@ -1,0 +1,25 @@
+"""The command `xtalgen`: chooses the subcommand; each imports what it needs once it is chosen."""
+
+import argparse
+import importlib
+import sys
+
+# Subcommand → what it does; `xtalgen.commands.NAME` has its `main`.
+COMMANDS = {"score": "score a file of crystal structures without the workflow"}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the subcommand that the command line names."""
+    words = sys.argv[1:] if argv is None else argv
+    width = max(map(len, COMMANDS))
+    parser = argparse.ArgumentParser(
+        prog="xtalgen",
+        description="Generative models of inorganic crystals.",
+        epilog="commands:\n" + "\n".join(f"  {name:{width}}  {about}" for name, about in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "command", choices=COMMANDS, metavar="COMMAND", help="one of those below; COMMAND --help has more"
+    )
+    args = parser.parse_args(words[:1])
+    importlib.import_module(f"xtalgen.commands.{args.command}").main(words[1:])

@@ -1,0 +1,1 @@
+"""What a configuration describes: the runs, sets and files of an experiment. Imports nothing heavy."""

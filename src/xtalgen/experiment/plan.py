@@ -1,0 +1,275 @@
+"""What the configuration means: sets, tasks, data sets, settings, and checks that a schema cannot make.
+
+Read by the Snakefile on every start, so it imports nothing heavy.
+"""
+
+import glob
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from xtalgen.experiment.model_traits import (
+    model_file,
+    needs_base,
+    needs_bonds,
+    needs_wyckoff,
+    shares_checkpoint,
+    takes_prompts,
+    tasks_of,
+)
+
+TASKS = ("dng", "csp", "conditional", "infilling")
+# Tasks whose crystals are judged as a whole, relaxed and shown on the map; the others are judged target by target.
+GENERATION = ("dng", "own")
+PROMPTED = ("conditional", "infilling")
+# Tasks of every model whose class does not name its own.
+USUAL = ("dng", "csp")
+# Attributes whose obtained values need relaxed energies and a hull.
+ENERGIES = frozenset({"e_form_per_atom", "e_above_hull"})
+SPLITS = ("train", "val", "test")
+SHARED = "shared"
+PUBLISHED_SETS = ("aflow_20", "mp_20", "mp_20_grouped", "mpts_52", "perov_5", "carbon_24")
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
+class ConfigError(ValueError):
+    """The configuration contradicts itself; the message names the key and the remedy."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The experiment that a validated configuration describes."""
+
+    config: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError when names do not fit each other."""
+        for name, run in self.runs.items():
+            where = f"runs.{name}"
+            self._check_name(name, where)
+            if not model_file(run["model"]).is_file():
+                raise ConfigError(f"{where}.model: there is no file {model_file(run['model'])}.")
+            self._check_dataset(run["dataset"], f"{where}.dataset")
+            self._check_base(name, run)
+            self._check_prompts(name, run)
+            self._check_tasks(name, run)
+            if "sweep" in run and ("csp" not in run.get("tasks", TASKS) or needs_base(run["model"])):
+                raise ConfigError(f"{where}.sweep: predicts structures; only a run of its own with the task 'csp' can.")
+        for name, dataset in self.config["datasets"].items():
+            self._check_name(name, f"datasets.{name}")
+            if name not in PUBLISHED_SETS and "source" not in dataset:
+                known = ", ".join(PUBLISHED_SETS)
+                raise ConfigError(f"datasets.{name}: give its folder as `source`; only {known} come by themselves.")
+        self._check_dataset(self.reference, "evaluate.reference")
+        self._check_dataset(self.distilled, "distil.dataset")
+        relax = self.config.get("relax", {})
+        if relax.get("second_potential") and relax["hull"] != "consistent":
+            raise ConfigError("relax.second_potential: only a hull of kind `consistent` can be evaluated again.")
+        for name in self.config["tables"]["sets"]:
+            self._check_name(name, f"tables.sets: {name!r}")
+            if name in self.runs:
+                raise ConfigError(f"tables.sets: {name!r} is a run already; rename structures/{name}.*.")
+
+    def _check_name(self, name: str, where: str) -> None:
+        # Names become file names and words of commands.
+        if not re.fullmatch(NAME, name):
+            raise ConfigError(f"{where}: a name has letters, digits, '.', '_' and '-' only. Rename it.")
+
+    def _check_base(self, name: str, run: Mapping[str, Any]) -> None:
+        where, base = f"runs.{name}.base", run.get("base")
+        if not needs_base(run["model"]):
+            if base is not None:
+                raise ConfigError(f"{where}: model {run['model']} starts from nothing; remove it.")
+            return
+        if base not in self.runs or base == name or needs_base(self.runs[base]["model"]):
+            raise ConfigError(f"{where}: model {run['model']} starts from another run; name a run that needs none.")
+        if self.runs[base]["dataset"] != run["dataset"]:
+            raise ConfigError(f"{where}: {base!r} learns from another data set than {name!r}.")
+
+    def _check_prompts(self, name: str, run: Mapping[str, Any]) -> None:
+        asked = [task for task in PROMPTED if task in run.get("tasks", ())]
+        if asked and not takes_prompts(run["model"]):
+            raise ConfigError(f"runs.{name}.tasks: model {run['model']} takes no prompts; remove {asked[0]!r}.")
+        if "attributes" in run and "conditional" not in asked:
+            raise ConfigError(f"runs.{name}.attributes: only the task 'conditional' asks for them; add it to `tasks`.")
+
+    def _check_tasks(self, name: str, run: Mapping[str, Any]) -> None:
+        fitting = tasks_of(run["model"], USUAL)
+        wrong = [task for task in USUAL if task in run.get("tasks", USUAL) and task not in fitting]
+        if wrong:
+            remedy = f"write `tasks: [{', '.join(fitting)}]`"
+            raise ConfigError(f"runs.{name}.tasks: model {run['model']} is not for {wrong[0]!r}; {remedy}.")
+
+    def _check_dataset(self, name: str, where: str) -> None:
+        if name not in self.config["datasets"]:
+            there_are = ", ".join(self.config["datasets"])
+            raise ConfigError(f"{where}: {name!r} is not under `datasets`; there are {there_are}.")
+
+    @property
+    def runs(self) -> Mapping[str, Any]:
+        """The rows of the tables that are trained here."""
+        return self.config["runs"]
+
+    @property
+    def reference(self) -> str:
+        """The data set that users' own structures are compared with."""
+        chosen = self.config["evaluate"].get("reference")
+        return chosen or next((run["dataset"] for run in self.runs.values()), next(iter(self.config["datasets"])))
+
+    @property
+    def distilled(self) -> str:
+        """The data set whose crystals a small potential learns from."""
+        return self.config.get("distil", {}).get("dataset") or self.reference
+
+    def sets(self) -> list[str]:
+        """Returns every set of the tables in order: `run/task` of each run, then the user's own."""
+        of_runs = [f"{name}/{task}" for name, run in self.runs.items() for task in TASKS if task in run["tasks"]]
+        return of_runs + list(self.config["tables"]["sets"])
+
+    def trained(self) -> list[str]:
+        """Returns `run/task` (or `run/shared`) of every training the experiment needs."""
+        pairs = [name.split("/") for name in self.sets() if "/" in name]
+        return list(
+            dict.fromkeys(f"{run}/{self.training(run, task)}" for run, task in pairs if not self.given(run, task))
+        )
+
+    def task(self, name: str) -> str:
+        """Returns the task of a set: one of `TASKS`, or "own" for a user's structures."""
+        return name.split("/")[1] if "/" in name else "own"
+
+    def generated(self) -> list[str]:
+        """Returns the sets that are judged as a whole."""
+        return [name for name in self.sets() if self.task(name) in GENERATION]
+
+    def conditional(self) -> list[str]:
+        """Returns the runs that are asked for crystals by attribute."""
+        return [name for name, run in self.runs.items() if "conditional" in run["tasks"]]
+
+    def attributes(self, run: str) -> Sequence[str]:
+        """Returns what the task "conditional" of a run asks for."""
+        return self.runs[run].get("attributes", ("formula", "spg_num"))
+
+    def relaxed(self, name: str) -> bool:
+        """Whether a set is relaxed: what is judged as a whole, and what was asked for by energy."""
+        task = self.task(name)
+        by_energy = task == "conditional" and ENERGIES & set(self.attributes(name.split("/", maxsplit=1)[0]))
+        return task in GENERATION or bool(by_energy)
+
+    def dataset(self, name: str) -> str:
+        """Returns the data set that a set, or a run, is compared with."""
+        run = name.split("/", maxsplit=1)[0]
+        return self.runs[run]["dataset"] if "/" in name or run in self.runs else self.reference
+
+    def model(self, run: str) -> str:
+        """Returns the name of a run's model."""
+        return self.runs[run]["model"]
+
+    def training(self, run: str, task: str) -> str:
+        """Returns the folder below the run that holds the checkpoint for a task."""
+        return SHARED if shares_checkpoint(self.model(run)) else task
+
+    def given(self, run: str, task: str) -> str | None:
+        """Returns the path of a checkpoint the user brings for a task, if any."""
+        return self.runs[run].get("checkpoint", {}).get(task)
+
+    def checkpoint(self, run: str, task: str) -> str:
+        """Returns the path of the checkpoint that samples a task."""
+        return self.given(run, task) or f"results/train/{run}/{self.training(run, task)}/checkpoint.safetensors"
+
+    def settings(self, run: str, stage: str, task: str) -> str:
+        """Returns the settings of a run's stage as JSON; those under the task's name override the common ones."""
+        values = self.runs[run].get(stage, {})
+        common = {key: value for key, value in values.items() if key not in TASKS}
+        return json.dumps(common | values.get(task, {}), sort_keys=True)
+
+    def swept(self) -> list[str]:
+        """Returns the runs whose settings of sampling are tried on the validation split."""
+        return [name for name, run in self.runs.items() if run.get("sweep")]
+
+    def points(self, run: str) -> list[str]:
+        """Returns the settings that a run's sweep tries, as JSON: every combination of the values listed."""
+        swept = self.runs[run]["sweep"]
+        return [json.dumps(dict(zip(swept, values, strict=True))) for values in product(*swept.values())]
+
+    def at_point(self, run: str, point: int) -> str:
+        """Returns all settings of sampling at a point of a run's sweep as JSON."""
+        return json.dumps(json.loads(self.settings(run, "sample", "csp")) | json.loads(self.points(run)[point]))
+
+    def split(self, name: str, split: str) -> str:
+        """Returns the table of a split of the data set that a set or run is compared with."""
+        return f"results/data/{self.dataset(name)}/{split}.parquet"
+
+    def base(self, run: str) -> str:
+        """Returns the run whose crystals a run starts from."""
+        return self.runs[run]["base"]
+
+    def training_table(self, run: str, split: str) -> str:
+        """Returns the table of a split that a run is trained on: with the columns or pairs that its model needs."""
+        model = self.model(run)
+        if needs_base(model):
+            return f"results/refinement_pairs/{run}/{split}.parquet"
+        stage = "bonds" if needs_bonds(model) else "wyckoff" if needs_wyckoff(model) else "data"
+        return f"results/{stage}/{self.dataset(run)}/{split}.parquet"
+
+    def facts(self, name: str) -> list[str]:
+        """Returns the file of facts about a set's training; none where the user brought the checkpoint or the set."""
+        run, _, task = name.partition("/")
+        if not task or self.given(run, task):
+            return []
+        return [f"results/train/{run}/{self.training(run, task)}/training.json"]
+
+    def starts(self, run: str, task: str) -> str | None:
+        """Returns the crystals that a run refines; None where it starts from nothing."""
+        return f"results/sample/{self.base(run)}/{task}.parquet" if needs_base(self.model(run)) else None
+
+    def sampled_from(self, run: str, task: str) -> list[str]:
+        """Returns the tables that the sample stage of a run reads beside the checkpoint."""
+        starts = self.starts(run, task)
+        return [starts] if starts else [] if task == "dng" else [self.split(run, "test")]
+
+    def asked_for(self, run: str, task: str) -> str:
+        """Returns the arguments that tell the sample stage what to make."""
+        asked = self.config["sample"]
+        if needs_base(self.model(run)):
+            return f"--starts {self.starts(run, task)}"
+        if task == "dng":
+            return f"--n {asked['n']}"
+        limit = f" --limit {asked['max_targets']}" if asked["max_targets"] else ""
+        targets = f"--targets {self.split(run, 'test')}{limit}"
+        if task == "conditional":
+            return f"{targets} --attributes {' '.join(self.attributes(run))}"
+        return f"{targets} --infill" if task == "infilling" else f"{targets} --per-target {asked['per_target']}"
+
+    def reading(self, dataset: str, split: str) -> str:
+        """Returns the arguments that tell the data stage where a split comes from and how much of it to keep."""
+        source = self.source(dataset)
+        limit = self.config["datasets"][dataset].get("limit", {}).get(split)
+        return " ".join([f"--source {shlex.quote(str(source))}"] * bool(source) + [f"--limit {limit}"] * bool(limit))
+
+    def shown(self) -> list[str]:
+        """Returns the sets on the map: those generated as a whole, or all where there are no such sets."""
+        return self.generated() or [name for name in self.sets() if self.task(name) != "infilling"]
+
+    def layers(self, *, with_samples: bool) -> str:
+        """Returns the arguments that name the files of all sets on the map and of the crystals beneath them."""
+        sample = "results/sample/{0}.parquet" if with_samples else "-"
+        above = f"--set '{{0}}' results/evaluate/{{0}}.parquet {sample} results/embeddings/{{0}}.parquet"
+        beneath = "--reference '{0} test' results/data/{0}/test.parquet results/embeddings/reference/{0}.parquet"
+        datasets = dict.fromkeys(self.dataset(name) for name in self.shown())
+        shown = [f"{above} results/evaluate/{{0}}.json".format(name) for name in self.shown()]
+        return " ".join([*shown, *map(beneath.format, datasets)])
+
+    def source(self, dataset: str) -> str | None:
+        """Returns the folder or file a data set is read from; None where it comes by itself."""
+        return self.config["datasets"][dataset].get("source")
+
+
+def own_file(folder: Path, name: str) -> str:
+    """Returns the user's file of a set; where there is none, the first kind of file, so that the error names it."""
+    found = sorted(folder.glob(f"{glob.escape(name)}.*")) if folder.is_dir() else []
+    return str(found[0]) if found else f"{folder}/{name}.extxyz"

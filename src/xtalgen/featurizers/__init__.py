@@ -1,0 +1,1 @@
+"""Descriptors of crystals: Voronoi cells, CrystalNN and Magpie fingerprints, bonds."""

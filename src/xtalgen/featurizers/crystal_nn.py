@@ -1,0 +1,151 @@
+"""CrystalNN: how likely each coordination number of an atom is, from the faces of its Voronoi cell.
+
+Pan et al. 2021 (doi:10.1021/acs.inorgchem.0c02996) with pymatgen's default settings, and the fingerprint built on it
+(Zimmermann and Jain 2020, doi:10.1039/C9RA07755C; matminer's CrystalNNFingerprint.from_preset("ops")).
+"""
+
+import functools
+import math
+import warnings
+from typing import Any, no_type_check
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from xtalgen.crystals import MAX_ATOMIC_NUMBER
+from xtalgen.featurizers.order_parameters import LARGEST, LARGEST_POLYHEDRON, order_parameters
+from xtalgen.featurizers.voronoi import CLOSED, cells
+from xtalgen.runtime.compiled import compiled
+
+Array = np.ndarray
+CHEMISTRY = 3.0  # weight of the difference of electronegativities
+GREATEST_DIFFERENCE = 3.3
+BONDED, APART = 0.5, 1.0  # Å beyond the sum of the radii: full weight up to the first, none from the second
+ROUNDING = 1e-5  # of a thousandth: a weight as near as this to the middle of two may be rounded either way
+
+
+def site_fingerprints(
+    lattice: Float[Array, "3 3"], frac_coords: Float[Array, "atoms 3"], atomic_numbers: UInt8[Array, " atoms"]
+) -> tuple[Float[Array, "atoms 61"], Bool[Array, " atoms"]]:
+    """Returns the fingerprint of every atom, and which of them certainly equal matminer's.
+
+    Uncertain is an atom where the last digit decides: on the rounding of a weight, on the order of equal neighbours, on
+    an atom at the cut-off; or that has no cell, or neighbours without radius. Ask `careful_fingerprint` then. Raises
+    ValueError on unknown elements, and as `cells` does.
+    """
+    if atomic_numbers.min() < 1 or atomic_numbers.max() > MAX_ATOMIC_NUMBER:
+        raise ValueError(f"no element has an atomic number outside 1 to {MAX_ATOMIC_NUMBER}")
+    found, elements = cells(lattice, frac_coords), _elements()[atomic_numbers]
+    lengths = np.linalg.norm(found.vectors, axis=1)
+    owners = np.repeat(np.arange(len(elements)), np.diff(found.starts))
+    weights = _weights(found.angles, found.areas, lengths, elements[owners], elements[found.numbers])
+    vectors, nearness, shells, certain = _shells(found.starts, found.vectors, weights, LARGEST)
+    values, ordered = order_parameters(vectors, nearness, shells)
+    return values, certain & ordered & (found.states == CLOSED)
+
+
+def likelihoods(weights: Float[Array, " neighbours"]) -> Float[Array, " numbers"]:
+    """Returns the likelihood of each coordination number from 0 on, of neighbours by falling weight (of the largest).
+
+    Weights rounded to thousandths cut the quarter circle into slices; the area of a slice is the likelihood of having
+    all neighbours from its upper end on (pymatgen).
+    """
+    found = np.zeros(len(weights) + 1)
+    _likelihoods(weights, found)
+    return found
+
+
+def careful_fingerprint(structure: Any, site: int) -> Float[Array, " 61"]:
+    """Returns the fingerprint of one atom of a pymatgen structure, its neighbours found by pymatgen itself.
+
+    Some hundred times slower than `site_fingerprints`. Raises what pymatgen raises.
+    """
+    from pymatgen.core.local_env import CrystalNN
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CrystalNN warns about every crystal without oxidation states
+        found = CrystalNN().get_nn_data(structure, site)
+    shells = np.zeros((1, LARGEST + 1))
+    for number, weight in found.cn_weights.items():
+        if 1 <= number <= LARGEST:
+            shells[0, number] = weight
+    vectors, nearness = np.ones((1, LARGEST_POLYHEDRON, 3)), np.arange(0.0, -LARGEST_POLYHEDRON, -1.0)
+    for place, neighbour in enumerate(found.all_nninfo[:LARGEST_POLYHEDRON]):
+        vectors[0, place] = neighbour["site"].coords - structure[site].coords
+    return order_parameters(vectors, nearness[None], shells)[0][0]
+
+
+@functools.cache
+def _elements() -> Array:
+    """Returns Pauling electronegativity and covalent radius (Å) by atomic number; NaN where pymatgen has none."""
+    from pymatgen.core import Element
+    from pymatgen.core.molecule_structure_comparator import CovalentRadius
+
+    table = np.full((MAX_ATOMIC_NUMBER + 1, 2), math.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # noble gases have no electronegativity, as is known
+        for number in range(1, MAX_ATOMIC_NUMBER + 1):
+            element = Element.from_Z(number)
+            radius = CovalentRadius.radius.get(element.symbol, element.atomic_radius)
+            table[number] = element.X, math.nan if radius is None else radius
+    return table
+
+
+def _weights(angles: Array, areas: Array, lengths: Array, own: Array, other: Array) -> Array:
+    """Returns the weights of each face, without and with the penalty for distance.
+
+    Solid angle, more for small faces (pores), times a preference for differing electronegativities. Still to be divided
+    by the largest of the cell without penalty.
+    """
+    weights = angles**2 / np.where(areas > 0, areas, np.inf)
+    difference = np.abs(own[:, 0] - other[:, 0])
+    difference[np.isnan(difference)] = 0.0
+    weights *= 1 + CHEMISTRY * np.sqrt(difference / GREATEST_DIFFERENCE)
+    beyond = (lengths - own[:, 1] - other[:, 1] - BONDED) / (APART - BONDED)
+    return np.stack([weights, weights * (np.cos(np.clip(beyond, 0.0, 1.0) * math.pi) + 1) * 0.5], axis=1)
+
+
+@compiled
+@no_type_check
+def _shells(starts: Array, vectors: Array, weights: Array, largest: int) -> tuple[Array, Array, Array, Array]:
+    """Returns of each atom vectors and weights of its twelve nearest, likelihoods of numbers, and what is certain."""
+    n_atoms = len(starts) - 1
+    nearest, nearness = np.ones((n_atoms, 12, 3)), np.zeros((n_atoms, 12))
+    shells, certain = np.zeros((n_atoms, largest + 1)), np.zeros(n_atoms, dtype=np.bool_)
+    for atom in range(n_atoms):
+        first, last = starts[atom], starts[atom + 1]
+        if first == last:
+            continue
+        shares = weights[first:last, 1] / weights[first:last, 0].max()
+        order = np.argsort(-shares, kind="mergesort")
+        for place in range(min(len(order), 12)):
+            nearest[atom, place] = vectors[first + order[place]]
+            nearness[atom, place] = shares[order[place]]
+        certain[atom] = _likelihoods(shares[order], shells[atom])
+    return nearest, nearness, shells, certain
+
+
+@compiled
+@no_type_check
+def _likelihoods(weights: Array, shell: Array) -> bool:
+    """Fills in the likelihood of each coordination number; returns whether all roundings are certain."""
+    certain, rounded = True, np.zeros(len(weights) + 1)
+    for place in range(len(weights)):
+        thousandths = weights[place] * 1000
+        certain = certain and abs(thousandths - math.floor(thousandths) - 0.5) > ROUNDING
+        rounded[place] = np.rint(thousandths) / 1000
+    for number in range(1, min(len(rounded), len(shell))):
+        if rounded[number - 1] > rounded[number]:
+            area = _quarter_circle(rounded[number - 1]) - _quarter_circle(rounded[number])
+            shell[number] = area / (0.25 * math.pi)
+    return certain
+
+
+@compiled
+@no_type_check
+def _quarter_circle(width: float) -> float:
+    """Returns the area under the unit circle between 0 and width."""
+    if width == 1:
+        return 0.25 * math.pi
+    height = math.sqrt(1 - width**2)
+    return 0.5 * (width * height + math.atan(width / height))

@@ -1,0 +1,1 @@
+"""Diffusion models of crystals: DDPM, annealed Langevin dynamics, and CDVAE's variational autoencoder."""

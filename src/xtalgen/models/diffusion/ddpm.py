@@ -1,0 +1,162 @@
+"""Joint diffusion of cell, coordinates and elements: DiffCSP (Jiao et al. 2023, arXiv 2309.04475).
+
+Cells, and elements in de novo generation, follow denoising diffusion (Ho et al. 2020) with the cosine schedule;
+fractional coordinates follow score matching with wrapped normal noise on the torus.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from xtalgen.models.flow_matching.euler import State
+from xtalgen.models.manifolds import torus
+from xtalgen.models.networks.cell_network import CellNetwork
+from xtalgen.training.batches import Batch
+from xtalgen.training.performance import Precision
+
+IMAGES = 10  # the sum over the images of the wrapped normal runs from -10 to 10
+OFFSET, SMALLEST_BETA, LARGEST_BETA = 0.008, 1e-4, 0.9999  # of the cosine schedule (Nichol & Dhariwal 2021)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Noise by step, from step 0 without any up to the noisiest.
+
+    level: what the network is told; alpha_bar: share of the signal's variance in cells and elements; sigma: noise of
+    the fractional coordinates; score_scale: root mean square of their score.
+    """
+
+    level: Int[np.ndarray, " steps"]
+    alpha_bar: Float[np.ndarray, " steps"]
+    sigma: Float[np.ndarray, " steps"]
+    score_scale: Float[np.ndarray, " steps"]
+
+    def respaced(self, steps: int) -> "Schedule":
+        """Returns a schedule of fewer steps over the same range (Nichol & Dhariwal 2021). Raises ValueError."""
+        levels = len(self.level) - 1
+        if steps > levels:
+            raise ValueError(f"cannot sample in {steps} levels: the training had {levels}.")
+        kept = np.round(np.linspace(0, levels, steps + 1)).astype(np.int64)
+        return Schedule(**{name: values[kept] for name, values in vars(self).items()})
+
+    def downwards(self) -> Iterator["Step"]:
+        """Yields the steps of sampling, from the noisiest down."""
+        for place in range(len(self.level) - 1, 0, -1):
+            above, below = float(self.alpha_bar[place]), float(self.alpha_bar[place - 1])
+            alpha = above / below
+            yield Step(
+                level=int(self.level[place]),
+                sigma=float(self.sigma[place]),
+                sigma_below=float(self.sigma[place - 1]),
+                score_scale=float(self.score_scale[place]),
+                alpha=alpha,
+                share=(1 - alpha) / (1 - above) ** 0.5,
+                spread=((1 - alpha) * (1 - below) / (1 - above)) ** 0.5,
+            )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of sampling. Cells and elements: (value - share · noise) / √alpha + spread · fresh noise."""
+
+    level: int
+    sigma: float
+    sigma_below: float
+    score_scale: float
+    alpha: float
+    share: float
+    spread: float
+
+
+@functools.cache
+def schedule(levels: int, sigma_begin: float, sigma_end: float) -> Schedule:
+    """Returns DiffCSP's schedules: cosine β, and σ geometric from sigma_begin to sigma_end."""
+    angles = (np.arange(levels + 1) / levels + OFFSET) / (1 + OFFSET) * np.pi / 2
+    kept = np.cos(angles) ** 2
+    beta = np.concatenate([[0.0], np.clip(1 - kept[1:] / kept[:-1], SMALLEST_BETA, LARGEST_BETA)])
+    sigma = np.concatenate([[0.0], np.geomspace(sigma_begin, sigma_end, levels)])
+    scale = np.array([1.0, *(score_scale(value) for value in sigma[1:].tolist())])
+    return Schedule(np.arange(levels + 1), np.cumprod(1 - beta), sigma, scale)
+
+
+def wrapped_normal_score(shift: Float[Tensor, "*shape"], sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Returns -∂ log Σᵢ exp(-(x + i)² / 2σ²) / ∂x, i from -10 to 10: the score towards larger noise (DiffCSP, eq. 8).
+
+    The weights of the images are a softmax, so that nothing underflows however small σ is.
+    """
+    images = shift.unsqueeze(-1) + torch.arange(-IMAGES, IMAGES + 1, device=shift.device, dtype=shift.dtype)
+    variance = (sigma**2).unsqueeze(-1)
+    weights = torch.softmax(-(images**2) / (2 * variance), dim=-1)
+    return (weights * images / variance).sum(dim=-1)
+
+
+def score_scale(sigma: float) -> float:
+    """Returns the root of the mean square of the score under its own noise, by quadrature over ±8 σ."""
+    epsilon = torch.linspace(-8, 8, 2001, dtype=torch.float64)
+    density = torch.exp(-(epsilon**2) / 2)
+    score = wrapped_normal_score(
+        torus.log_map(torch.zeros_like(epsilon), sigma * epsilon), torch.full_like(epsilon, sigma)
+    )
+    return float(((density * score**2).sum() / density.sum()).sqrt())
+
+
+class CrystalDiffusion(CellNetwork):
+    """Schedules and loss. `task` is "dng" or "csp"; weights: of lattice, coords and types in the loss."""
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        hidden: int = 512,
+        layers: int = 6,
+        frequencies: int = 128,
+        levels: int = 1000,
+        sigma_begin: float = 0.005,
+        sigma_end: float = 0.5,
+        weights: tuple[float, float, float] = (1.0, 1.0, 20.0),
+        precision: Precision = "float32",
+    ) -> None:
+        sizes = {"hidden": hidden, "layers": layers, "frequencies": frequencies}
+        super().__init__(task, **sizes, weights=weights, precision=precision)
+        self.levels = levels
+        self.schedule = schedule(levels, sigma_begin, sigma_end)
+        for name in ("alpha_bar", "sigma", "score_scale"):
+            values = torch.tensor(getattr(self.schedule, name), dtype=torch.float32)
+            self.register_buffer(name, values, persistent=False)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the weighted squared error of noise and score, and its parts; one level per crystal, uniform.
+
+        Each part is a mean over all numbers of the batch, so that crystals count by their atoms, as in DiffCSP.
+        """
+        levels = torch.randint(1, self.levels + 1, (len(batch),), device=batch.mask.device, generator=generator)
+        point, target = self.diffuse(batch, levels, generator)
+        return self.error(self.predict(point, levels, batch.atomic_numbers, batch.mask), target, batch.mask)
+
+    def diffuse(self, batch: Batch, levels: Int[Tensor, "batch"], generator: torch.Generator) -> tuple[State, State]:
+        """Returns the crystals with noise of their levels, and what the network has to find.
+
+        That is the noise of cells and elements, and the score of the coordinates over its root mean square.
+        """
+
+        def draw(like: Tensor) -> Tensor:
+            return torch.randn(like.shape, device=like.device, generator=generator)
+
+        kept = self.alpha_bar[levels].sqrt()[:, None, None]
+        lost = (1 - self.alpha_bar[levels]).sqrt()[:, None, None]
+        sigma = self.sigma[levels][:, None, None].expand_as(batch.frac_coords)
+        types = self.one_hot(batch.atomic_numbers) if self.n_types else batch.frac_coords[..., :0]
+        noise = State(types=draw(types), coords=draw(batch.frac_coords), lattice=draw(batch.lattice))
+        point = State(
+            types=kept * types + lost * noise.types,
+            coords=torus.wrap(batch.frac_coords + sigma * noise.coords),
+            lattice=kept * batch.lattice + lost * noise.lattice,
+        )
+        shift = torus.log_map(torch.zeros_like(sigma), sigma * noise.coords)
+        score = wrapped_normal_score(shift, sigma) / self.score_scale[levels][:, None, None]
+        return point, State(types=noise.types, coords=score, lattice=noise.lattice)

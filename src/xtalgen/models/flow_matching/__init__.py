@@ -1,0 +1,1 @@
+"""Flows and stochastic interpolants from noise to crystals."""

@@ -1,0 +1,168 @@
+"""Crystals as text and back (Gruver et al. 2024, arXiv 2402.04379, section 3).
+
+A text has a line of three lengths (Å, one decimal), a line of three angles (whole degrees, cut off), and for every atom
+a line with its element and one with its three fractional coordinates (two decimals). Lines are joined by one line end,
+words by one space; nothing else is allowed, so that every text is either exactly one crystal or has a status.
+"""
+
+import re
+from collections import Counter
+from math import gcd
+
+import numpy as np
+from jaxtyping import Float
+
+from xtalgen.crystals import Crystal
+from xtalgen.structure.lattice import lattice_from_parameters, lattice_to_parameters
+
+# As far as the evaluation of CDVAE, DiffCSP and FlowMM knows elements.
+PERIODIC_TABLE = (
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
+    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
+    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf"
+)
+SYMBOLS = tuple(PERIODIC_TABLE.split())
+NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)}
+MASK = "[MASK]"
+# What a cell may be: far beyond every known crystal, so that only absurd numbers fall outside.
+SHORTEST, LONGEST = 1.0, 99.9  # Å
+SMALLEST_ANGLE, LARGEST_ANGLE = 10, 170  # degrees
+MOST_ATOMS = 100
+# Angles a rounding error below a whole degree count as that degree; plain truncation turns right angles into 89°.
+ANGLE_TOLERANCE = 1e-3
+
+LENGTH = re.compile(r"(?:0|[1-9]\d*)\.\d")
+ANGLE = re.compile(r"0|[1-9]\d*")
+ELEMENT = re.compile(r"[A-Z][a-z]?")
+COORDINATE = re.compile(r"0\.\d\d")
+
+
+class TextError(ValueError):
+    """A text is no crystal, or a crystal cannot be written as text; `status` is the one of its row."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def write_crystal(crystal: Crystal, shift: Float[np.ndarray, "3"] | None = None, masked: int | None = None) -> str:
+    """Returns the text of a crystal that is ok, its atoms in their order.
+
+    shift: added to all fractional coordinates. masked: atomic number whose symbol is replaced by `MASK`, in the lines
+    of elements and nowhere else (so that hiding C leaves Ca and Cl alone). Raises TextError when the cell cannot be
+    written, see `SHORTEST` and its neighbours, or an element has no symbol here.
+    """
+    lengths, angles = lattice_to_parameters(np.asarray(crystal.lattice, dtype=np.float64))
+    tenths = np.floor(lengths * 10 + 0.5).astype(np.int64)
+    degrees = np.floor(angles + ANGLE_TOLERANCE).astype(np.int64)
+    check_cell((tenths / 10).tolist(), degrees.tolist())
+    if crystal.atomic_numbers.max() > len(SYMBOLS):
+        raise TextError("unknown_element", f"atomic numbers above {len(SYMBOLS)} have no symbol")
+    coords = np.asarray(crystal.frac_coords, dtype=np.float64) + (0.0 if shift is None else shift)
+    hundredths = np.floor((coords % 1.0) * 100 + 0.5).astype(np.int64) % 100
+    lines = [" ".join(f"{x // 10}.{x % 10}" for x in tenths.tolist()), " ".join(map(str, degrees.tolist()))]
+    for number, place in zip(crystal.atomic_numbers.tolist(), hundredths.tolist(), strict=True):
+        lines.append(MASK if number == masked else SYMBOLS[number - 1])
+        lines.append(" ".join(f"0.{x:02d}" for x in place))
+    return "\n".join(lines)
+
+
+def unwritable(crystal: Crystal) -> str | None:
+    """Returns the reason why a crystal that is ok cannot be written as text, None when it can."""
+    try:
+        write_crystal(crystal)
+    except TextError as error:
+        return error.status
+    return None
+
+
+def read_crystal_text(text: str, wanted: np.ndarray | None = None) -> Crystal:
+    """Returns the crystal of a text, with the text in `info`; one that is not ok has no geometry.
+
+    wanted: atomic numbers that it must have, in any order; they come in the asked order, and stay when it is not ok.
+    The status tells the first fault in reading order: "unparsable", "bad_lattice" (absurd numbers or angles that make
+    no cell), "unknown_element", "too_large", "no_atoms"; then "wrong_composition".
+    """
+    try:
+        lengths, angles, numbers, coords = _read(text)
+        order = np.arange(len(numbers)) if wanted is None else _order(numbers, np.asarray(wanted))
+    except TextError as error:
+        kept = None if wanted is None else np.asarray(wanted, dtype=np.uint8)
+        return Crystal("", error.status, atomic_numbers=kept, info={"text": text})
+    lattice = lattice_from_parameters(np.array(lengths), np.array(angles, dtype=np.float64))
+    return Crystal("", "ok", lattice, coords[order], numbers[order], {"text": text})
+
+
+def check_cell(lengths: list[float], angles: list[int]) -> None:
+    """Raises TextError with status bad_lattice when lengths (Å) and angles (degrees) are absurd or make no cell."""
+    if not all(SHORTEST <= length <= LONGEST for length in lengths):
+        raise TextError("bad_lattice", f"a length of {lengths} Å is outside {SHORTEST} to {LONGEST}")
+    if not all(SMALLEST_ANGLE <= angle <= LARGEST_ANGLE for angle in angles):
+        raise TextError("bad_lattice", f"an angle of {angles}° is outside {SMALLEST_ANGLE} to {LARGEST_ANGLE}")
+    low, high = third_angles(angles[0], angles[1])
+    if not low <= angles[2] <= high:
+        raise TextError("bad_lattice", f"the angles {angles}° make no cell")
+
+
+def third_angles(alpha: int, beta: int) -> tuple[int, int]:
+    """Returns the smallest and the largest whole γ (degrees) with which α and β make a cell of some volume."""
+    low = max(SMALLEST_ANGLE, abs(alpha - beta) + 1)
+    return low, min(LARGEST_ANGLE, alpha + beta - 1, 359 - alpha - beta)
+
+
+def formula(atomic_numbers: np.ndarray) -> str:
+    """Returns the reduced formula; elements come in the order of the atoms, in our data by electronegativity."""
+    counts = Counter(np.asarray(atomic_numbers).tolist())
+    divisor = gcd(*counts.values())
+    return "".join(SYMBOLS[z - 1] + (str(n // divisor) if n > divisor else "") for z, n in counts.items())
+
+
+def read_formula(text: str) -> dict[str, int]:
+    """Returns the atoms of a formula such as "Fe2O3" by symbol. Raises ValueError when it is none."""
+    found: Counter[str] = Counter()
+    for symbol, count in re.findall(r"([A-Z][a-z]?)(\d*)", text):
+        found[symbol] += int(count or 1)
+    unknown = [symbol for symbol in found if symbol not in NUMBERS]
+    if not re.fullmatch(r"(?:[A-Z][a-z]?\d*)+", text) or unknown or min(found.values()) < 1:
+        reason = f"there is no element {unknown[0]!r}" if unknown else "write symbols and whole numbers, such as Fe2O3"
+        raise ValueError(f"formula {text!r}: {reason}.")
+    return dict(found)
+
+
+def _read(text: str) -> tuple[list[float], list[int], np.ndarray, np.ndarray]:
+    lines = text.split("\n")
+    lengths = [float(word) for word in _words(lines, 0, LENGTH)]
+    if not all(SHORTEST <= length <= LONGEST for length in lengths):
+        raise TextError("bad_lattice", f"a length of {lengths} Å is outside {SHORTEST} to {LONGEST}")
+    angles = [int(word) for word in _words(lines, 1, ANGLE)]
+    check_cell(lengths, angles)
+    numbers, coords = [], []
+    for place in range(2, len(lines), 2):
+        if len(numbers) == MOST_ATOMS:
+            raise TextError("too_large", f"more than {MOST_ATOMS} atoms")
+        if not ELEMENT.fullmatch(lines[place]):
+            raise TextError("unparsable", f"line {place + 1} is no element")
+        if lines[place] not in NUMBERS:
+            raise TextError("unknown_element", f"line {place + 1}: there is no element {lines[place]!r}")
+        coords.append([float(word) for word in _words(lines, place + 1, COORDINATE)])
+        numbers.append(NUMBERS[lines[place]])
+    if not numbers:
+        raise TextError("no_atoms", "a cell without atoms")
+    return lengths, angles, np.array(numbers, dtype=np.uint8), np.array(coords)
+
+
+def _words(lines: list[str], place: int, kind: re.Pattern[str]) -> list[str]:
+    words = lines[place].split(" ") if place < len(lines) else []
+    # Digits of other scripts match \d as well.
+    if len(words) != 3 or not all(word.isascii() and kind.fullmatch(word) for word in words):
+        raise TextError("unparsable", f"line {place + 1} does not hold three numbers of its kind")
+    return words
+
+
+def _order(numbers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Returns the places of the atoms in the asked order; those of one element keep theirs."""
+    if not np.array_equal(np.sort(numbers), np.sort(wanted)):
+        raise TextError("wrong_composition", "other atoms than were asked for")
+    order = np.empty(len(numbers), dtype=np.int64)
+    order[np.argsort(wanted, kind="stable")] = np.argsort(numbers, kind="stable")
+    return order

@@ -1,0 +1,119 @@
+"""Crystals as texts for training, drawn anew in every epoch: another task, other attributes, another translation."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from xtalgen.crystals import Crystal
+from xtalgen.models.language.crystal_text import unwritable
+from xtalgen.models.language.language_model import Tokens
+from xtalgen.models.language.prompts import ATTRIBUTES, VERSION, Mixture, draw
+from xtalgen.models.language.tokenizer import Vocabulary
+from xtalgen.training.batches import Split, mix_seed, select_both
+
+# Batches sorted by length together: enough for little padding, few enough to stay a random order.
+WINDOW = 32
+
+
+class TextData:
+    """A data set whose epochs are texts; what an epoch draws depends on its seed and each crystal's place alone.
+
+    Its sizes are numbers of tokens. Texts of more than `longest` tokens are cut off.
+    """
+
+    def __init__(
+        self, crystals: Sequence[Crystal], vocabulary: Vocabulary, mixture: Mixture, *, longest: int, batch_size: int,
+        device: str,
+    ) -> None:  # fmt: skip
+        self.crystals, self.vocabulary, self.mixture = list(crystals), vocabulary, mixture
+        self.longest, self.batch_size, self.device = longest, batch_size, torch.device(device)
+        self.digest = self._digest()
+        self.fixed = self._draw(range(len(self.crystals)), (0,))
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    def plan(self, batch_size: int) -> list[tuple[int, int]]:
+        """Returns the batches of an epoch as (first place, end place): equal parts of at most batch_size texts."""
+        edges = np.linspace(0, len(self), -(-len(self) // batch_size) + 1).astype(int).tolist()
+        return list(pairwise(edges))
+
+    def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Tokens]:
+        """Yields a text of every crystal once, in an order that depends on the seed; leaves out `skip` batches.
+
+        Texts of similar length go together.
+        """
+        rng = np.random.default_rng(mix_seed(*seed))
+        places = rng.permutation(len(self))
+        n_atoms = np.array([crystal.n_atoms for crystal in self.crystals])
+        window = WINDOW * batch_size
+        for first in range(0, len(places), window):
+            part = places[first : first + window]
+            places[first : first + window] = part[np.argsort(n_atoms[part], kind="stable")]
+        cuts = self.plan(batch_size)
+        for step in rng.permutation(len(cuts)).tolist()[skip:]:
+            first, end = cuts[step]
+            yield self._fill(self._draw(places[first:end].tolist(), seed))
+
+    def batches(self, batch_size: int) -> Iterator[Tokens]:
+        """Yields a fixed text of every crystal once, in a fixed order by length."""
+        order = sorted(range(len(self)), key=lambda place: len(self.fixed[place]))
+        for first, end in self.plan(batch_size):
+            yield self._fill([self.fixed[place] for place in order[first:end]])
+
+    def sizes(self) -> np.ndarray:
+        """Returns the number of tokens of one text of each crystal."""
+        return np.array([len(tokens) for tokens in self.fixed], dtype=np.int64)
+
+    def padded_sizes(self) -> np.ndarray:
+        """Returns the number of tokens that one text of each crystal is filled up to, in no particular order."""
+        lengths = [batch.ids.shape for batch in self.batches(self.batch_size)]
+        return np.concatenate([np.full(number, length) for number, length in lengths])
+
+    def _draw(self, places: Sequence[int], seed: Sequence[int]) -> list[list[int]]:
+        texts = []
+        for place in places:
+            prompt, answer = draw(self.crystals[place], self.mixture, np.random.default_rng([*seed, place]))
+            texts.append(prompt + answer)
+        return [[*tokens, self.vocabulary.end][: self.longest] for tokens in self.vocabulary.encode_all(texts)]
+
+    def _fill(self, texts: Sequence[Sequence[int]]) -> Tokens:
+        length = max(len(tokens) for tokens in texts)
+        ids = np.full((len(texts), length), self.vocabulary.pad, dtype=np.int64)
+        mask = np.zeros((len(texts), length), dtype=bool)
+        for row, tokens in enumerate(texts):
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = True
+        return Tokens(torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device))
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(self.vocabulary.tokenizer.to_str().encode())
+        for crystal in self.crystals:
+            for array in (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers):
+                digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(json.dumps([crystal.info.get(name) for name in ATTRIBUTES]).encode())
+        digest.update(json.dumps([VERSION, self.longest]).encode())
+        return digest.hexdigest()
+
+
+def load_texts(
+    train: Sequence[Crystal],
+    val: Sequence[Crystal],
+    vocabulary: Vocabulary,
+    mixture: Mixture,
+    *,
+    longest: int,
+    batch_size: int,
+    device: str,
+) -> Split:
+    """Returns the crystals of both sets that can be written as text. Raises ValueError when a set has none."""
+    kept, left_out = select_both(train, val, unwritable)
+    data = {
+        name: TextData(crystals, vocabulary, mixture, longest=longest, batch_size=batch_size, device=device)
+        for name, crystals in kept.items()
+    }
+    return Split(data["train"], data["val"], left_out)

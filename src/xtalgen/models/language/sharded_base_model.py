@@ -1,0 +1,92 @@
+"""A base whose frozen layers several processes share out (FSDP), for bases larger than one GPU.
+
+Each process holds 1/N of every decoder layer's weights; a layer is gathered when it computes and let go afterwards
+(Zhao et al. 2023, PyTorch FSDP, arXiv 2304.11277; here `fully_shard`). Embeddings, final norm and adapters stay whole.
+Nothing larger than one layer is ever held whole: layers are read one by one, each shared out before the next.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from xtalgen.training.distributed import current
+
+INDEX, WHOLE, TIED = "model.safetensors.index.json", "model.safetensors", "lm_head.weight"
+
+
+def share_out(config: Any, place: str, dtype: torch.dtype, device: str) -> nn.Module:
+    """Returns the causal language model of a configuration, its decoder layers shared among the current processes.
+
+    place: folder with safetensors, or a name on the Hugging Face hub. Frozen throughout. Raises ValueError when the
+    files lack a weight, or the model is not a stack of layers.
+    """
+    from accelerate import init_empty_weights
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from transformers import AutoModelForCausalLM
+
+    with init_empty_weights(include_buffers=False):
+        network = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    network.requires_grad_(False)
+    weights = Weights(place)
+    mesh = init_device_mesh(torch.device(device).type, (current().world,))
+    layers = _layers(network)
+    names = {id(module): name for name, module in network.named_modules()}
+    for layer in layers:
+        weights.fill(layer, names[id(layer)], dtype, device)
+        fully_shard(layer, mesh=mesh)
+    weights.fill(network, "", dtype, device)
+    network.tie_weights()
+    for buffer in network.buffers():
+        buffer.data = buffer.data.to(device)
+    return network.eval()
+
+
+class Weights:
+    """The weights in the safetensors files of a base, read one by one."""
+
+    def __init__(self, place: str) -> None:
+        self.folder = Path(place) if Path(place).is_dir() else _fetch(place)
+        index = self.folder / INDEX
+        if index.is_file():
+            self.files = dict(json.loads(index.read_text())["weight_map"])
+        else:
+            from safetensors import safe_open
+
+            with safe_open(self.folder / WHOLE, framework="pt") as file:
+                self.files = dict.fromkeys(file.keys(), WHOLE)
+
+    def fill(self, module: nn.Module, prefix: str, dtype: torch.dtype, device: str) -> None:
+        """Gives those parameters of a module that have no values yet theirs, on the device.
+
+        prefix: of the module's names. A last layer that is tied to the first may be missing.
+        """
+        from safetensors import safe_open
+
+        for path, owner in module.named_modules(prefix=prefix):
+            for short, parameter in list(owner.named_parameters(recurse=False)):
+                name = f"{path}.{short}" if path else short
+                if not parameter.is_meta or (name not in self.files and name == TIED):
+                    continue
+                if name not in self.files:
+                    raise ValueError(f"its files have no weight {name!r}")
+                with safe_open(self.folder / self.files[name], framework="pt") as file:
+                    value = file.get_tensor(name).to(device=device, dtype=dtype)
+                setattr(owner, short, nn.Parameter(value, requires_grad=False))
+
+
+def _fetch(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json"]))
+
+
+def _layers(network: nn.Module) -> nn.ModuleList:
+    """Returns the stack of decoder layers: the list of modules that holds most weights."""
+    stacks = [module for module in network.modules() if isinstance(module, nn.ModuleList) and len(module)]
+    if not stacks:
+        raise ValueError("it is no stack of layers, which several processes could share out")
+    return max(stacks, key=lambda stack: sum(weight.numel() for weight in stack.parameters()))

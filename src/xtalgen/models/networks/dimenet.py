@@ -1,0 +1,179 @@
+"""DimeNet++ (Gasteiger et al. 2020, arXiv 2011.14115) on dense slots: CDVAE's encoder.
+
+A message k → j changes the message j → i. On a symmetric graph the edges that leave atom j are the reverses of those
+that enter it, so the sum over k is one batched product per atom j, whose result travels to i by the swap of edges.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from xtalgen.models.networks.edges import (
+    Edges,
+    edge_vectors,
+    edges_of,
+    from_source,
+    from_target,
+    sum_at_target,
+    swap,
+    to_rows,
+    to_slots,
+)
+from xtalgen.models.networks.periodic_graph import PeriodicGraph
+from xtalgen.models.networks.radial_basis import BesselBasis, SphericalBesselBasis, spherical_harmonics
+from xtalgen.training.batches import MAX_ELEMENT
+
+RADIAL, ORDERS = 6, 7
+SMALL, MEDIUM, OUTPUT = 8, 64, 256  # widths of projected bases, of messages in triplets, and of the output blocks
+BEFORE_SKIP, AFTER_SKIP, OUTPUT_LAYERS = 1, 2, 3
+
+
+class Linear(nn.Linear):
+    """A linear layer that starts orthogonal, with the variance of Glorot and bias 0."""
+
+    def reset_parameters(self) -> None:
+        nn.init.orthogonal_(self.weight)
+        with torch.no_grad():
+            self.weight.mul_((2.0 / (sum(self.weight.shape) * self.weight.var())).sqrt())
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class Residual(nn.Module):
+    """x + two layers of x."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = Linear(width, width), Linear(width, width)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values + functional.silu(self.second(functional.silu(self.first(values))))
+
+
+class Embedding(nn.Module):
+    """Messages from the elements at both ends of an edge and its length."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.elements = nn.Embedding(MAX_ELEMENT + 1, hidden)
+        nn.init.uniform_(self.elements.weight, -(3.0**0.5), 3.0**0.5)
+        self.from_radial = nn.Linear(RADIAL, hidden)
+        self.join = nn.Linear(3 * hidden, hidden)
+
+    def forward(self, atomic_numbers: Tensor, radial: Tensor, edges: Edges) -> Tensor:
+        atoms = self.elements(atomic_numbers)
+        target, source, edge = self.join.weight.split(self.hidden, dim=1)
+        length = functional.linear(functional.silu(self.from_radial(radial)), edge, self.join.bias)
+        own = from_target(edges, functional.linear(atoms, target))
+        return functional.silu(own + from_source(edges, functional.linear(atoms, source)) + length)
+
+
+class Interaction(nn.Module):
+    """One round of messages."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.radial = nn.Sequential(Linear(RADIAL, SMALL, bias=False), Linear(SMALL, hidden, bias=False))
+        self.circular = nn.Sequential(Linear(RADIAL * ORDERS, SMALL, bias=False), Linear(SMALL, MEDIUM, bias=False))
+        self.from_reverse, self.from_edge = Linear(hidden, hidden), Linear(hidden, hidden)
+        self.down, self.up = Linear(hidden, MEDIUM, bias=False), Linear(MEDIUM, hidden, bias=False)
+        self.before_skip = nn.Sequential(*(Residual(hidden) for _ in range(BEFORE_SKIP)))
+        self.last = Linear(hidden, hidden)
+        self.after_skip = nn.Sequential(*(Residual(hidden) for _ in range(AFTER_SKIP)))
+
+    def forward(
+        self,
+        rows: Float[Tensor, "edges hidden"],
+        radial: Float[Tensor, "edges radial"],
+        bessel: Float[Tensor, "edges orders radial"],
+        angular: Float[Tensor, "atoms slots slots_orders"],
+        edges: Edges,
+    ) -> Float[Tensor, "edges hidden"]:
+        """Returns the messages after this round."""
+        # Absent edges send nothing: their radial basis is 0 and the layer that follows has no bias.
+        sent = functional.silu(self.down(functional.silu(self.from_reverse(rows)) * self.radial(radial)))
+        weight = (self.circular[1].weight @ self.circular[0].weight).unflatten(1, (ORDERS, RADIAL))
+        # The basis of a triplet is a product of one function of |kj| and one of the angle: the first goes to the edge.
+        filters = torch.einsum("elr,clr->elc", bessel, weight)
+        weighted = to_slots(edges, (sent.unsqueeze(-2) * filters).flatten(1)).unflatten(-1, (ORDERS, MEDIUM))
+        told = (angular @ weighted.flatten(0, 1).flatten(1, 2)).view(*edges.shape, MEDIUM)
+        told = swap(edges, to_rows(edges, told))
+        changed = self.before_skip(functional.silu(self.from_edge(rows)) + functional.silu(self.up(told)))
+        return self.after_skip(functional.silu(self.last(changed)) + rows)
+
+
+class Output(nn.Module):
+    """Sums the messages into each atom, then dense layers; the last one starts at 0."""
+
+    def __init__(self, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.from_radial = Linear(RADIAL, hidden, bias=False)
+        self.up = Linear(hidden, OUTPUT)
+        self.layers = nn.ModuleList(Linear(OUTPUT, OUTPUT) for _ in range(OUTPUT_LAYERS))
+        self.last = nn.Linear(OUTPUT, outputs, bias=False)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, rows: Tensor, radial: Tensor, edges: Edges) -> Tensor:
+        atoms = self.up(sum_at_target(edges, rows * self.from_radial(radial)))
+        for layer in self.layers:
+            atoms = functional.silu(layer(atoms))
+        return self.last(atoms)
+
+
+class DenseDimeNet(nn.Module):
+    """Returns a vector per crystal: the sum of all output blocks' atoms, averaged over the atoms."""
+
+    def __init__(self, *, outputs: int = 256, hidden: int = 128, blocks: int = 4, cutoff: float = 7.0) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.bessel = SphericalBesselBasis(ORDERS, RADIAL, cutoff)
+        self.radial = BesselBasis(RADIAL, cutoff)
+        self.embed = Embedding(hidden)
+        self.blocks = nn.ModuleList(Interaction(hidden) for _ in range(blocks))
+        self.outputs = nn.ModuleList(Output(hidden, outputs) for _ in range(blocks + 1))
+
+    def forward(
+        self,
+        atomic_numbers: Int[Tensor, "batch atoms"],
+        frac_coords: Float[Tensor, "batch atoms 3"],
+        lattice: Float[Tensor, "batch 3 3"],
+        mask: Bool[Tensor, "batch atoms"],
+        graph: PeriodicGraph,
+    ) -> Float[Tensor, "batch outputs"]:
+        """Returns the encoding of each crystal; invariant to rotation, translation and order of the atoms."""
+        # On a GPU the host must not wait to count the bonds.
+        edges = edges_of(graph, packed=mask.device.type == "cpu")
+        directions, lengths = edge_vectors(edges, frac_coords, lattice)
+        with torch.autocast(lengths.device.type, enabled=False):
+            radial = self.radial(lengths) * edges.present.unsqueeze(-1)
+            bessel = self.bessel(lengths)
+            angular = self._angular(to_slots(edges, directions), graph)
+        rows = self.embed(atomic_numbers, radial, edges)
+        atoms = self.outputs[0](rows, radial, edges)
+        for block, output in zip(self.blocks, self.outputs[1:], strict=True):
+            rows = block(rows, radial, bessel, angular, edges)
+            atoms = atoms + output(rows, radial, edges)
+        weights = mask.unsqueeze(-1) / mask.sum(dim=1)[:, None, None]
+        return (atoms.float() * weights).sum(dim=1)
+
+    def _angular(self, directions: Tensor, graph: PeriodicGraph) -> Float[Tensor, "atoms slots slots_orders"]:
+        """Returns Y_l(α) at atom j between the edge that leaves for i and the edges that come from k ≠ i.
+
+        k ≠ i as numbers of atoms, as in DimeNet's code: messages from other images of i are left out too.
+        """
+        cosines = directions @ directions.transpose(-1, -2)
+        other = graph.source.unsqueeze(-1) != graph.source.unsqueeze(-2)
+        harmonics = torch.stack([value * other for value in spherical_harmonics(cosines, ORDERS)], dim=-1)
+        return harmonics.flatten(-2).flatten(0, 1)
+
+    def flop(self, n_atoms: int, slots: int) -> int:
+        """Returns the FLOP of one forward pass of a crystal padded to n_atoms: matrix products, 2 per multiply-add."""
+        width, edges = self.hidden, n_atoms * slots
+        layer = width * width
+        triplets = 2 * width * MEDIUM + slots * ORDERS * MEDIUM + RADIAL * ORDERS * MEDIUM
+        block = edges * (triplets + (3 + 2 * BEFORE_SKIP + 2 * AFTER_SKIP) * layer + (RADIAL + width) * SMALL)
+        output = edges * RADIAL * width + n_atoms * OUTPUT * (width + (OUTPUT_LAYERS + 1) * OUTPUT)
+        start = edges * (layer + RADIAL * width) + n_atoms * 2 * layer
+        return 2 * (start + len(self.blocks) * block + len(self.outputs) * output)

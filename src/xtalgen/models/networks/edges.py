@@ -1,0 +1,149 @@
+"""Edges of a periodic graph as rows of a table, which the layers of a network change one by one.
+
+All slots are rows, whether they hold an edge or not, where sizes must not depend on the data (recorded or compiled
+steps); else the rows are the edges alone, a quarter to a half fewer. Passing something along edges is a permutation,
+whose gradient is the same permutation, and sums over neighbours are sums over slots: no scatter adds anywhere.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from xtalgen.models.networks.periodic_graph import PeriodicGraph
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Rows of a batch. shape: crystals, atoms, slots.
+
+    source, target: atoms, numbered through the batch; image: cell of the source; reverse: row of the same edge seen
+    from its source; present: whether a row holds an edge (without, source is target and reverse the row itself);
+    place: of each row among all slots, None when every slot is a row; reached: which atoms have an edge.
+    """
+
+    shape: tuple[int, int, int]
+    source: Int[Tensor, "edges"]
+    target: Int[Tensor, "edges"]
+    image: Float[Tensor, "edges 3"]
+    reverse: Int[Tensor, "edges"]
+    present: Bool[Tensor, "edges"]
+    place: Int[Tensor, "edges"] | None
+    reached: Bool[Tensor, "batch atoms"]
+
+
+# Maps the values of rows, slots or atoms.
+Way = Callable[[Edges, Tensor], Tensor]
+
+
+def edges_of(graph: PeriodicGraph, *, packed: bool) -> Edges:
+    """Returns the rows of a graph: those that hold an edge when `packed` (waits for the device), else all slots."""
+    batch, atoms, slots = graph.mask.shape
+    first = torch.arange(batch, device=graph.mask.device)[:, None, None] * atoms
+    source = (graph.source + first).flatten()
+    target = torch.arange(batch * atoms, device=graph.mask.device).repeat_interleave(slots, output_size=len(source))
+    reverse = (graph.reverse + first[:, 0] * slots).flatten()
+    present, image, place = graph.mask.flatten(), graph.image.flatten(0, 2), None
+    if packed:
+        place = present.nonzero().squeeze(1)
+        row = present.cumsum(dim=0) - 1
+        source, target, image, present = source[place], target[place], image[place], present[place]
+        reverse = row[reverse[place]]
+    return Edges((batch, atoms, slots), source, target, image, reverse, present, place, graph.mask.any(dim=-1))
+
+
+def edge_vectors(
+    edges: Edges, frac_coords: Float[Tensor, "batch atoms 3"], lattice: Float[Tensor, "batch 3 3"]
+) -> tuple[Float[Tensor, "edges 3"], Float[Tensor, "edges"]]:
+    """Returns the unit vector of each edge from source to target, and its length in Å, in float32.
+
+    Rows without an edge have the vector 0 and the length 1.
+    """
+    with torch.autocast(lattice.device.type, enabled=False):
+        away = from_target(edges, frac_coords) - from_source(edges, frac_coords) - edges.image
+        vectors = to_rows(edges, (to_slots(edges, away).unsqueeze(-1) * lattice[:, None, None]).sum(dim=-2))
+        present = edges.present.unsqueeze(-1)
+        # Absent edges are given a harmless vector before the root, whose gradient at 0 is not finite.
+        vectors = torch.where(present, vectors, torch.ones_like(vectors) / 3**0.5)
+        lengths = vectors.norm(dim=-1)
+        return torch.where(present, vectors / lengths.unsqueeze(-1), torch.zeros_like(vectors)), lengths
+
+
+def swap(edges: Edges, rows: Float[Tensor, "edges features"]) -> Float[Tensor, "edges features"]:
+    """Returns for each edge the row of its reverse."""
+    return _Pass.apply(rows, edges, _swap, _swap)
+
+
+def from_source(edges: Edges, atoms: Float[Tensor, "batch atoms features"]) -> Float[Tensor, "edges features"]:
+    """Returns for each edge the value of the atom that it comes from; without an edge, of the atom itself."""
+    return _Pass.apply(atoms, edges, _from_source, _sum_at_source)
+
+
+def from_target(edges: Edges, atoms: Float[Tensor, "batch atoms features"]) -> Float[Tensor, "edges features"]:
+    """Returns for each edge the value of the atom that it goes to."""
+    return _Pass.apply(atoms, edges, _from_target, _sum_at_target)
+
+
+def sum_at_target(edges: Edges, rows: Float[Tensor, "edges features"]) -> Float[Tensor, "batch atoms features"]:
+    """Returns the sum over the slots of each atom."""
+    return _Pass.apply(rows, edges, _sum_at_target, _from_target)
+
+
+def to_slots(edges: Edges, rows: Float[Tensor, "edges features"]) -> Float[Tensor, "batch atoms slots features"]:
+    """Returns rows in their slots; slots that are no row are 0."""
+    return _to_slots(edges, rows) if edges.place is None else _Pass.apply(rows, edges, _to_slots, _to_rows)
+
+
+def to_rows(edges: Edges, slots: Float[Tensor, "batch atoms slots features"]) -> Float[Tensor, "edges features"]:
+    """Returns what the slots of the rows hold."""
+    return _to_rows(edges, slots) if edges.place is None else _Pass.apply(slots, edges, _to_rows, _to_slots)
+
+
+class _Pass(torch.autograd.Function):
+    """A linear map along edges together with its transpose, the way of the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, edges: Edges, there: Way, back: Way) -> Tensor:
+        ctx.edges, ctx.back = edges, back
+        return there(edges, values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return ctx.back(ctx.edges, gradient), None, None, None
+
+
+def _swap(edges: Edges, rows: Tensor) -> Tensor:
+    return rows.index_select(0, edges.reverse)
+
+
+def _from_source(edges: Edges, atoms: Tensor) -> Tensor:
+    return atoms.flatten(0, 1).index_select(0, edges.source)
+
+
+def _from_target(edges: Edges, atoms: Tensor) -> Tensor:
+    return atoms.flatten(0, 1).index_select(0, edges.target)
+
+
+def _sum_at_source(edges: Edges, rows: Tensor) -> Tensor:
+    # The edges that leave an atom are the reverses of those that enter it.
+    return _sum_at_target(edges, _swap(edges, rows))
+
+
+def _sum_at_target(edges: Edges, rows: Tensor) -> Tensor:
+    return _to_slots(edges, rows).sum(dim=2)
+
+
+def _to_slots(edges: Edges, rows: Tensor) -> Tensor:
+    if edges.place is not None:
+        every = rows.new_zeros(math.prod(edges.shape), rows.shape[1])
+        rows = every.index_copy_(0, edges.place, rows)
+    return rows.view(*edges.shape, rows.shape[1])
+
+
+def _to_rows(edges: Edges, slots: Tensor) -> Tensor:
+    rows = slots.flatten(0, 2)
+    return rows if edges.place is None else rows.index_select(0, edges.place)

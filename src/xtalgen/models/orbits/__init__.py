@@ -1,0 +1,1 @@
+"""Formula orbits: formulas, space groups and Wyckoff positions, one step at a time."""

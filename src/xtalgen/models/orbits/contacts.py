@@ -1,0 +1,156 @@
+"""How near atoms of two elements come in the training set, and a way to move apart those that a crystal has nearer.
+
+Free coordinates move, and the cell swells where they cannot: symmetry, formula and the shape of the cell stay. Cost:
+27 images times atoms² distances per crystal and step, only for crystals with such a contact.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from xtalgen.crystals import Crystal
+from xtalgen.models.orbits.steps import Groups, Written, affine_of
+from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT
+
+# Of the shortest distances of a pair of elements in the crystals that hold it, the share that is taken for odd.
+ODD = 0.002
+# Atoms are too near below this part of the pair's distance, and are moved to this part of it.
+TOO_NEAR, ENOUGH = 0.8, 0.85
+IMAGES = torch.tensor(list(itertools.product((-1, 0, 1), repeat=3)), dtype=torch.float64)
+# Steps between two looks at who is still too near; their length, which falls to 0; how far atoms are shaken.
+ROUND, RATE, JITTER = 10, 0.03, 1e-3
+SWELLING = 0.1  # how readily cells swell, against atoms that move
+TINY = 1e-12
+
+
+def pair_distances(crystals: Sequence[Crystal]) -> Float[np.ndarray, "elements elements"]:
+    """Returns the distance (Å) that atoms of two elements, by atomic number, keep in nearly all of the crystals.
+
+    Pairs that no crystal holds get the mean of what both elements keep to their nearest others, 0 for unknown elements.
+    """
+    found: dict[tuple[int, int], list[float]] = {}
+    for crystal in crystals:
+        apart = _shortest(crystal)
+        numbers = crystal.atomic_numbers.astype(int)
+        kinds = np.unique(numbers)
+        for first, second in itertools.combinations_with_replacement(kinds.tolist(), 2):
+            block = apart[np.ix_(numbers == first, numbers == second)]
+            found.setdefault((first, second), []).append(float(block.min()))
+    table = np.zeros((MAX_ELEMENT + 1, MAX_ELEMENT + 1))
+    for (first, second), values in found.items():
+        table[first, second] = table[second, first] = np.quantile(values, ODD)
+    nearest = np.where(table > 0, table, np.inf).min(axis=1)
+    nearest[~np.isfinite(nearest)] = 0.0
+    unseen = (nearest[:, None] + nearest[None]) / 2
+    return np.where(table > 0, table, np.where((nearest[:, None] > 0) & (nearest[None] > 0), unseen, 0.0))
+
+
+def move_apart(
+    written: Sequence[Written],
+    groups: Groups,
+    distances: Float[np.ndarray, "elements elements"],
+    steps: int,
+    device: str = "cpu",
+) -> list[Written]:
+    """Returns the crystals; where atoms are too near they are moved apart, in at most so many steps.
+
+    distances: what pairs of elements keep, in Å (`pair_distances`). What comes of a crystal does not depend on others.
+    """
+    result = list(written)
+    going = list(range(len(result)))
+    for first in range(0, steps, ROUND):
+        if going:
+            problem = _Problem([result[row] for row in going], groups, distances, device)
+            going = [going[row] for row in problem.too_near()]
+        if not going:
+            break
+        problem = _Problem([result[row] for row in going], groups, distances, device)
+        rate = RATE * (1.0 - first / steps)
+        free, swelling = problem.solve(min(ROUND, steps - first), rate, shake=first == 0)
+        for row, told, swollen in zip(going, free.tolist(), swelling.tolist(), strict=True):
+            whole = tuple(value % 1.0 for value in told[: len(result[row].free)])
+            result[row] = replace(result[row], free=whole, swelling=result[row].swelling + swollen)
+    return result
+
+
+class _Problem:
+    """Crystals as dense tensors: positions are maps @ free + shifts, in fractions of the conventional cell."""
+
+    def __init__(
+        self, written: Sequence[Written], groups: Groups, distances: Float[np.ndarray, "elements elements"], device: str
+    ) -> None:
+        parts = [affine_of(one, groups) for one in written]
+        rows, n = len(written), max(len(part.numbers) for part in parts)
+        f = max(1, *(len(one.free) for one in written))
+        arrays = {
+            "maps": np.zeros((rows, n, 3, f)),
+            "shifts": np.zeros((rows, n, 3)),
+            "free": np.zeros((rows, f)),
+            "kept": np.zeros((rows, n, n)),
+        }
+        for row, (one, part) in enumerate(zip(written, parts, strict=True)):
+            atoms, told = len(part.numbers), len(one.free)
+            arrays["maps"][row, :atoms, :, :told] = part.maps
+            arrays["shifts"][row, :atoms] = part.shifts
+            arrays["free"][row, :told] = one.free
+            arrays["kept"][row, :atoms, :atoms] = distances[np.ix_(part.numbers, part.numbers)]
+        arrays["primitive"] = np.stack([part.primitive for part in parts])
+        arrays["cell"] = np.stack([part.cell for part in parts])
+        tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        self.maps, self.shifts, self.free = tensors["maps"], tensors["shifts"], tensors["free"]
+        self.kept, self.primitive, self.cell = tensors["kept"], tensors["primitive"], tensors["cell"]
+        self.inverse = torch.linalg.inv(self.primitive)
+        self.images = IMAGES.to(device)
+        same = torch.eye(n, dtype=torch.bool, device=device).unsqueeze(-1) & (self.images == 0).all(dim=-1)
+        self.counts = (self.kept.unsqueeze(-1) > 0) & ~same
+
+    def overlaps(
+        self, free: Float[Tensor, "rows free"], swelling: Float[Tensor, " rows"], part: float
+    ) -> Float[Tensor, "rows atoms atoms images"]:
+        """Returns how far below this part of what they keep atoms are, over what they keep; 0 where they are not."""
+        coords = torch.einsum("bnkf,bf->bnk", self.maps, free) + self.shifts
+        away = (coords.unsqueeze(2) - coords.unsqueeze(1)) @ self.inverse.unsqueeze(1)
+        away = (away - away.detach().round()).unsqueeze(3) + self.images
+        vectors = away @ (self.primitive @ self.cell)[:, None, None]
+        lengths = ((vectors**2).sum(dim=-1) + TINY).sqrt() * torch.exp(swelling / 3)[:, None, None, None]
+        short = part - lengths / self.kept.clamp_min(TINY).unsqueeze(-1)
+        return torch.where(self.counts, short.clamp_min(0.0), 0.0)
+
+    def too_near(self) -> list[int]:
+        """Returns which crystals hold atoms that are too near."""
+        short = self.overlaps(self.free, torch.zeros_like(self.free[:, 0]), TOO_NEAR)
+        return short.flatten(1).any(dim=1).nonzero().squeeze(-1).tolist()
+
+    def solve(self, steps: int, rate: float, *, shake: bool) -> tuple[Tensor, Tensor]:
+        """Returns free coordinates and logarithms of the cells' swelling after steps of a length down the overlaps.
+
+        shake: before, for atoms on top of each other have no direction to leave in; the same for every crystal.
+        """
+        noise = torch.randn(3 * MAX_ATOMS, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        free = self.free + (JITTER * noise[: self.free.shape[1]].to(self.free.device) if shake else 0.0)
+        swelling = torch.zeros_like(free[:, 0])
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            for _ in range(steps):
+                free, swelling = free.detach().requires_grad_(), swelling.detach().requires_grad_()
+                short = self.overlaps(free, swelling, ENOUGH)
+                slopes = torch.autograd.grad((short**2).sum(), (free, swelling))
+                length = (slopes[0] ** 2).sum(dim=1) + SWELLING * slopes[1] ** 2
+                scale = torch.where(length > 0, rate / length.clamp_min(TINY).sqrt(), 0.0)
+                free, swelling = free - scale.unsqueeze(1) * slopes[0], swelling - SWELLING * scale * slopes[1]
+        return free.detach(), swelling.detach()
+
+
+def _shortest(crystal: Crystal) -> Float[np.ndarray, "atoms atoms"]:
+    """Returns the shortest distances (Å) from atoms to images of atoms, themselves among them, in a reduced cell."""
+    away = crystal.frac_coords[:, None] - crystal.frac_coords[None]
+    away = away - np.round(away)
+    vectors = (away[:, :, None] + IMAGES.numpy()) @ crystal.lattice
+    squared = (vectors**2).sum(axis=-1)
+    atoms = np.arange(crystal.n_atoms)
+    squared[atoms, atoms, len(IMAGES) // 2] = np.inf
+    return np.sqrt(squared.min(axis=-1))

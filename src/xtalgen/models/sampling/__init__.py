@@ -1,0 +1,1 @@
+"""What every sampler shares: requests for crystals and their bookkeeping."""

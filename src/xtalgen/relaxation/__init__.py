@@ -1,0 +1,1 @@
+"""Relaxation of many crystals at once with a batched potential."""

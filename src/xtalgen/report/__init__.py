@@ -1,0 +1,1 @@
+"""Tables, figures and published values: everything a person reads."""

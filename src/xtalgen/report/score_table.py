@@ -1,0 +1,305 @@
+"""Tables of scores: which columns, how a value is written, which one is bold, what the footnotes say."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xtalgen.metrics.registry import METRICS
+from xtalgen.metrics.result_file import Evaluation, Value, flatten
+from xtalgen.metrics.significance import compare, find_lead
+from xtalgen.report.published import Published
+
+NONE = "\N{EN DASH}"  # stands where there is no value
+ARROWS = {"higher": "↑", "lower": "↓"}
+SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric's place in a table.
+
+    head: replaces the registry's label; threshold: the recipe's key of a bound; optional: left out where no row has a
+    value.
+    """
+
+    metric: str
+    head: str = ""
+    threshold: str = ""
+    optional: bool = False
+
+    @property
+    def label(self) -> str:
+        """The head without unit and arrow."""
+        return self.head or METRICS[self.metric].label
+
+
+# The column order of the reference tables (de novo generation, crystal structure prediction).
+DE_NOVO = (
+    Column("struct_valid", "Validity: Structural"),
+    Column("comp_valid", "Validity: Composition"),
+    Column("cov_recall", "Coverage: Recall"),
+    Column("cov_precision", "Coverage: Precision"),
+    Column("wdist_density", "Property Distribution: Density"),
+    Column("wdist_num_elems", "Property Distribution: # Elements"),
+)
+PREDICTION = (
+    Column("match_rate"),
+    Column("rms_dist"),
+    Column("match_rate_all"),
+    Column("rms_dist_all"),
+    Column("match_rate_best", optional=True),
+    Column("rms_dist_best", optional=True),
+    Column("match_rate_best_all", optional=True),
+    Column("rms_dist_best_all", optional=True),
+    Column("metre"),
+    Column("crmse"),
+)
+STABILITY = (
+    Column("unique_sampled"),
+    Column("unique"),
+    Column("novel"),
+    Column("framework_novel"),
+    Column("unique_novel"),
+    Column("stable", threshold="stable_below"),
+    Column("metastable", threshold="metastable_below"),
+    Column("sun", threshold="stable_below"),
+    Column("msun", threshold="metastable_below"),
+    Column("converged"),
+    Column("rmsd"),
+    Column("e_above_hull_median"),
+)
+CONDITIONAL = (
+    Column("struct_valid"),
+    Column("comp_valid"),
+    Column("formula_matched", optional=True),
+    Column("n_atoms_matched", optional=True),
+    Column("spg_num_matched", optional=True),
+    Column("e_form_per_atom_deviation", optional=True),
+    Column("e_above_hull_deviation", optional=True),
+)
+INFILLING = (Column("top_1"), Column("top_3"), Column("top_5"), Column("top_10"))
+SYMMETRY = (Column("p1"), Column("n_space_groups"), Column("tvd_space_group"))
+
+
+def score_block(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[str]:
+    """Returns the lines of a table of our own rows, followed by its footnotes and the tests of its leads."""
+    notes: dict[str, int] = {}
+    columns = shown(group, columns)
+    cells = scores(group, columns, notes=notes)
+    head = ["Method", *heads(group, columns), "n"]
+    body = [[escape(row.run), *line, f"{row.n:,}"] for row, line in zip(group, cells, strict=True)]
+    footnotes = [f"{str(number).translate(SUPERSCRIPT)} {escape(reason)}  " for reason, number in notes.items()]
+    leads = describe_leads(group, columns)
+    return [*align([head, *body]), *(["", *footnotes] if footnotes else []), *(["", *leads] if leads else [])]
+
+
+def shown(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[Column]:
+    """Returns the columns without the optional ones that no row has a value for."""
+    return [
+        column
+        for column in columns
+        if not column.optional or any(row.value(column.metric).value is not None for row in group)
+    ]
+
+
+def describe_leads(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[str]:
+    """Returns one line on the leads that may be noise and one on the others, none without two rows."""
+    found = [(column, lead) for column in columns if (lead := find_lead(group, column.metric))]
+    lines = []
+    for noise, title in ((True, "**Lead within noise**"), (False, "Lead beyond noise")):
+        named = [
+            f"{column.label}, {escape(group[lead.best].run)} over {escape(group[lead.next].run)}, "
+            f"{_p_value(lead.comparison.p)} ({lead.comparison.test})"
+            for column, lead in found
+            if lead.comparison.noise is noise
+        ]
+        lines += [f"{title}: {'; '.join(named)}.  "] if named else []
+    return lines
+
+
+def _p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def heads(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[str]:
+    """Returns the heads of the columns: label, threshold used by these rows (if any), unit and better direction."""
+    texts = []
+    for column in columns:
+        metric = METRICS[column.metric]
+        unit = "%" if metric.percent else metric.unit if metric.unit not in column.label.lower() else ""
+        bound = f", {_bound(group, column)} eV/atom" if column.threshold and group else ""
+        texts.append(f"{column.label}{bound}{f' ({unit})' if unit else ''} {ARROWS[metric.better]}")
+    return texts
+
+
+def scores(
+    group: Sequence[Evaluation], columns: Sequence[Column], *, plain: bool = False, notes: dict[str, int] | None = None
+) -> list[list[str]]:
+    """Returns the cells of the table, one list per row.
+
+    plain: without intervals and marks but `*` for the best, `≈` where its lead is within noise. notes: collects the
+    reasons of missing values and their numbers.
+    """
+    notes = {} if notes is None else notes
+    by_column = []
+    for column in columns:
+        values = [row.value(column.metric) for row in group]
+        digits, scale = _digits(column.metric, values), 100.0 if METRICS[column.metric].percent else 1.0
+        best = best_rows(column.metric, values, digits)
+        lead = "≈" if _within_noise(group, column.metric) else "*"
+        cells = []
+        for index, (row, value) in enumerate(zip(group, values, strict=True)):
+            if value.value is None:
+                number = notes.setdefault(value.reason or "no value", len(notes) + 1)
+                cells.append(NONE if plain else NONE + str(number).translate(SUPERSCRIPT))
+            elif plain:
+                cells.append(_number(value.value * scale, digits) + (lead if index in best else " "))
+            else:
+                text = _with_interval(value, scale, digits)
+                mark = " †" if best and index not in best and _undecided(group, column.metric, index, best) else ""
+                count = f" (n = {value.n:,})" if value.n is not None and value.n != row.n else ""
+                cells.append((f"**{text}**" if index in best else text) + mark + count)
+        by_column.append(cells)
+    return [list(line) for line in zip(*by_column, strict=True)]
+
+
+def best_rows(metric: str, values: Sequence[Value], digits: int) -> set[int]:
+    """Returns the rows whose value is best as written, ties included; none where fewer than two rows have a value."""
+    scale = 100.0 if METRICS[metric].percent else 1.0
+    written = {i: round(value.value * scale, digits) for i, value in enumerate(values) if value.value is not None}
+    if len(written) < 2:
+        return set()
+    best = (max if METRICS[metric].better == "higher" else min)(written.values())
+    return {index for index, number in written.items() if number == best}
+
+
+def published_block(rows: Sequence[Published], columns: Sequence[Column]) -> list[str]:
+    """Returns the lines of a table of published rows that have a value in some column, with their sources."""
+    rows = [row for row in rows if any(column.metric in row.metrics for column in columns)]
+    if not rows:
+        return []
+    sources: dict[str, int] = {}
+    body = []
+    for row in rows:
+        second_hand = "" if row.checked else "; quoted second-hand, look it up before citing"
+        number = sources.setdefault(f"{row.source}. Differs: {row.differs}{second_hand}", len(sources) + 1)
+        cells = [row.metrics.get(column.metric) for column in columns]
+        body.append(
+            [f"*{escape(row.name)}*", *(NONE if cell is None else f"*{cell}*" for cell in cells), f"[{number}]"]
+        )
+    return [
+        "Reference only: other evaluators, samples and potentials than ours.",
+        "",
+        *align([["*Published, not run here*", *heads((), columns), "Source"], *body]),
+        "",
+        *(f"[{number}] {escape(source)}.  " for source, number in sources.items()),
+        "",
+    ]
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the lines of a Markdown table whose first row is the head; padded so that its source reads well too."""
+    widths = [max(3, *(len(cell) for cell in column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return [lines[0], rule, *lines[1:]]
+
+
+def escape(text: str) -> str:
+    """Returns text that cannot break a table's cell."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def _thresholds(group: Sequence[Evaluation], key: str) -> str:
+    found = dict.fromkeys(
+        value for row in group for name, value in flatten(row.recipe).items() if name.split(".")[-1] == key
+    )
+    return " or ".join(f"{float(value):g}" for value in found) or "threshold"
+
+
+def _bound(group: Sequence[Evaluation], column: Column) -> str:
+    disjoint = {flatten(row.recipe).get("stability.disjoint") for row in group} == {"true"}
+    below = f"{_thresholds(group, 'stable_below')} < " if disjoint and column.threshold == "metastable_below" else ""
+    return f"{below}E ≤ {_thresholds(group, column.threshold)}"
+
+
+def _within_noise(group: Sequence[Evaluation], metric: str) -> bool:
+    found = find_lead(group, metric)
+    return found is not None and found.comparison.noise
+
+
+def _undecided(group: Sequence[Evaluation], metric: str, index: int, best: set[int]) -> bool:
+    """Whether a row may be as good as one of the best: by a test, or by overlapping intervals where there is none."""
+    for other in best:
+        found = compare(group[other], group[index], metric)
+        noise = _overlap(group[other].value(metric), group[index].value(metric)) if found is None else found.noise
+        if noise:
+            return True
+    return False
+
+
+def _digits(metric: str, values: Sequence[Value]) -> int:
+    """Returns the decimals of a column: the narrowest interval's half width gets a digit of at least 4."""
+    scale, least, most = (100.0, 1, 2) if METRICS[metric].percent else (1.0, 3, 4)
+    halves = [
+        (value.high - value.low) / 2 * scale for value in values if value.low is not None and value.high is not None
+    ]
+    numbers = [value.value for value in values if value.value is not None]
+    if not METRICS[metric].percent and not halves and all(number == int(number) for number in numbers):
+        return 0  # counts
+    needed = [math.ceil(-math.log10(half / 4)) for half in halves if half > 0]
+    return min(most, max([least, *needed]))
+
+
+def _number(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def _with_interval(value: Value, scale: float, digits: int) -> str:
+    text = _number(value.value * scale, digits)
+    if value.low is None or value.high is None:
+        return text
+    return f"{text} [{_number(value.low * scale, digits)}, {_number(value.high * scale, digits)}]"
+
+
+def _overlap(one: Value, other: Value) -> bool:
+    bounds = (one.low, one.high, other.low, other.high)
+    return None not in bounds and one.low <= other.high and other.low <= one.high
+
+
+def _magnitude(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return NONE
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:g}"
+
+
+def _duration(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return NONE
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g} s"
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return NONE
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+COST: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("parameters", "Parameters", _magnitude),
+    ("train_seconds", "Training time", _duration),
+    ("train_device", "Trained on", _plain),
+    ("sample_seconds_per_1000", "Sampling (s per 1,000)", _plain),
+    ("network_evaluations", "Network evaluations per crystal", _plain),
+    ("device", "Sampled on", _plain),
+)

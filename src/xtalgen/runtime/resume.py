@@ -1,0 +1,88 @@
+"""Work crystal by crystal that survives a kill: results are kept in parts in a work folder until the stage is done."""
+
+import hashlib
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from xtalgen.runtime.parallel import Failure, map_items
+
+PART = 100
+
+
+def content_key(*files: Path, **settings: Any) -> str:
+    """Returns a hash of the contents of files and of settings, the key of the parts made from them."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for file in files:
+        digest.update(b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def map_resumably(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    *,
+    work: Path,
+    key: str,
+    workers: int,
+    timeout: float | None,
+    label: str,
+    initializer: Callable[..., None] | None = None,
+) -> list[Any]:
+    """Returns what `map_items` yields, keeping every finished hundred results in `work`.
+
+    function: returns JSON values (floats are kept exactly). Parts made with another `key` are refused, with a line on
+    standard error, and made again. Delete the parts with `clear` once the stage's output is written.
+    """
+    done = _finished(work, key, len(items))
+    if done:
+        print(f"{label}: resumes after {len(done)} of {len(items)} from {work}", file=sys.stderr)
+    results = map_items(
+        function, items[len(done) :], workers=workers, timeout=timeout, label=label, initializer=initializer
+    )
+    while batch := list(itertools.islice(results, PART)):
+        _write(work / f"part-{len(done):08d}.json", {"key": key, "results": [_encode(result) for result in batch]})
+        done += batch
+    return done
+
+
+def clear(work: Path) -> None:
+    """Deletes the parts in a work folder, and the folder when nothing else is in it."""
+    for part in work.glob("part-*.json"):
+        part.unlink(missing_ok=True)
+    if work.is_dir() and not any(work.iterdir()):
+        work.rmdir()
+
+
+def _finished(work: Path, key: str, n: int) -> list[Any]:
+    results: list[Any] = []
+    while len(results) < n and (part := work / f"part-{len(results):08d}.json").is_file():
+        try:
+            content = json.loads(part.read_text())
+        except ValueError:
+            print(f"{part}: damaged; made again", file=sys.stderr)
+            break
+        if content["key"] != key:
+            print(f"{part}: made from another input or configuration; made again", file=sys.stderr)
+            break
+        results += [_decode(result) for result in content["results"]]
+    return results
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(content))
+    unfinished.replace(path)
+
+
+def _encode(result: Any) -> Any:
+    return {"failure": result.kind, "message": result.message} if isinstance(result, Failure) else {"result": result}
+
+
+def _decode(entry: dict[str, Any]) -> Any:
+    return Failure(entry["failure"], entry["message"]) if "failure" in entry else entry["result"]

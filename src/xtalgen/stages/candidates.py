@@ -1,0 +1,157 @@
+"""Stage `candidates`: the best new crystals of a set as files, for whoever wants to compute or make them."""
+
+import csv
+import io
+import os
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xtalgen.crystals import ContractError, Crystal, from_table, read_crystals, read_table
+from xtalgen.metrics.candidates import NEEDED, choose, is_finite
+from xtalgen.structure.space_group import space_group
+
+COLUMNS = (
+    "rank", "id", "set", "formula", "n_atoms", "spg_num", "e_above_hull", "second_e_above_hull",
+    "e_above_hull_uncertainty", "stable", "metastable", "energy", "converged", "nearest_id", "nearest_composition",
+    "nearest_structure", "match_id", "source_name", "file",
+)  # fmt: skip
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
+
+
+def candidates(
+    evaluated: Path,
+    *,
+    count: int,
+    out: Path,
+    vasp: int = 0,
+    name: str = "",
+    known: Sequence[Path] = (),
+    second: Path | None = None,
+    workers: int = 1,
+) -> None:
+    """Writes the best candidates of an evaluated set to a zip archive: `candidates.csv` and `.extxyz`, one CIF each.
+
+    The first `vasp` of them get a folder with the inputs of a relaxation as the Materials Project does it (pymatgen's
+    MPRelaxSet; POTCAR.spec names the pseudopotentials, whose files VASP's licence does not let anyone pass on).
+
+    name: of the set, a column of the CSV. known: tables of crystals, of which the nearest of each candidate is named
+    (`nearest_id`, `nearest_composition`, `nearest_structure`: see `similarity`). second: what a second potential says
+    (stage `second_potential`); the uncertainty of the energy above the hull is half the difference of both values,
+    which is the standard error of their mean.
+
+    The CIFs hold the relaxed cells, without symmetry (P1), so that nothing is rounded onto a symmetry they lack.
+    `spg_num` is found by moyo with a tolerance of 0.1 Å; `e_above_hull` in eV/atom, `energy` in eV. Without any
+    candidate the archive holds the head of the CSV only. The same table gives the same bytes. Raises ContractError when
+    the table was not evaluated for novelty and stability (csp sets are not).
+    """
+    table = read_table(evaluated)
+    missing = [name for name in NEEDED if name not in table.column_names]
+    if missing:
+        raise ContractError(
+            f"{evaluated}: column {missing[0]!r} is missing. Give a dng or own set that was relaxed and evaluated."
+        )
+    chosen = choose(from_table(table), count)
+    more = _more(chosen, known, second, workers)
+    files: dict[str, str] = {}
+    rows = []
+    for rank, crystal in enumerate(chosen, start=1):
+        facts, cif = _describe(crystal)
+        file = f"{rank:04d}-{re.sub(r'[^A-Za-z0-9._-]', '_', crystal.id)}-{facts['formula']}.cif"
+        files[file] = cif
+        given = {"rank": rank, "id": crystal.id, "set": name, "file": file}
+        rows.append({**crystal.info, **facts, **more[crystal.id], **given})
+        if rank <= vasp:
+            files |= {f"vasp/{file.removesuffix('.cif')}/{name}": text for name, text in _vasp(crystal).items()}
+    if chosen:
+        files["candidates.extxyz"] = _extxyz(chosen, rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write_zip({"candidates.csv": text.getvalue(), **files}, out)
+
+
+def _more(
+    chosen: Sequence[Crystal], known: Sequence[Path], second: Path | None, workers: int
+) -> dict[str, dict[str, Any]]:
+    """Returns, by id, the nearest known crystal and the second opinion of each candidate, where there is one."""
+    found: dict[str, dict[str, Any]] = {crystal.id: {} for crystal in chosen}
+    rows = [row for path in known for row in read_crystals(path) if row.ok]
+    for crystal, nearest in zip(chosen, _nearest(chosen, rows, workers), strict=True):
+        if nearest is not None:
+            found[crystal.id] |= {"nearest_id": nearest.id, "nearest_composition": round(nearest.composition, 4)}
+            found[crystal.id]["nearest_structure"] = None if nearest.structure is None else round(nearest.structure, 4)
+    second_values = (
+        {} if second is None else {row.id: row.info.get("second_e_above_hull") for row in read_crystals(second)}
+    )
+    for crystal in chosen:
+        other = second_values.get(crystal.id)
+        if is_finite(other):
+            apart = abs(crystal.info["e_above_hull"] - other) / 2
+            found[crystal.id] |= {"second_e_above_hull": other, "e_above_hull_uncertainty": round(apart, 6)}
+    return found
+
+
+def _nearest(chosen: Sequence[Crystal], rows: Sequence[Crystal], workers: int) -> Sequence[Any]:
+    if not chosen or not rows:
+        return [None] * len(chosen)
+    from xtalgen.featurizers.similarity import nearest_known
+
+    return nearest_known(chosen, rows, workers=workers)
+
+
+def _describe(crystal: Crystal) -> tuple[dict[str, Any], str]:
+    from pymatgen.io.cif import CifWriter
+
+    from xtalgen.structure.pymatgen import to_structure
+
+    structure = to_structure(crystal)
+    spg_num = space_group((crystal.lattice, crystal.frac_coords, crystal.atomic_numbers)) or None
+    facts = {"formula": structure.composition.reduced_formula, "n_atoms": crystal.n_atoms, "spg_num": spg_num}
+    return facts, str(CifWriter(structure))
+
+
+def _vasp(crystal: Crystal) -> dict[str, str]:
+    import warnings
+
+    from pymatgen.io.vasp.sets import MPRelaxSet
+
+    from xtalgen.structure.pymatgen import to_structure
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pseudopotentials that are not here
+        inputs = MPRelaxSet(to_structure(crystal), sort_structure=True).get_input_set(potcar_spec=True)
+        return {name: f"{str(content).rstrip()}\n" for name, content in inputs.items()}
+
+
+def _extxyz(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> str:
+    from ase import Atoms
+    from ase.io import write
+
+    found = []
+    for crystal, row in zip(crystals, rows, strict=True):
+        atoms = Atoms(crystal.atomic_numbers, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True)
+        atoms.info = {name: row[name] for name in ("rank", "id", "formula", "e_above_hull", "spg_num") if row.get(name)}
+        found.append(atoms)
+    text = io.StringIO()
+    write(text, found, format="extxyz")
+    return text.getvalue()
+
+
+def _write_zip(files: dict[str, str], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in files.items():
+                member = zipfile.ZipInfo(name, EPOCH)
+                member.compress_type = zipfile.ZIP_DEFLATED
+                member.create_system = 3  # Unix, wherever this runs
+                member.external_attr = 0o644 << 16
+                archive.writestr(member, text)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,193 @@
+"""The competing phases of the convex hull, their energies computed with the potential that relaxed the samples.
+
+Energies of two potentials differ by more than the stabilities in question, so a hull is only valid with its own
+potential. References are relaxed with the same settings as the samples: unrelaxed references lie too high and would
+make every sample look stable.
+"""
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from ase.data import chemical_symbols
+
+from xtalgen import crystals
+from xtalgen.crystals import ContractError, Crystal
+from xtalgen.potentials import registry as potentials
+from xtalgen.potentials.registry import Identity, PotentialError
+from xtalgen.relaxation.in_flight import Outcome, Settings
+from xtalgen.relaxation.runner import describe, moved, relax_all
+from xtalgen.runtime.devices import pick_device
+from xtalgen.thermodynamics.elemental_references import (
+    PROTOTYPE,
+    build_prototypes,
+    elements_of,
+    energy_per_atom,
+    lowest,
+    missing_elements,
+    promising,
+)
+from xtalgen.thermodynamics.phase_diagram_files import read_phase_diagram, stand_in
+
+MP2020 = "mp2020"
+PROTOTYPE_STEPS = 100
+E_FORM = "e_form_per_atom"
+COLUMNS = {"source": pa.string(), "energy": pa.float64(), "converged": pa.bool_(), "relax_error": pa.string()}
+
+
+def hull(
+    relaxed: Path,
+    references: Sequence[Path],
+    *,
+    potential: str,
+    relax_steps: int,
+    fmax: float,
+    workers: int,
+    timeout: float | None,
+    cache: Path,
+    out: Path,
+    device: str = "auto",
+    sha256: str | None = None,
+    energies: str = "consistent",
+    phase_diagram: Path | None = None,
+) -> None:
+    """Writes the table of all reference crystals that can compete with the relaxed samples, with their `energy` (eV).
+
+    energies: "consistent", every reference by the potential; "dft", the potential's energies of the elements and the
+    data set's formation energies above them, so that only elements are computed; or "mp2020", the energies of
+    `phase_diagram` (JSON of the Materials Project's entries), so that nothing is computed. A reference competes when
+    its elements are a subset of some sample's. relax_steps: FIRE steps for the references; 0 evaluates the given
+    geometry. An element without an elemental reference gets the lowest of a few prototypes. References that failed keep
+    their row, a status and a null energy. `cache` keeps every energy, for all sets and runs. Raises PotentialError, and
+    ContractError when the samples were relaxed with another potential or the phase diagram is none.
+    """
+    identity, device = potentials.identify(potential, sha256), pick_device(device)
+    samples = read_samples(relaxed, identity)
+    if energies == "mp2020":
+        _write_mp2020(samples, identity, phase_diagram, out, device)
+        return
+    chosen, sources = choose_references(samples, references)
+    settings = Settings(fmax, relax_steps, timeout)
+    print(f"hull: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} references", file=sys.stderr)
+    run = {"identity": identity, "workers": workers, "device": device, "store": cache}
+    computed = [energies == "consistent" or len(elements_of(row)) == 1 for row in chosen]
+    outcomes, n_computed = relax_all(list(compress(chosen, computed)), settings=settings, label="hull", **run)
+    rows = [_row(*row) for row in zip(compress(chosen, computed), outcomes, compress(sources, computed), strict=True)]
+    missing = missing_elements(samples, rows)
+    terminals, n_more = _prototypes(missing, settings, run)
+    bare = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in terminals})
+    n_prototype = len(terminals)
+    if energies == "dft":
+        grounds = lowest([*(row for row in rows if len(elements_of(row)) == 1), *terminals])
+        terminals = [replace(row, id=f"terminal-{chemical_symbols[row.atomic_numbers[0]]}") for row in grounds]
+        level = {int(row.atomic_numbers[0]): energy_per_atom(row) for row in grounds}
+        rows = [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
+    metadata = describe(identity, settings, device) | {
+        "energies": energies,
+        "relax_steps": str(relax_steps),
+        "n_dataset": str(sum(row.ok for row in rows)),
+        "n_failed": str(sum(not row.ok for row in rows)),
+        "n_prototype": str(n_prototype),
+        "n_computed": str(n_computed + n_more),
+        "missing_terminals": " ".join(chemical_symbols[number] for number in bare),
+    }
+    crystals.write_table(crystals.to_table(rows + terminals, COLUMNS), out, **metadata)
+
+
+def read_samples(relaxed: Path, identity: Identity) -> list[Crystal]:
+    """Returns the relaxed crystals that have an energy. Raises ContractError when another potential gave it."""
+    table = crystals.read_table(relaxed)
+    found = crystals.read_metadata(table).get("potential_sha256")
+    if found != identity.sha256:
+        raise ContractError(
+            f"{relaxed}: energies come from the potential with sha256 {found}, the hull would come from "
+            f"{identity.name} with sha256 {identity.sha256}. Relax again with the potential of the hull."
+        )
+    return [row for row in crystals.from_table(table) if row.ok and row.info.get("energy") is not None]
+
+
+def choose_references(samples: Sequence[Crystal], references: Sequence[Path]) -> tuple[list[Crystal], list[str]]:
+    """Returns the reference crystals whose elements are a subset of some sample's, and the stem of each one's file.
+
+    An id that stands in several files gets "#2", "#3", … from its second place on.
+    """
+    wanted = np.zeros((len(samples), 256), dtype=bool)
+    for place, sample in enumerate(samples):
+        wanted[place, sample.atomic_numbers] = True
+    wanted = np.unique(wanted, axis=0)
+    chosen, sources, competes, times = [], [], {}, Counter()
+    for file in references:
+        for row in crystals.read_crystals(file):
+            if not row.ok:
+                continue
+            kind = elements_of(row)
+            if kind not in competes:
+                competes[kind] = bool(wanted[:, sorted(kind)].all(axis=1).any())
+            if competes[kind]:
+                times[row.id] += 1
+                name = row.id if times[row.id] == 1 else f"{row.id}#{times[row.id]}"
+                chosen.append(replace(row, id=name, info={E_FORM: row.info.get(E_FORM)}))
+                sources.append(file.stem)
+    return chosen, sources
+
+
+def _write_mp2020(
+    samples: Sequence[Crystal], identity: Identity, phase_diagram: Path | None, out: Path, device: str
+) -> None:
+    """Writes the entries of a phase diagram that compete with the samples; no energy is computed."""
+    if phase_diagram is None:
+        raise ContractError("hull mp2020 needs a phase diagram: give relax.phase_diagram.")
+    if identity.scale is None:
+        raise PotentialError(
+            f"potential {identity.name!r}: its total energies are not on the scale of the Materials Project (those of "
+            "CHGNet and of MACE-MP models are), so that project's hull says nothing about them. Use hull: consistent."
+        )
+    systems = {frozenset(chemical_symbols[number] for number in elements_of(sample)) for sample in samples}
+    entries = [entry for entry in read_phase_diagram(phase_diagram)
+               if any(entry.elements <= system for system in systems)]  # fmt: skip
+    rows = [stand_in(entry) for entry in entries]
+    rows = [replace(row, info={**row.info, "source": MP2020}) for row in rows]
+    metadata = describe(identity, Settings(0.0, 0, None), device) | {
+        "energies": "mp2020",
+        "energy_scale": identity.scale,
+        "phase_diagram_sha256": hashlib.sha256(phase_diagram.read_bytes()).hexdigest(),
+        "n_dataset": str(len(rows)),
+        "missing_terminals": " ".join(chemical_symbols[number] for number in missing_elements(samples, rows)),
+    }
+    crystals.write_table(crystals.to_table(rows, COLUMNS), out, **metadata)
+
+
+def _prototypes(numbers: Sequence[int], settings: Settings, run: Mapping[str, Any]) -> tuple[list[Crystal], int]:
+    """Returns the lowest prototype of each element that has one, and how many energies had to be computed.
+
+    All are evaluated as they are built, and only the most promising are relaxed.
+    """
+    built = [prototype for number in numbers for prototype in build_prototypes(number)]
+    static, n_static = relax_all(built, settings=replace(settings, max_steps=0), label="hull: elements, first", **run)
+    chosen = promising([_row(*row, PROTOTYPE) for row in zip(built, static, strict=True)])
+    chosen = [crystal for crystal in built if crystal.id in chosen]
+    thorough = replace(settings, max_steps=max(settings.max_steps, PROTOTYPE_STEPS))
+    outcomes, n_thorough = relax_all(chosen, settings=thorough, label="hull: elements", **run)
+    return lowest([_row(*row, PROTOTYPE) for row in zip(chosen, outcomes, strict=True)]), n_static + n_thorough
+
+
+def _row(crystal: Crystal, outcome: Outcome, source: str) -> Crystal:
+    info = {"source": source} | {name: getattr(outcome, name) for name in ("energy", "converged", "relax_error")}
+    return replace(moved(crystal, outcome), info=info)
+
+
+def _from_dft(crystal: Crystal, source: str, level: Mapping[int, float]) -> Crystal:
+    """Returns a reference with the energy that its formation energy gives it above the elements' energies `level`."""
+    e_form = crystal.info[E_FORM]
+    known = e_form is not None and np.isfinite(e_form) and elements_of(crystal) <= set(level)
+    elements = sum(level[int(number)] for number in crystal.atomic_numbers) if known else 0.0
+    energy = elements + crystal.n_atoms * e_form if known else None
+    info = {"source": source, "energy": energy, "converged": None, "relax_error": None}
+    return replace(crystal, status="ok" if known else "no_formation_energy", info=info)

@@ -1,0 +1,27 @@
+"""Split a table of crystals into shards that jobs share out, and merge what they made of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from xtalgen.crystals import read_metadata, read_table, write_table
+
+
+def merge(parts: Sequence[Path], out: Path) -> None:
+    """Writes the rows of all parts, sorted by id, to one table.
+
+    Of the metadata, `seconds` is added up; other entries are kept when all parts agree and joined by "; " when not.
+    """
+    tables = [read_table(part) for part in parts]
+    merged = pa.concat_tables([table.replace_schema_metadata(None) for table in tables], promote_options="permissive")
+    described = [read_metadata(table) for table in tables]
+    keys = dict.fromkeys(key for metadata in described for key in metadata if key != "contract")
+    kept = {key: _joined(key, [metadata[key] for metadata in described if key in metadata]) for key in keys}
+    write_table(merged.sort_by("id"), out, **kept)
+
+
+def _joined(key: str, values: list[str]) -> str:
+    if key == "seconds":
+        return f"{sum(map(float, values)):.3f}"
+    return "; ".join(dict.fromkeys(values))

@@ -1,0 +1,38 @@
+"""Stage `phase_diagram`: the Materials Project's entries of 2023-02-07 with MP2020 corrections, in one small file.
+
+matbench-discovery downloads them (figshare, 170 MB, with structures); nothing else of it is used, and nothing imports
+it but this, since it downloads and makes folders when imported.
+"""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+from xtalgen.thermodynamics.phase_diagram_files import read_phase_diagram
+
+
+def fetch_diagram(out: Path) -> None:
+    """Writes the composition and the corrected energy (eV) of every entry, whole or not at all.
+
+    Raises ModuleNotFoundError, with the remedy, where matbench-discovery is not installed, and ContractError when what
+    it downloaded are no corrected entries.
+    """
+    try:
+        from matbench_discovery.data import DataFiles
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{error}: hull mp2020 fetches its phase diagram in an environment of its own. Run Snakemake with --sdm "
+            "conda, or give a phase diagram that you have as relax.phase_diagram."
+        ) from error
+    entries = read_phase_diagram(Path(DataFiles.mp_computed_structure_entries.path))
+    content = [
+        {"entry_id": each.name, "composition": dict(each.composition), "energy": each.energy} for each in entries
+    ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        unfinished.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
+        unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)

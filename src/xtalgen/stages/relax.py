@@ -1,0 +1,80 @@
+"""Relaxes every crystal of a table with a machine-learned potential; failures become a status, rows are never dropped.
+
+How a crystal is relaxed stands in `relaxation`; here is what keeps a long run going: each crystal once, finished ones
+kept on disk, batches dealt out to processes, and what a batch that hung or died leaves undone.
+"""
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import scipy.linalg  # noqa: F401 - before _start limits the threads of all loaded libraries
+
+from xtalgen import crystals
+from xtalgen.crystals import Crystal
+from xtalgen.potentials import registry as potentials
+from xtalgen.relaxation.in_flight import Outcome, Settings
+from xtalgen.relaxation.runner import describe, moved, relax_all
+from xtalgen.runtime.devices import pick_device
+
+COLUMNS = {
+    "initial_status": pa.string(),
+    "energy": pa.float64(),
+    "e_initial": pa.float64(),
+    "max_force": pa.float64(),
+    "converged": pa.bool_(),
+    "n_steps": pa.int64(),
+    "seconds": pa.float64(),
+    "rmsd": pa.float64(),
+    "volume_ratio": pa.float64(),
+    "relax_error": pa.string(),
+}
+
+
+def relax(
+    crystals_file: Path,
+    *,
+    potential: str,
+    fmax: float,
+    max_steps: int,
+    workers: int,
+    timeout: float | None,
+    work: Path,
+    out: Path,
+    device: str = "auto",
+    sha256: str | None = None,
+) -> None:
+    """Writes the table of the relaxed crystals: same ids, same order, all columns of the input and `COLUMNS`.
+
+    A crystal that is not "ok", or whose relaxation fails, keeps its geometry; `status` says what failed, `relax_error`
+    the details. One that has not converged after `max_steps` stays "ok" with converged = false. `work` keeps every
+    finished crystal, so that a killed run goes on where it stopped. Raises PotentialError and ContractError.
+    """
+    table = crystals.read_table(crystals_file)
+    rows = crystals.from_table(table)
+    identity, device = potentials.identify(potential, sha256), pick_device(device)
+    settings = Settings(fmax, max_steps, timeout)
+    print(f"relax: {identity.name} ({identity.version}) sha256 {identity.sha256} on {device}", file=sys.stderr)
+    wanted = [row for row in rows if row.ok]
+    found, n_computed = relax_all(
+        wanted, identity=identity, settings=settings, workers=workers, device=device, store=work, label="relax"
+    )
+    outcomes = dict(zip([row.id for row in wanted], found, strict=True))
+    relaxed = [_relaxed(row, outcomes.get(row.id)) for row in rows]
+    metadata = {key: value for key, value in crystals.read_metadata(table).items() if key != "contract"}
+    metadata |= describe(identity, settings, device)
+    # Equal crystals share one outcome, which counts once.
+    seconds = sum({id(outcome): outcome.seconds or 0.0 for outcome in found}.values())
+    metadata |= {"n_computed": str(n_computed), "seconds": f"{seconds:.3f}"}
+    kept = {field.name: field.type for field in table.schema if field.name not in crystals.GEOMETRY.names}
+    crystals.write_table(crystals.to_table(relaxed, kept | COLUMNS), out, **metadata)
+
+
+def _relaxed(row: Crystal, outcome: Outcome | None) -> Crystal:
+    info: dict[str, Any] = {**row.info, **dict.fromkeys(COLUMNS), "initial_status": row.status}
+    if outcome is None:
+        return replace(row, info=info | {"converged": False})
+    info |= {name: value for name, value in asdict(outcome).items() if name in COLUMNS}
+    return replace(moved(row, outcome), info=info)

@@ -1,0 +1,150 @@
+"""Stage `sample`: crystals from a checkpoint, exactly as many as asked for, in resumable chunks."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from xtalgen import models
+from xtalgen.crystals import ContractError, Crystal, read_crystals, read_metadata, read_table, to_table, write_table
+from xtalgen.models.language.prompts import conditions_of
+from xtalgen.runtime.devices import device_name
+
+COLUMNS = {"target_id": pa.string(), "text": pa.string(), "n_tries": pa.int64()}
+SEPARATOR = ","
+INFILL_COLUMNS = {"target_id": pa.string(), "hidden": pa.string(), "rank": pa.int64(), "guesses": pa.string()}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to sample: `n` crystals of the model's own choice (dng), or one for each target's composition (csp).
+
+    attributes: one for each target's values of these instead (conditional); infill: the targets themselves, one element
+    of each hidden and guessed (infilling); starts: crystals of another run that the model refines, one each, instead of
+    targets; chunk: crystals made in one call of the model; prefix: what their ids begin with.
+    """
+
+    model: str
+    checkpoint: Path
+    settings: dict[str, Any]
+    seed: int
+    device: str
+    n: int
+    targets: tuple[Crystal, ...]
+    chunk: int
+    prefix: str
+    starts: tuple[Crystal, ...] = ()
+    attributes: tuple[str, ...] = ()
+    infill: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError when a model is asked for what it cannot do."""
+        if (self.attributes or self.infill) and not models.load(self.model).takes_prompts:
+            raise ValueError(f"model {self.model} takes no prompts: it cannot be asked by attribute, nor fill in.")
+
+    def key(self) -> str:
+        """Returns a text that differs between orders that may give different crystals."""
+        file = self.checkpoint.stat()
+        parts = [
+            self.model,
+            str(self.checkpoint),
+            file.st_size,
+            file.st_mtime_ns,
+            self.settings,
+            self.seed,
+            self.device,
+        ]
+        given = [crystal.id for crystal in self.targets + self.starts]
+        return json.dumps([*parts, self.n, given, self.chunk, self.attributes, self.infill], sort_keys=True)
+
+    def chunks(self, shard: int, shards: int) -> list[int]:
+        """Returns the first crystal of each chunk that is a shard's share; shards count from 1."""
+        return list(range(0, self.n, self.chunk))[shard - 1 :: shards]
+
+    def make(self, start: int) -> pa.Table:
+        """Returns the crystals start … start + chunk - 1. Raises RuntimeError when the model gives another number."""
+        stop = min(start + self.chunk, self.n)
+        generator = models.load(self.model)
+        sampling = models.build(generator.Sampling, self.settings, f"sample settings of {self.model}")
+        seed = int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0])
+        make = generator.infill if self.infill else generator.sample
+        made = list(make(self.checkpoint, self._wanted(start, stop), sampling, seed, self.device))
+        if len(made) != stop - start:
+            raise RuntimeError(f"model {self.model} was asked for {stop - start} crystals and gave {len(made)}")
+        return to_table((self._label(crystal, start + i) for i, crystal in enumerate(made)), self.columns)
+
+    @property
+    def columns(self) -> dict[str, pa.DataType]:
+        """What the table holds beside crystals."""
+        return INFILL_COLUMNS if self.infill else COLUMNS
+
+    def _wanted(self, start: int, stop: int) -> Any:
+        if self.starts:
+            return self.starts[start:stop]
+        targets = self.targets[start:stop]
+        if self.infill:
+            return targets
+        if self.attributes:
+            return [conditions_of(target, self.attributes) for target in targets]
+        return [np.asarray(target.atomic_numbers) for target in targets] if targets else stop - start
+
+    def _label(self, crystal: Crystal, index: int) -> Crystal:
+        kept = {name: self.starts[index].info.get(name) for name in COLUMNS} if self.starts else {}
+        target = {"target_id": self.targets[index].id} if self.targets else {}
+        return replace(crystal, id=f"{self.prefix}-{index:06d}", info={**kept, **crystal.info, **target})
+
+
+def sample(order: Order, shard: int, shards: int, *, work: Path, out: Path) -> None:
+    """Writes the crystals of one shard to `out`.
+
+    Each chunk has a seed of its own and the shards share out the chunks, so the same seed gives the same crystals
+    however many shards there are. Finished chunks are kept in `work` and not made again after a kill. Raises ValueError
+    on unknown settings.
+    """
+    key, parts = order.key(), []
+    bar = tqdm(order.chunks(shard, shards), f"sample {order.prefix}", unit="chunk", disable=not sys.stderr.isatty())
+    for start in bar:
+        part = work / f"chunk-{start:06d}.parquet"
+        if not _is_finished(part, key):
+            started = time.monotonic()
+            table = order.make(start)
+            write_table(table, part, key=key, seconds=f"{time.monotonic() - started:.3f}")
+        parts.append(read_table(part))
+    generator = models.load(order.model)
+    sampling = models.build(generator.Sampling, order.settings, f"sample settings of {order.model}")
+    write_table(
+        pa.concat_tables([part.replace_schema_metadata(None) for part in parts] or [to_table([], order.columns)]),
+        out,
+        model=order.model,
+        seconds=f"{sum(float(read_metadata(part)['seconds']) for part in parts):.3f}",
+        device=device_name(order.device),
+        network_evaluations=str(generator.network_evaluations(sampling)),
+        **({"attributes": SEPARATOR.join(order.attributes)} if order.attributes else {}),
+    )
+    for part in work.glob("chunk-*.parquet"):
+        part.unlink(missing_ok=True)
+
+
+def _is_finished(part: Path, key: str) -> bool:
+    try:
+        return part.is_file() and read_metadata(read_table(part)).get("key") == key
+    except ContractError as error:
+        print(f"{error} It is made again.", file=sys.stderr)
+        return False
+
+
+def read_targets(split: Path, per_target: int, limit: int | None) -> tuple[Crystal, ...]:
+    """Returns the usable crystals of a split, each `per_target` times; `limit` takes the first of the split.
+
+    Raises ValueError when none is usable.
+    """
+    usable = [crystal for crystal in read_crystals(split) if crystal.ok][:limit]
+    if not usable:
+        raise ValueError(f"{split}: no crystal is usable as a target. Check the data set's test split.")
+    return tuple(crystal for crystal in usable for _ in range(per_target))

@@ -1,0 +1,1 @@
+"""Convex hulls: energies above the hull, phase diagrams and their corrections."""

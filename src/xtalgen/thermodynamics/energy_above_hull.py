@@ -1,0 +1,96 @@
+"""Energy above the convex hull of a reference evaluated with the same potential."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xtalgen.runtime.parallel import Failure, map_items
+
+DIGITS = 9
+Counts = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A composition, as (atomic number, count) of one formula unit, and its energy in eV per atom."""
+
+    counts: Counts
+    energy_per_atom: float
+
+    @property
+    def system(self) -> frozenset[int]:
+        """The elements, by atomic number."""
+        return frozenset(number for number, _ in self.counts)
+
+
+@dataclass(frozen=True)
+class AboveHull:
+    """Energy above the hull in eV/atom, negative below it; None with the status that says why."""
+
+    value: float | None
+    status: str
+
+
+def energies_above_hull(
+    phases: Sequence[Phase | None], references: Sequence[Phase], *, workers: int = 1
+) -> list[AboveHull]:
+    """Returns the energy of each phase above the convex hull of the references alone, in eV/atom.
+
+    A phase that would lower the hull gets a negative value. One phase diagram (pymatgen) is made per chemical system.
+    Status "no_energy" for None, "no_terminal" when the reference lacks a pure element, "hull_error" when no diagram
+    could be made.
+    """
+    lowest = _lowest(references)
+    terminals = {number for system in lowest if len(system) == 1 for number in system}
+    rows: dict[frozenset[int], list[int]] = {}
+    found = [AboveHull(None, "no_energy") for _ in phases]
+    for row, phase in enumerate(phases):
+        if phase is not None:
+            if phase.system <= terminals:
+                rows.setdefault(phase.system, []).append(row)
+            else:
+                found[row] = AboveHull(None, "no_terminal")
+    systems = sorted(rows, key=sorted)
+    tasks = [(_within(system, lowest), [phases[row] for row in rows[system]]) for system in systems]
+    results = map_items(_above_hull, tasks, workers=workers, timeout=None, label="hull")
+    for system, result in zip(systems, results, strict=True):
+        for place, row in enumerate(rows[system]):
+            failed = isinstance(result, Failure)
+            found[row] = AboveHull(None, "hull_error") if failed else AboveHull(result[place], "ok")
+    return found
+
+
+def _lowest(references: Sequence[Phase]) -> dict[frozenset[int], list[Phase]]:
+    """Returns the lowest-energy phase of each composition by chemical system; higher ones cannot touch the hull."""
+    lowest: dict[Counts, Phase] = {}
+    for phase in references:
+        if phase.counts not in lowest or phase.energy_per_atom < lowest[phase.counts].energy_per_atom:
+            lowest[phase.counts] = phase
+    grouped: dict[frozenset[int], list[Phase]] = {}
+    for phase in lowest.values():
+        grouped.setdefault(phase.system, []).append(phase)
+    return grouped
+
+
+def _within(system: frozenset[int], lowest: dict[frozenset[int], list[Phase]]) -> list[Phase]:
+    """Returns the phases of a system and of the systems inside it, by whichever look-up is shorter."""
+    if 2 ** len(system) > len(lowest):
+        return [phase for inner, phases in lowest.items() if inner <= system for phase in phases]
+    sizes = range(1, len(system) + 1)
+    subsets = (frozenset(chosen) for size in sizes for chosen in itertools.combinations(sorted(system), size))
+    return [phase for subset in subsets for phase in lowest.get(subset, ())]
+
+
+def _above_hull(task: tuple[list[Phase], list[Phase]]) -> list[float]:
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+    from pymatgen.core import Composition, Element
+
+    def composition(phase: Phase) -> Composition:
+        return Composition({Element.from_Z(number).symbol: count for number, count in phase.counts})
+
+    references, phases = task
+    entries = [PDEntry(made := composition(phase), phase.energy_per_atom * made.num_atoms) for phase in references]
+    diagram = PhaseDiagram(entries)
+    hull = [diagram.get_hull_energy_per_atom(composition(phase)) for phase in phases]
+    # Rounded, so that a crystal that is itself on the hull is at 0 and not at 1e-16, where "≤ 0" would be chance.
+    return [round(float(phase.energy_per_atom - energy), DIGITS) for phase, energy in zip(phases, hull, strict=True)]

@@ -1,0 +1,117 @@
+import os
+import time
+from multiprocessing import active_children
+
+import pytest
+
+from xtalgen.runtime.parallel import Failure, _end_kept, available_cores, map_items
+
+state = {"offset": 0}
+
+
+def set_offset(offset):
+    state["offset"] = offset
+
+
+def work(item):
+    if item == "crash":
+        os._exit(7)
+    if item == "hang":
+        time.sleep(600)
+    if item == "raise":
+        raise ValueError("boo")
+    if item == "pid":
+        return os.getpid()
+    if item == "threads":
+        return [pool["num_threads"] for pool in threadpools()]
+    if isinstance(item, float):
+        time.sleep(item)
+    return item if isinstance(item, float) else item + state["offset"]
+
+
+def threadpools():
+    import numpy as np  # noqa: F401 - its thread pool is the one asked for
+    from threadpoolctl import threadpool_info
+
+    return threadpool_info()
+
+
+def run(items, *, workers=2, timeout=20.0, **options):
+    return list(map_items(work, items, workers=workers, timeout=timeout, label="test", **options))
+
+
+@pytest.mark.parametrize(("workers", "timeout"), [(1, None), (1, 20.0), (2, None), (2, 20.0)])
+def test_results_come_in_order_with_the_initializer_run(workers, timeout):
+    try:
+        assert run([1, 2, 3], workers=workers, timeout=timeout, initializer=set_offset, initargs=(10,)) == [11, 12, 13]
+    finally:
+        state["offset"] = 0
+
+
+def test_slow_items_do_not_overtake():
+    assert run([0.4, 0.0, 0.1, 0.0]) == [0.4, 0.0, 0.1, 0.0]
+
+
+def test_nothing_to_do():
+    assert run([]) == []
+    assert run([], workers=1, timeout=None) == []
+
+
+def test_one_worker_without_limit_stays_in_this_process():
+    assert run(["pid"], workers=1, timeout=None) == [os.getpid()]
+    assert run(["pid"], workers=1) != [os.getpid()]
+
+
+@pytest.mark.parametrize(("workers", "timeout"), [(1, None), (2, 20.0)])
+def test_an_item_that_raises_is_a_failure(workers, timeout):
+    assert run([1, "raise", 2], workers=workers, timeout=timeout) == [1, Failure("error", "ValueError: boo"), 2]
+
+
+def test_an_item_that_kills_its_process_costs_itself_only():
+    first, crashed, last = run([1, "crash", 2], workers=1)
+    assert (first, last) == (1, 2)
+    assert crashed == Failure("crash", "worker process died (exit code 7)")
+
+
+def test_an_item_that_hangs_costs_itself_only():
+    started = time.monotonic()
+    first, hung, last = run([1, "hang", 2], workers=1, timeout=3.0)
+    assert (first, last) == (1, 2)
+    assert hung == Failure("timeout", "no result within 3.0 s")
+    assert time.monotonic() - started < 60
+
+
+def test_the_limit_counts_from_the_start_of_an_item_not_from_its_scheduling():
+    assert run([1.0] * 5, workers=1, timeout=3.5) == [1.0] * 5
+
+
+def test_an_abandoned_iteration_ends_its_workers():
+    _end_kept()
+    results = map_items(work, [1, *["hang"] * 100], workers=1, timeout=60.0, label="test")
+    assert next(results) == 1
+    started = time.monotonic()
+    results.close()
+    assert time.monotonic() - started < 5
+    assert not active_children()
+
+
+def test_processes_stay_for_the_next_call_and_are_replaced_when_they_die():
+    first = {*run(["pid", "pid", 0.3, 0.3, "pid", "pid"], workers=1)} - {0.3}
+    assert {*run(["pid"], workers=1)} == first
+    run(["crash"], workers=1)
+    assert {*run(["pid", 1], workers=1)} - {1} != first
+    assert run(["pid"], workers=1, initializer=set_offset, initargs=(1,)) != list(first), "an initializer needs its own"
+
+
+def test_workers_use_one_thread():
+    threads, _ = run(["threads", 1])
+    assert set(threads) == {1}
+
+
+def test_available_cores():
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+def test_quiet_when_standard_error_is_no_terminal(capfd):
+    assert run([1, 2], workers=1, timeout=None) == [1, 2]
+    assert capfd.readouterr() == ("", "")

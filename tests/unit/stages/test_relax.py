@@ -1,0 +1,463 @@
+"""Relaxation: known lattice constants, convergence that counts the cell, failures as status, resume after a kill."""
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
+
+from tiny_mace import save_tiny_mace
+from toy_potential import Constant, crystal_of, potential_of
+from xtalgen import crystals
+from xtalgen.crystals import Crystal
+from xtalgen.potentials import registry as potentials
+from xtalgen.potentials.registry import PotentialError
+from xtalgen.relaxation import in_flight as relaxation
+from xtalgen.relaxation import runner
+from xtalgen.relaxation.in_flight import Outcome, Settings, relax_crystals
+from xtalgen.relaxation.runner import relax_all
+from xtalgen.stages import relax
+from xtalgen.structure.pymatgen import wrap
+
+ROOT = Path(__file__).parents[3]
+CAREFUL = Settings(fmax=0.01, max_steps=300, timeout=None)
+USUAL = Settings(fmax=0.05, max_steps=200, timeout=None)
+
+
+def relax_crystal(crystal, potential, wanted):
+    (outcome,) = relax_crystals([crystal], potential, wanted)
+    return outcome
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def emt():
+    """Effective medium theory: milliseconds per step, knows Cu, Ag, Au, Ni, Pd, Pt and Al."""
+    return potential_of(EMT())
+
+
+@pytest.fixture(scope="module")
+def chgnet():
+    return potentials.load("chgnet")
+
+
+def cell(formula="Cu", structure="fcc", a=3.6, *, strain=0.0, rattle=0.0, repeat=(1, 1, 1), identifier="x"):
+    atoms = bulk(formula, structure, a=a) * repeat
+    deformation = np.eye(3) + strain * np.array([[1.0, 0.4, 0.0], [0.4, -0.5, 0.2], [0.0, 0.2, 0.8]])
+    atoms.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
+    if rattle:
+        atoms.rattle(rattle, seed=3)
+    return crystal_of(atoms, identifier)
+
+
+def write(rows, path):
+    crystals.write_table(crystals.to_table(rows, {"text": pa.string()}), path, origin="test")
+    return path
+
+
+def run(rows, folder, **options):
+    """Relaxes rows by the file-level function in this process; returns the rows, the metadata and the raw table."""
+    options = {"potential": "chgnet", "fmax": 0.05, "max_steps": 100, "workers": 1, "timeout": None} | options
+    out = folder / "out.parquet"
+    relax.relax(write(rows, folder / "in.parquet"), work=folder / "work", out=out, device="cpu", **options)
+    table = crystals.read_table(out)
+    return crystals.from_table(table), crystals.read_metadata(table), table
+
+
+@pytest.mark.parametrize(
+    ("formula", "structure", "a", "expected"),
+    [("MgO", "rocksalt", 4.35, 4.262), ("Si", "diamond", 5.3, 5.464), ("NaCl", "rocksalt", 5.5, 5.69)],
+)
+def test_strained_crystals_relax_to_chgnets_lattice_constants(chgnet, formula, structure, a, expected):
+    outcome = relax_crystal(cell(formula, structure, a, strain=0.03), chgnet, CAREFUL)
+    assert outcome.status == "ok"
+    assert outcome.converged
+    volume = abs(np.linalg.det(np.array(outcome.lattice)))
+    assert (4 * volume) ** (1 / 3) == pytest.approx(expected, abs=0.01)
+    assert outcome.energy < outcome.e_initial
+    lengths = np.linalg.norm(outcome.lattice, axis=1)
+    assert np.ptp(lengths) < 0.01
+
+
+def test_perovskite_relaxes_to_chgnets_lattice_constant(chgnet):
+    places = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+    strained = Crystal("x", "ok", np.eye(3) * 4.1, places, np.array([38, 22, 8, 8, 8], dtype=np.uint8))
+    outcome = relax_crystal(strained, chgnet, CAREFUL)
+    assert outcome.converged
+    assert np.diag(outcome.lattice) == pytest.approx([3.953] * 3, abs=0.01)
+    assert outcome.volume_ratio == pytest.approx((3.953 / 4.1) ** 3, rel=0.01)
+
+
+def test_strained_cell_with_atoms_on_symmetric_sites_has_not_converged(emt):
+    strained = cell(a=3.8)
+    assert np.abs(bulk("Cu", "fcc", a=3.8).positions).max() == 0
+    outcome = relax_crystal(strained, emt, replace(USUAL, max_steps=0))
+    assert outcome.status == "ok"
+    assert not outcome.converged
+    assert outcome.max_force > 0.05
+    assert outcome.n_steps == 0
+    assert np.array(outcome.lattice) == pytest.approx(strained.lattice)
+    relaxed = relax_crystal(strained, emt, replace(USUAL, fmax=1e-3))
+    assert relaxed.n_steps > 0
+    assert (4 * abs(np.linalg.det(np.array(relaxed.lattice)))) ** (1 / 3) == pytest.approx(3.59, abs=0.01)
+
+
+def test_max_force_is_that_of_the_returned_state(emt):
+    outcome = relax_crystal(cell(a=3.7, rattle=0.1, repeat=(2, 1, 1)), emt, USUAL)
+    assert outcome.converged
+    again = Crystal(
+        "x", "ok", np.array(outcome.lattice), np.array(outcome.frac_coords), np.array([29, 29], dtype=np.uint8)
+    )
+    evaluated = relax_crystal(again, emt, replace(USUAL, max_steps=0))
+    assert evaluated.converged
+    assert evaluated.max_force == pytest.approx(outcome.max_force, rel=1e-3)
+    assert evaluated.energy == pytest.approx(outcome.energy, abs=1e-8)
+
+
+def test_steps_that_do_not_suffice_leave_the_row_ok_but_not_converged(emt):
+    outcome = relax_crystal(cell(a=4.2), emt, replace(USUAL, max_steps=2))
+    assert (outcome.status, outcome.converged, outcome.n_steps) == ("ok", False, 2)
+    assert np.isfinite(outcome.energy)
+
+
+@given(
+    angle=st.floats(0, 6.28),
+    shift=st.lists(st.floats(0, 0.99), min_size=3, max_size=3),
+    order=st.permutations(range(4)),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=15, deadline=None)
+def test_outcome_does_not_depend_on_orientation_origin_or_order(emt, angle, shift, order, seed):
+    rng = np.random.default_rng(seed)
+    atoms = bulk("Cu", "fcc", a=3.65, cubic=True)
+    atoms.numbers[0] = 47
+    atoms.positions += rng.normal(scale=0.1, size=(4, 3))
+    rotation = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    plain = crystal_of(atoms)
+    other = Crystal(
+        "y",
+        "ok",
+        plain.lattice @ rotation,
+        wrap(plain.frac_coords + np.array(shift))[list(order)],
+        plain.atomic_numbers[list(order)],
+    )
+    a, b = (relax_crystal(crystal, emt, replace(USUAL, max_steps=20)) for crystal in (plain, other))
+    assert b.energy == pytest.approx(a.energy, abs=1e-6)
+    assert b.rmsd == pytest.approx(a.rmsd, abs=1e-5)
+    assert b.volume_ratio == pytest.approx(a.volume_ratio, abs=1e-6)
+
+
+def test_rmsd_is_the_displacement_by_index_without_drift():
+    first = cell("MgO", "rocksalt", 4.2)
+    lattice = first.lattice
+    drift = first.frac_coords + 0.97  # over the border of the cell
+    assert relaxation._rmsd(first, lattice, wrap(drift)) == pytest.approx(0.0, abs=1e-12)
+    one_moved = first.frac_coords + np.array([[0.2, 0.0, 0.0], [0.0, 0.0, 0.0]]) @ np.linalg.inv(lattice)
+    # 0.2 Å of one atom in two: 0.1 Å each about the mean.
+    assert relaxation._rmsd(first, lattice, one_moved) == pytest.approx(0.1)
+    assert relaxation._rmsd(first, lattice * 1.1, first.frac_coords) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_nearest_counts_periodic_images():
+    flat = np.diag([0.4, 9.0, 9.0])
+    assert relaxation._nearest(flat, np.zeros((1, 3))) == pytest.approx([0.4])
+    skewed = np.array([[5.0, 0, 0], [50.1, 5.0, 0], [0, 0, 5.0]])
+    assert relaxation._nearest(skewed, np.zeros((1, 3))) == pytest.approx([5.0])
+    pair = relaxation._nearest(np.eye(3) * 4, np.array([[0.95, 0, 0], [0.05, 0, 0]]))
+    assert pair == pytest.approx([0.4, 0.4])
+
+
+def bad(**change):
+    return replace(cell("MgO", "rocksalt", 4.2), **change)
+
+
+BAD = {
+    "NaN lattice": (bad(lattice=np.full((3, 3), np.nan)), "bad_lattice", "not finite"),
+    "NaN place": (bad(frac_coords=np.array([[0, 0, 0], [0.5, np.nan, 0.5]])), "bad_lattice", "not finite"),
+    "flat cell": (bad(lattice=np.array([[4.0, 0, 0], [8.0, 0, 0], [0, 0, 4]])), "bad_lattice", "per atom"),
+    "denser than matter": (bad(lattice=np.eye(3) * 1.2), "bad_lattice", "per atom"),
+    "two atoms in one place": (bad(frac_coords=np.zeros((2, 3))), "too_close", "0.000 Å apart"),
+    "too near its own image": (bad(lattice=np.diag([0.4, 20.0, 20.0])), "too_close", "0.400 Å apart"),
+    "americium": (bad(atomic_numbers=np.array([95, 8], dtype=np.uint8)), "potential_failure", "atomic number 95"),
+    "element 0": (bad(atomic_numbers=np.array([0, 8], dtype=np.uint8)), "potential_failure", "atomic number 0"),
+    "element 200": (bad(atomic_numbers=np.array([8, 200], dtype=np.uint8)), "potential_failure", "atomic number 200"),
+    "lone atoms": (bad(lattice=np.eye(3) * 40), "potential_failure", "no neighbour within the cutoff of 6 Å"),
+    "void": (bad(lattice=np.diag([1e8, 1e8, 3.0])), "bad_lattice", "1.5e+16 Å³ per atom, more than 100000 Å³"),
+    "skewed needle": (bad(lattice=np.array([[3.0, 0, 0], [2.99, 0.4, 0], [0, 0, 30.0]])), "too_close", "0.400 Å apart"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_hopeless_crystals_are_not_started(chgnet, what):
+    crystal, status, message = BAD[what]
+    outcome = relax_crystal(crystal, chgnet, USUAL)
+    assert outcome.status == status
+    assert message in outcome.relax_error
+    assert outcome.energy is None
+    assert outcome.n_steps is None
+
+
+NEEDLES = {
+    "long": np.diag([3.0, 3.0, 2e4]),
+    "thin": np.diag([1.2, 1.2, 60.0]),
+    "skewed": np.array([[3.0, 0, 0], [3000.1, 3.0, 0], [0, 0, 4.0]]),
+    "all edges along one line": np.array([[60.0, 0, 0], [59.5, 1.0, 0], [59.5, 0.3, 1.0]]),
+}
+
+
+@pytest.mark.parametrize("what", NEEDLES)
+def test_needles_end_in_time_whatever_the_potential(chgnet, tmp_path_factory, what):
+    crystal = bad(lattice=NEEDLES[what])
+    mace = potentials.load(str(save_tiny_mace(tmp_path_factory.mktemp("mace") / "tiny.model")))
+    for potential in (chgnet, mace):
+        started = time.monotonic()
+        outcome = relax_crystal(crystal, potential, replace(USUAL, max_steps=1))
+        assert outcome.status in {"ok", "exploded", "potential_failure", "unphysical_energy", "too_close"}
+        assert time.monotonic() - started < 30
+
+
+def test_compressed_crystal_explodes(emt):
+    outcome = relax_crystal(cell(a=2.3), emt, USUAL)
+    assert outcome.status == "exploded"
+    assert "volume changed by a factor of" in outcome.relax_error
+    assert outcome.energy is None
+    assert not outcome.converged
+    assert np.isfinite(outcome.e_initial)
+    assert outcome.n_steps > 0
+
+
+@pytest.mark.parametrize("energy", [np.nan, -np.inf, -41.0])
+def test_unphysical_energies(energy):
+    outcome = relax_crystal(cell("MgO", "rocksalt", 4.2), potential_of(Constant(energy)), USUAL)
+    assert outcome.status == "unphysical_energy"
+    assert outcome.energy is None
+    assert json.loads(json.dumps(outcome.e_initial)) in (None, -41.0)
+
+
+def test_physical_energy_passes():
+    outcome = relax_crystal(cell("MgO", "rocksalt", 4.2), potential_of(Constant(-39.0)), USUAL)
+    assert (outcome.status, outcome.energy) == ("ok", -39.0)
+
+
+def test_exception_of_the_potential_is_a_status(emt):
+    outcome = relax_crystal(cell("MgO", "rocksalt", 4.2), emt, USUAL)
+    assert outcome.status == "potential_failure"
+    assert "Mg" in outcome.relax_error
+
+
+def test_time_limit_between_steps(emt):
+    outcome = relax_crystal(cell(a=4.2), emt, replace(USUAL, timeout=0.0))
+    assert outcome.status == "timeout"
+    assert outcome.n_steps == 0
+
+
+def test_broken_gpu_stops_the_stage_instead_of_failing_every_crystal(tmp_path, monkeypatch):
+    class BrokenGpu(Constant):
+        def calculate(self, *_args, **_kwargs):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(potentials, "load_identified", lambda *_: potential_of(BrokenGpu(0.0)))
+    with pytest.raises(PotentialError, match=r"the GPU failed at 'x'.*illegal memory access.*Run again"):
+        run([cell()], tmp_path)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_table_keeps_every_row_and_column_in_order(tmp_path):
+    good = cell("MgO", "rocksalt", 4.3, rattle=0.05, identifier="good")
+    rows = [
+        replace(BAD["two atoms in one place"][0], id="close"),
+        Crystal("broken", "unparsable", info={"text": "nonsense"}),
+        replace(good, info={"text": "kept"}),
+        replace(cell("MgO", "rocksalt", 4.2, identifier="refused"), status="bad_composition"),
+        replace(good, id="twin"),
+    ]
+    relaxed, metadata, table = run(rows, tmp_path)
+    assert [row.id for row in relaxed] == ["close", "broken", "good", "refused", "twin"]
+    assert [row.status for row in relaxed] == ["too_close", "unparsable", "ok", "bad_composition", "ok"]
+    assert table["initial_status"].to_pylist() == ["ok", "unparsable", "ok", "bad_composition", "ok"]
+    assert table["text"].to_pylist() == [None, "nonsense", "kept", None, None]
+    assert table["converged"].to_pylist() == [False, False, True, False, True]
+    assert [value is None for value in table["energy"].to_pylist()] == [True, True, False, True, False]
+    assert relaxed[1].lattice is None
+    assert np.array_equal(relaxed[0].frac_coords, rows[0].frac_coords)
+    assert np.array_equal(relaxed[3].lattice, rows[3].lattice)
+    assert relaxed[3].info["n_steps"] is None
+    assert not np.array_equal(relaxed[2].lattice, rows[2].lattice)
+    assert np.array_equal(relaxed[2].lattice, relaxed[4].lattice)
+    assert metadata["n_computed"] == "2"  # the twins are one
+    assert metadata["potential_sha256"] == potentials.identify("chgnet").sha256
+    assert (metadata["fmax"], metadata["max_steps"], metadata["device"]) == ("0.05", "100", "cpu")
+    assert metadata["origin"] == "test"
+
+
+def test_relaxed_table_can_be_relaxed_again(tmp_path):
+    run([cell("MgO", "rocksalt", 4.3)], tmp_path)
+    out = tmp_path / "again.parquet"
+    options = {"potential": "chgnet", "fmax": 0.05, "max_steps": 100, "workers": 1, "timeout": None, "device": "cpu"}
+    relax.relax(tmp_path / "out.parquet", work=tmp_path / "work", out=out, **options)
+    assert crystals.read_table(out)["n_steps"].to_pylist() == [0]
+
+
+def test_table_without_a_usable_crystal_and_empty_table(tmp_path):
+    rows, metadata, _ = run([Crystal("broken", "unparsable")], tmp_path)
+    assert [row.status for row in rows] == ["unparsable"]
+    assert metadata["n_computed"] == "0"
+    assert run([], tmp_path)[0] == []
+
+
+def test_finished_crystals_are_taken_from_the_work_folder_unless_the_settings_changed(tmp_path):
+    rows = [cell("MgO", "rocksalt", a, identifier=str(a)) for a in (4.2, 4.3)]
+    first = run(rows, tmp_path)
+    again = run(rows, tmp_path)
+    assert (first[1]["n_computed"], again[1]["n_computed"]) == ("2", "0")
+    assert again[2].equals(first[2])
+    assert run(rows, tmp_path, fmax=0.04)[1]["n_computed"] == "2"
+    moved = [rows[0], replace(rows[1], lattice=rows[1].lattice * 1.001)]
+    assert run(moved, tmp_path)[1]["n_computed"] == "1"
+
+
+def test_torn_line_and_timeouts_under_a_shorter_limit_are_computed_again(tmp_path):
+    done = Outcome("ok", energy=-1.0, lattice=[[1.0] * 3] * 3, frac_coords=[[0.0] * 3])
+    late = Outcome("timeout", "more than 5 s", seconds=5.1)
+    file = tmp_path / "a.jsonl"
+    runner._append(file, "done", done)
+    runner._append(file, "late", late)
+    runner._append(tmp_path / "b.jsonl", "torn", done)
+    (tmp_path / "b.jsonl").write_bytes((tmp_path / "b.jsonl").read_bytes()[:-20] + b"\xff\0\n")
+    assert runner._read_store(tmp_path, Settings(0.05, 1, 5.0)) == {"done": done, "late": late}
+    assert runner._read_store(tmp_path, Settings(0.05, 1, 60.0)) == {"done": done}
+    assert runner._read_store(tmp_path, Settings(0.05, 1, None)) == {"done": done}
+
+
+def test_full_disk_in_the_middle_stops_the_stage_and_keeps_what_was_finished(tmp_path, monkeypatch):
+    rows = [cell("MgO", "rocksalt", a, identifier=str(a)) for a in (4.2, 4.25, 4.3)]
+    real, written = runner._append, []
+
+    def full_after_one(file, key, outcome):
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(key)
+        real(file, key, outcome)
+
+    monkeypatch.setattr(runner, "_append", full_after_one)
+    with pytest.raises(PotentialError, match="No space left on device"):
+        run(rows, tmp_path, max_steps=0)
+    assert not (tmp_path / "out.parquet").exists()
+    monkeypatch.setattr(runner, "_append", real)
+    relaxed, metadata, _ = run(rows, tmp_path, max_steps=0)
+    assert [row.status for row in relaxed] == ["ok"] * 3
+    assert metadata["n_computed"] == "2", "the one that was finished is not computed again"
+
+
+def test_mace_checkpoint_by_path_relaxes(tmp_path):
+    file = save_tiny_mace(tmp_path / "tiny.model")
+    rows = [cell("MgO", "rocksalt", 4.2, rattle=0.05), cell("NaCl", "rocksalt", 5.6, identifier="unknown")]
+    relaxed, metadata, _ = run(rows, tmp_path, potential=str(file), max_steps=3)
+    assert [row.status for row in relaxed] == ["ok", "potential_failure"]
+    assert "does not know atomic number 11" in relaxed[1].info["relax_error"]
+    assert relaxed[0].info["energy"] < relaxed[0].info["e_initial"]
+    assert metadata["potential_sha256"] == potentials.identify(str(file)).sha256
+
+
+def test_wrong_sha256_and_unusable_checkpoint_stop_the_stage(tmp_path):
+    with pytest.raises(PotentialError, match="the configuration wants abc"):
+        run([cell()], tmp_path, sha256="abc")
+    (tmp_path / "text.model").write_text("no model")
+    with pytest.raises(PotentialError, match=r"text\.model cannot be loaded"):
+        run([cell()], tmp_path, potential=str(tmp_path / "text.model"))
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def misbehave(_module, arguments):
+    """Hook of a checkpoint: dies at the sight of sulphur and hangs at that of selenium."""
+    present = arguments[0]["node_attrs"].sum(dim=0)  # elements in order: O, Mg, S, Se
+    if present[2] > 0:
+        os._exit(7)
+    if present[3] > 0:
+        time.sleep(600)
+
+
+@pytest.mark.slow
+def test_crash_and_hang_of_a_worker_cost_one_row_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "GRACE", 1.0)
+    file = save_tiny_mace(tmp_path / "bad.model", (8, 12, 16, 34), misbehave, (-1.0, -2.0, -1.0, -1.0))
+    formulas = ("MgO", "MgSe", "MgS")
+    rows = [cell(formula, "rocksalt", 4.2, identifier=formula) for formula in formulas]
+    # A model with a hook is opened only under the digest that its owner names.
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    options = {"potential": str(file), "sha256": digest, "max_steps": 2, "timeout": 4.0}
+    relaxed, metadata, _ = run(rows, tmp_path, **options)
+    assert [row.status for row in relaxed] == ["ok", "timeout", "crash"]
+    assert "exit code 7" in relaxed[2].info["relax_error"]
+    assert relaxed[1].info["seconds"] == 4.0
+    assert np.array_equal(relaxed[2].lattice, rows[2].lattice)
+    assert metadata["n_computed"] == "3"
+    # A crash may be the machine's fault and is tried again; a timeout under the same limit is not.
+    known = runner._read_store(tmp_path / "work", Settings(0.05, 2, 4.0))
+    assert sorted(outcome.status for outcome in known.values()) == ["ok", "timeout"]
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on_without_relaxing_a_crystal_twice(tmp_path):
+    rows = [cell("MgO", "rocksalt", 4.2, rattle=0.1, repeat=(2, 1, 1), identifier="0")]
+    rows += [replace(rows[0], id=str(place), lattice=rows[0].lattice * (1 + 0.005 * place)) for place in range(1, 7)]
+    source, out, work = write(rows, tmp_path / "in.parquet"), tmp_path / "out.parquet", tmp_path / "work"
+    command = [sys.executable, str(ROOT / "workflow/scripts/relax.py"), "--crystals", str(source), "--work", str(work)]
+    command += ["--potential", "chgnet", "--fmax", "0.01", "--max-steps", "30", "--out", str(out), "--device", "cpu"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while len(finished(work)) < 2:
+            assert process.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not out.exists()
+    before = finished(work)
+    assert 2 <= len(before) < len(rows)
+    subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
+    after = finished(work)
+    assert [key for key, _ in after].count(before[0][0]) == 1
+    assert len(after) == len({key for key, _ in after}) == len(rows)
+    assert all(line in after for line in before)
+    table = crystals.read_table(out)
+    assert crystals.read_metadata(table)["n_computed"] == str(len(rows) - len(before))
+    fresh, *_ = relax_all(
+        rows[:1],
+        identity=potentials.identify("chgnet"),
+        settings=Settings(0.01, 30, None),
+        workers=1,
+        device="cpu",
+        store=tmp_path / "fresh",
+        label="fresh",
+    )
+    assert table["energy"][0].as_py() == fresh[0].energy
+
+
+def finished(work):
+    """Returns the (key, outcome) pairs kept in a work folder."""
+    lines = [line for file in sorted(work.glob("*.jsonl")) for line in file.read_text().splitlines(keepends=True)]
+    return [json.loads(line) for line in lines if line.endswith("\n")]
