@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from training_step import Traffic, embedded, synchronise
 from xtalgen.crystals import Crystal, read_crystals
 from xtalgen.featurizers.bonds import bonds_of
-from xtalgen.models.cdvae import CDVAEConfig, CDVAESampling, build, extra_of
-from xtalgen.models.diffusion.annealed_langevin import Start, anneal
+from xtalgen.models.cdvae import CDVAEConfig, build, extra_of
+from xtalgen.models.diffusion.annealed_langevin import CDVAESampling, Start, anneal
 from xtalgen.models.diffusion.vae import fit_constants
 from xtalgen.models.networks.periodic_graph import nearest_graph
 from xtalgen.training.batches import DeviceData, select

@@ -25,9 +25,10 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 from real_crystals import mp_20  # noqa: E402
 from xtalgen.crystals import read_crystals  # noqa: E402
 from xtalgen.featurizers.bonds import bonds_of  # noqa: E402
-from xtalgen.models import Job  # noqa: E402
-from xtalgen.models.cdvae import CDVAEConfig, CDVAESampling, Model, reconstruct  # noqa: E402
+from xtalgen.models.cdvae import CDVAEConfig, Model, reconstruct  # noqa: E402
+from xtalgen.models.diffusion.annealed_langevin import CDVAESampling  # noqa: E402
 from xtalgen.structure.pymatgen import to_structure  # noqa: E402
+from xtalgen.training.job import Job  # noqa: E402
 
 SHARED = ROOT.parent / "shared" / "data"
 LEAST = 0.9

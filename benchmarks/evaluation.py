@@ -46,7 +46,8 @@ from xtalgen.metrics.compositions import comp_valid, elements  # noqa: E402
 from xtalgen.metrics.coverage import Cutoffs, coverage  # noqa: E402
 from xtalgen.metrics.distributions import density, num_elems  # noqa: E402
 from xtalgen.metrics.uniqueness import unique_and_novel  # noqa: E402
-from xtalgen.metrics.validity import reduced_counts, struct_valid  # noqa: E402
+from xtalgen.metrics.validity import struct_valid  # noqa: E402
+from xtalgen.structure.composition import reduced_counts  # noqa: E402
 from xtalgen.structure.matcher import arrays  # noqa: E402
 from xtalgen.structure.pymatgen import to_structure  # noqa: E402
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from pymatgen.core import Composition
 
-from xtalgen.metrics.validity import reduced_counts
+from xtalgen.structure.composition import reduced_counts
 from xtalgen.thermodynamics.energy_above_hull import Phase, energies_above_hull
 
 

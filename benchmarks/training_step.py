@@ -23,9 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from xtalgen.crystals import Crystal, read_crystals
-from xtalgen.models.flow_matching.euler import State, straight_path
+from xtalgen.models.flow_matching.euler import straight_path
 from xtalgen.models.flow_matching.riemannian_flow import RiemannianFlow, angles_outside, fit_constants
 from xtalgen.models.manifolds import torus
+from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import gram_from_parameters, logit_to_angles
 from xtalgen.training.batches import DeviceData, select
 

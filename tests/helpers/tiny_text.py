@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 from random_crystals import random_crystals
-from xtalgen.models import Job, crystal_text_llm
+from xtalgen.models import crystal_text_llm
 from xtalgen.models.crystal_text_llm import CrystalTextConfig
 from xtalgen.models.language.dataset import TextData
 from xtalgen.models.language.decoding import TextSampling
 from xtalgen.models.language.prompts import Mixture
 from xtalgen.models.language.tokenizer import own_vocabulary
+from xtalgen.training.job import Job
 
 SMALL = {"hidden": 16, "layers": 2, "heads": 2, "epochs": 2, "batch_size": 4, "warmup_steps": 2, "learning_rate": 1e-2}
 SCRATCH = CrystalTextConfig(base="scratch", **SMALL)

@@ -7,8 +7,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from xtalgen.crystals import Crystal
-from xtalgen.potentials.registry import Identity, Potential
-from xtalgen.relaxation.fire import Found
+from xtalgen.potentials.types import Found, Identity, Potential
 from xtalgen.structure.pymatgen import wrap
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from xtalgen.metrics.protocols import DEFAULT, RECIPES, choose_recipe
 from xtalgen.metrics.registry import EVERY_TASK
+from xtalgen.metrics.types import Settings
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.evaluate import Settings, Sources, evaluate
+from xtalgen.stages.evaluate import Sources, evaluate
 
 FILES = ("sample", "train", "test", "val", "relaxed", "hull", "fingerprints", "reference_fingerprints", "training")
 THRESHOLDS = ("stable_below", "metastable_below")

@@ -17,13 +17,14 @@ from xtalgen.datasets.sources import find_source
 from xtalgen.metrics.protocols import DEFAULT, RECIPES, choose_recipe
 from xtalgen.metrics.registry import METRICS, for_task
 from xtalgen.metrics.result_file import Evaluation, read_evaluation
+from xtalgen.metrics.types import Settings
 from xtalgen.report.score_table import ARROWS
 from xtalgen.runtime.parallel import available_cores
 from xtalgen.runtime.provenance import PACKAGE
 from xtalgen.runtime.provenance import fingerprint as code_fingerprint
 from xtalgen.runtime.resume import content_key
 from xtalgen.stages.data import prepare_split
-from xtalgen.stages.evaluate import Settings, Sources, evaluate
+from xtalgen.stages.evaluate import Sources, evaluate
 from xtalgen.stages.fingerprints import fingerprint
 from xtalgen.stages.import_structures import COLUMNS, read_structures
 

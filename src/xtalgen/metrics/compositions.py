@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from xtalgen.runtime.pinned_tables import read_pinned
+from xtalgen.structure.composition import Counts
 
 FILE = Path(__file__).with_name("smact_2_2_1.yaml")
 FILE_SHA256 = "1aa6bd109d9bb607b59541986c1211a80cf13f0dbc4fab834d5727c398234834"
@@ -20,8 +19,6 @@ SMACT_2_2_1 = "smact_2_2_1"
 # Of the package: the 2014 set, which is SMACT 2.6's default, and the set of version 4's default.
 OF_PACKAGE = {"smact14": "smact14", "icsd24": None}
 TABLES = (SMACT_2_2_1, *OF_PACKAGE)
-
-Counts = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -32,13 +29,6 @@ class Element:
     electronegativity: float | None
     oxidation_states: tuple[int, ...]
     metal: bool
-
-
-def reduced_counts(atomic_numbers: np.ndarray) -> Counts:
-    """Returns (atomic number, count) of each element, by atomic number, divided by the greatest common divisor."""
-    numbers, counts = np.unique(np.asarray(atomic_numbers), return_counts=True)
-    divisor = math.gcd(*(int(count) for count in counts))
-    return tuple((int(number), int(count) // divisor) for number, count in zip(numbers, counts, strict=True))
 
 
 def comp_valid(counts: Sequence[tuple[int, int]], table: str = SMACT_2_2_1, limit: int | None = None) -> bool:

@@ -15,8 +15,10 @@ from xtalgen.metrics.dng import energy_for_hull, phase_of, relaxed_well
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.symmetry import space_groups
 from xtalgen.metrics.types import Columns, Flags, Scores, Settings
-from xtalgen.metrics.validity import Validity, judge, reduced_counts, usable
-from xtalgen.models.language.prompts import SENTENCES, conditions_of
+from xtalgen.metrics.validity import Validity, judge
+from xtalgen.structure.attributes import ATTRIBUTES, conditions_of
+from xtalgen.structure.composition import reduced_counts
+from xtalgen.structure.geometry import usable
 from xtalgen.thermodynamics.energy_above_hull import energies_above_hull
 
 # Attributes of which a crystal has what was asked or has not.
@@ -140,7 +142,7 @@ def _columns(requests: Requests, answers: Answers) -> Columns:
         "comp_valid": (pa.bool_(), answers.validity.composition.tolist()),
         "asked_density": (pa.float64(), [density(target) for target in requests.targets]),
     }
-    for name in (name for name in SENTENCES if name in requests.attributes):
+    for name in (name for name in ATTRIBUTES if name in requests.attributes):
         columns[f"asked_{name}"] = (KINDS.get(name, pa.float64()), [one.get(name) for one in answers.asked])
     columns |= {metric_of(name): (pa.bool_(), values.tolist()) for name, values in answers.met.items()}
     numbers = [name for name in obtained if name != "formula"]

@@ -15,7 +15,8 @@ from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.protocols import BOTH, PREDICTION
 from xtalgen.metrics.types import Columns, Flags, Scores, Settings
-from xtalgen.metrics.validity import Validity, judge, usable
+from xtalgen.metrics.validity import Validity, judge
+from xtalgen.structure.geometry import usable
 from xtalgen.structure.matcher import Matches, match_targets
 
 ONE = "one prediction per target"

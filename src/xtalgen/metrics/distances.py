@@ -15,8 +15,10 @@ from xtalgen.metrics.distributions import density, num_elems, wasserstein
 from xtalgen.metrics.intervals import Estimate, missing, rate
 from xtalgen.metrics.protocols import CDVAE_CONSTANTS, FINGERPRINTED, Recipe
 from xtalgen.metrics.types import Inputs, Settings
-from xtalgen.metrics.validity import Validity, fits_guards, reduced_counts, usable
+from xtalgen.metrics.validity import Validity, fits_guards
 from xtalgen.runtime.pinned_tables import read_pinned
+from xtalgen.structure.composition import reduced_counts
+from xtalgen.structure.geometry import usable
 
 CONSTANTS = Path(__file__).with_name("magpie_scale.yaml")
 CONSTANTS_SHA256 = "bb750719a7cf4605cc54de138983b3999009162e424a28fea562f2f00b020242"

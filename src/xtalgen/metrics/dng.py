@@ -15,7 +15,9 @@ from xtalgen.metrics.protocols import CLASS, PARSED, SAMPLED, Recipe
 from xtalgen.metrics.symmetry import space_groups, symmetry_metrics
 from xtalgen.metrics.types import Columns, Flags, Inputs, Scores, Settings
 from xtalgen.metrics.uniqueness import Kind
-from xtalgen.metrics.validity import Validity, judge, reduced_counts, usable
+from xtalgen.metrics.validity import Validity, judge
+from xtalgen.structure.composition import reduced_counts
+from xtalgen.structure.geometry import usable
 from xtalgen.thermodynamics.energy_above_hull import AboveHull, Phase, energies_above_hull
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.uniqueness import Kind, unique_and_novel
-from xtalgen.metrics.validity import usable
+from xtalgen.structure.geometry import usable
 from xtalgen.structure.matcher import Tolerances
 
 LANTHANIDES, ACTINIDES = (57, 71), (89, 103)

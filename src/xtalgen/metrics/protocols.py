@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from xtalgen.metrics.registry import TOLERANCE
-from xtalgen.metrics.validity import MIN_DISTANCE, MIN_VOLUME, ValidityRules
+from xtalgen.metrics.validity import MIN_DISTANCE, ValidityRules
+from xtalgen.structure.geometry import MIN_VOLUME
 from xtalgen.structure.matcher import CSP, SAME, Tolerances
 
 DEFAULT = "xtalgen"

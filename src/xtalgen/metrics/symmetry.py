@@ -7,8 +7,8 @@ from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
-from xtalgen.metrics.validity import usable, volume
 from xtalgen.runtime.parallel import Failure, map_items
+from xtalgen.structure.geometry import usable, volume
 from xtalgen.structure.matcher import arrays, content
 from xtalgen.structure.space_group import space_group
 

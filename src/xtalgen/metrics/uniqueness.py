@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.validity import reduced_counts, usable, volume
 from xtalgen.runtime.parallel import Failure, map_items
+from xtalgen.structure.composition import reduced_counts
+from xtalgen.structure.geometry import usable, volume
 from xtalgen.structure.matcher import (
     SAME,
     Arrays,

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
-from xtalgen.metrics.compositions import SMACT_2_2_1, comp_valid, reduced_counts
+from xtalgen.metrics.compositions import SMACT_2_2_1, comp_valid
+from xtalgen.structure.composition import reduced_counts
+from xtalgen.structure.geometry import MAX_VALID_NUMBER, usable
 from xtalgen.structure.lattice import lattice_to_parameters
 
 MIN_DISTANCE = 0.5
-MIN_VOLUME = 0.1
-MAX_VALID_NUMBER = 104
 BLOCK_PAIRS = 200_000
 IMAGES = np.array(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij")).reshape(3, -1).T
 
@@ -35,25 +35,6 @@ class ValidityRules:
     composition_needs_geometry: bool = True
     needs_fingerprint: bool = True
     rates_of: str = "asked for"
-
-
-def usable(crystal: Crystal, max_number: int = MAX_VALID_NUMBER) -> bool:
-    """Whether a crystal has a geometry to work on: finite, at least 0.1 Å³, elements up to Z = `max_number`.
-
-    FlowMM counts elements beyond 104 as invalid. Pymatgen would build neither a NaN nor a flat cell.
-    """
-    if crystal.lattice is None or crystal.frac_coords is None or crystal.atomic_numbers is None:
-        return False
-    if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
-        return False
-    numbers = np.asarray(crystal.atomic_numbers)
-    fits = crystal.lattice.shape == (3, 3) and crystal.frac_coords.shape == (len(numbers), 3) and len(numbers) > 0
-    return bool(fits and volume(crystal.lattice) >= MIN_VOLUME and numbers.min() >= 1 and numbers.max() <= max_number)
-
-
-def volume(lattice: Float[np.ndarray, "3 3"]) -> float:
-    """Returns the volume of a cell in Å³."""
-    return float(abs(np.linalg.det(lattice)))
 
 
 def fits_guards(crystal: Crystal, rules: ValidityRules) -> bool:

@@ -1,15 +1,14 @@
 """The contract of a model, and the way to load one by name.
 
 A model is one file `models/NAME.py` that defines a final class `Model(AbstractModel)`; networks live under
-`models/nn/`. Training and sampling import only torch, numpy, pyarrow, pyyaml, safetensors, tqdm and jaxtyping, so that
-they run on a bare GPU node.
+`models/networks/`. Training and sampling import only torch, numpy, pyarrow, pyyaml, safetensors, tqdm and jaxtyping, so
+that they run on a bare GPU node.
 """
 
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -17,28 +16,9 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 import numpy as np
 
 from xtalgen.crystals import Crystal
+from xtalgen.training.job import Job
 
 TASKS = ("dng", "csp")
-# The task of a training whose checkpoint serves all of them.
-SHARED = "shared"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a training needs beside crystals and hyper-parameters.
-
-    work: folder that survives a killed job; out: folder of the results; device: "cpu" or "cuda"; max_seconds: stop (and
-    still write a usable checkpoint) when the training has run this long, over all its resumptions; None for no limit;
-    data: metadata of the training table (data set, whether published, caveat), passed on to training.json.
-    """
-
-    task: str
-    seed: int
-    work: Path
-    out: Path
-    device: str = "cpu"
-    max_seconds: float | None = None
-    data: Mapping[str, str] = field(default_factory=dict)
 
 
 class AbstractModel(ABC):
@@ -49,7 +29,8 @@ class AbstractModel(ABC):
     Literals in the class body, which the workflow reads unimported: tasks, which of `TASKS` the model is for;
     shared_checkpoint, one training serves both tasks;
     needs_bonds, needs_wyckoff, crystals come with the column `bonds` or `wyckoff`; needs_base, the model refines the
-    crystals of another run and learns from pairs (`xtalgen.base`); takes_prompts, it is an `AbstractPromptedModel`.
+    crystals of another run and learns from pairs (`stages.refinement_pairs`); takes_prompts, it is an
+    `AbstractPromptedModel`.
     """
 
     Config: ClassVar[type]
@@ -94,7 +75,7 @@ class AbstractPromptedModel(AbstractModel):
     """A model that can also be asked for crystals with given properties, and for hidden elements.
 
     Its `sample` takes mappings of attributes too (conditional): one for each crystal, names of
-    `models.nn.prompts.SENTENCES`; a formula with a number of atoms fixes the atoms.
+    `structure.attributes.ATTRIBUTES`; a formula with a number of atoms fixes the atoms.
     """
 
     @abstractmethod

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from xtalgen.crystals import Crystal
-from xtalgen.models import AbstractModel, Job
+from xtalgen.models import AbstractModel
 from xtalgen.models.diffusion.annealed_langevin import CDVAESampling, decode
 from xtalgen.models.diffusion.vae import Constants, CrystalVAE, Noise, Weights, fit_constants
 from xtalgen.models.networks.bonded_graph import pad_bonds
 from xtalgen.training.artifacts import write_results
 from xtalgen.training.batches import DeviceData, Extra, load_split, mix_seed, select
 from xtalgen.training.checkpoint import load_checkpoint
+from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, fit
 
 

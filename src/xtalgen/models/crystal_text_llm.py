@@ -13,18 +13,21 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 
 from xtalgen.crystals import Crystal
-from xtalgen.models import AbstractPromptedModel, Job
-from xtalgen.models.language.crystal_text import SYMBOLS, read_crystal_text, read_formula, unwritable, write_crystal
+from xtalgen.models import AbstractPromptedModel
+from xtalgen.models.language.crystal_text import read_crystal_text, unwritable, write_crystal
 from xtalgen.models.language.dataset import load_texts
 from xtalgen.models.language.decoding import Request, Text, TextSampling, write_texts
 from xtalgen.models.language.language_model import SCRATCH, LanguageModel, facts_of, new_model, restore
 from xtalgen.models.language.likelihood import score_answers
 from xtalgen.models.language.prompts import VERSION, Mixture, ask_composition, ask_crystal, ask_hidden
 from xtalgen.models.sampling.requests import impossible
+from xtalgen.structure.composition import read_formula
+from xtalgen.structure.elements import SYMBOLS
 from xtalgen.training.artifacts import write_results
 from xtalgen.training.batches import mix_seed
 from xtalgen.training.checkpoint import load_checkpoint
 from xtalgen.training.distributed import current
+from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, fit
 
 DEFAULT_BASE = "meta-llama/Llama-2-7b-hf"

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from xtalgen.crystals import Crystal
-from xtalgen.models import AbstractModel, Job
+from xtalgen.models import AbstractModel
 from xtalgen.models.diffusion.ddpm import CrystalDiffusion, Step
-from xtalgen.models.flow_matching.euler import State
 from xtalgen.models.manifolds import torus
+from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import lattice_to_parameters
 from xtalgen.models.sampling.requests import (
     Wanted,
@@ -29,6 +29,7 @@ from xtalgen.models.sampling.requests import (
 )
 from xtalgen.training.artifacts import write_results
 from xtalgen.training.batches import load_split, mix_seed
+from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, fit
 from xtalgen.training.performance import products
 

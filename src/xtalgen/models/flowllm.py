@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from xtalgen.crystals import Crystal
-from xtalgen.models import AbstractModel, Job
-from xtalgen.models.flow_matching.euler import State
+from xtalgen.models import AbstractModel
 from xtalgen.models.flow_matching.riemannian_flow import (
     SMALLEST_PROBABILITY,
     Constants,
@@ -23,12 +22,14 @@ from xtalgen.models.flow_matching.riemannian_flow import (
     fit_constants,
 )
 from xtalgen.models.flowmm import FlowMMConfig, FlowMMSampling, build, finish
+from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import ANGLE_SPAN, LOWEST_ANGLE, angles_to_logit
 from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready
 from xtalgen.structure.lattice import lattice_to_parameters
 from xtalgen.training.artifacts import write_results
 from xtalgen.training.batches import load_split, mix_seed
 from xtalgen.training.checkpoint import load_checkpoint
+from xtalgen.training.job import Job
 from xtalgen.training.loop import fit
 
 # A start nearer to a border of the angles than this is moved there: the logit is finite only inside.

@@ -14,8 +14,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from xtalgen.crystals import Crystal
-from xtalgen.models import AbstractModel, Job
-from xtalgen.models.flow_matching.euler import EulerSampling, State, draw_start, integrate
+from xtalgen.models import AbstractModel
+from xtalgen.models.flow_matching.euler import EulerSampling, draw_start, integrate
 from xtalgen.models.flow_matching.riemannian_flow import (
     Constants,
     RiemannianFlow,
@@ -23,6 +23,7 @@ from xtalgen.models.flow_matching.riemannian_flow import (
     fit_constants,
     from_bits,
 )
+from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import logit_to_angles
 from xtalgen.models.sampling.requests import (
     Wanted,
@@ -35,6 +36,7 @@ from xtalgen.models.sampling.requests import (
 )
 from xtalgen.training.artifacts import write_results
 from xtalgen.training.batches import load_split, mix_seed
+from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, fit
 
 

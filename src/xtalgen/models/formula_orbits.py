@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from xtalgen.crystals import Crystal
-from xtalgen.models import AbstractModel, Job
+from xtalgen.models import AbstractModel
 from xtalgen.models.orbits.analogues import Analogues, Memory, load_analogues
 from xtalgen.models.orbits.contacts import move_apart, pair_distances
 from xtalgen.models.orbits.dataset import load_orbits
@@ -26,6 +26,7 @@ from xtalgen.models.sampling.requests import Wanted, histogram_of, in_batches, m
 from xtalgen.training.artifacts import write_results
 from xtalgen.training.batches import MAX_ELEMENT, Data, Split, load_split, mix_seed
 from xtalgen.training.checkpoint import CheckpointError, load_checkpoint
+from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, Trainable, fit
 
 # The most of a time budget that formulas may take, and that analogues may.

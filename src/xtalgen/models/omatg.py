@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from xtalgen.crystals import Crystal
-from xtalgen.models import AbstractModel, Job
+from xtalgen.models import AbstractModel
 from xtalgen.models.flow_matching.euler import EulerSampling, draw_start, integrate
 from xtalgen.models.flow_matching.stochastic_interpolant import CellFlow, Lengths, fit_lengths
 from xtalgen.models.manifolds.lattices import lattice_to_parameters
 from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready, read_trained, to_crystals
 from xtalgen.training.artifacts import write_results
 from xtalgen.training.batches import load_split, mix_seed
+from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, fit
 from xtalgen.training.performance import Precision
 

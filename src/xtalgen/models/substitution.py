@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from xtalgen.crystals import Crystal
-from xtalgen.models import AbstractModel, Job
+from xtalgen.models import AbstractModel
 from xtalgen.models.orbits.analogues import Analogues, Memory, Recollection, load_analogues
 from xtalgen.models.orbits.dataset import load_orbits
 from xtalgen.models.orbits.sampling import atoms_of, to_crystal
@@ -20,6 +20,7 @@ from xtalgen.models.orbits.steps import Groups, Written, formula_of, written_of
 from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready, read_trained
 from xtalgen.training.artifacts import write_results
 from xtalgen.training.batches import Split, mix_seed
+from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, fit
 
 

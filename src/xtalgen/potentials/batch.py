@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from xtalgen.relaxation.fire import Found, Geometry
+from xtalgen.potentials.types import Found, Geometry
 
 EV_PER_GPA_A3 = 1 / 160.21766208
 # Of `relaxation.cost`, atoms × atoms per Å³. A GPU of 80 GB holds 250 (5,000 atoms of a common density) with MACE in

@@ -10,16 +10,13 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-
-from ase.calculators.calculator import Calculator
 
 from xtalgen.potentials import restricted_unpickler as pickled
 from xtalgen.potentials.batch import capacity, chgnet_evaluator, mace_evaluator
 from xtalgen.potentials.mace_safetensors import SUFFIX, ModelFileError, load_mace, read_metadata
-from xtalgen.relaxation.fire import Found, Geometry
+from xtalgen.potentials.types import Identity, Potential, PotentialError
 
 CHGNET = {
     "chgnet": ("0.3.0", "0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"),
@@ -46,48 +43,6 @@ SCALES = {
 }
 # Total energies of PBE end near -15 eV/atom (lanthanides, W), those of r2SCAN lie lower because their cores do.
 ENERGY_FLOOR = {"pbe": -20.0, "r2scan": -60.0}
-
-
-class PotentialError(ValueError):
-    """A potential cannot be used; the message names it and the remedy."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a potential is: enough to load it and to refuse a mix of two.
-
-    kind: "chgnet" or "mace"; file: its weights; sha256: of that file; version: of the library that runs them; licence:
-    of the weights; dtype: "float32" or "float64"; energy_floor: eV/atom below which an energy is a hole of the
-    potential, not physics; scale: of its total energies, "raw", "corrected" (see `SCALES`) or None where not known;
-    pinned: whether the owner of the configuration named the digest, and so trusts this very file.
-    """
-
-    name: str
-    kind: str
-    file: Path
-    sha256: str
-    version: str
-    licence: str
-    dtype: str
-    energy_floor: float
-    scale: str | None = None
-    pinned: bool = False
-
-
-@dataclass(frozen=True)
-class Potential:
-    """A loaded potential: the atomic numbers it knows and its cutoff radius in Å.
-
-    calculator: ASE's, for one crystal; evaluate: energies, forces and stresses of many; capacity: how much of
-    `relaxation.cost` one evaluation should hold, 0 for one crystal at a time.
-    """
-
-    identity: Identity
-    calculator: Calculator
-    elements: frozenset[int]
-    cutoff: float
-    evaluate: Callable[[Geometry], Found]
-    capacity: float = 0.0
 
 
 def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> Identity:

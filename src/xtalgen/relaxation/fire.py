@@ -14,40 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from xtalgen.crystals import Crystal
+from xtalgen.potentials.types import Found, Geometry
 
 TIME_STEP, LONGEST_STEP, LONGEST_MOVE = 0.1, 1.0, 0.2
 PATIENCE, FASTER, SLOWER = 5, 1.1, 0.5
 MIXING, LESS_MIXING = 0.1, 0.99
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Crystals one after the other: row vectors (Å), Cartesian positions (Å), atomic numbers, atoms of each crystal."""
-
-    lattices: Float[np.ndarray, "crystals 3 3"]
-    positions: Float[np.ndarray, "atoms 3"]
-    atomic_numbers: Int[np.ndarray, " atoms"]
-    n_atoms: Int[np.ndarray, " crystals"]
-
-    @property
-    def owner(self) -> Int[np.ndarray, " atoms"]:
-        """The crystal of each atom."""
-        return np.repeat(np.arange(len(self.n_atoms)), self.n_atoms)
-
-    @property
-    def slices(self) -> list[slice]:
-        """The atoms of each crystal."""
-        ends = np.cumsum(self.n_atoms).tolist()
-        return [slice(end - n, end) for end, n in zip(ends, self.n_atoms.tolist(), strict=True)]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a potential gives: energies (eV per cell), forces (eV/Å), stresses (eV/Å³)."""
-
-    energy: Float[np.ndarray, " crystals"]
-    forces: Float[np.ndarray, "atoms 3"]
-    stress: Float[np.ndarray, "crystals 3 3"]
 
 
 @dataclass

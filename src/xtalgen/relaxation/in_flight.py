@@ -14,8 +14,8 @@ from ase.geometry import find_mic, minkowski_reduce
 
 from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.registry import Potential
-from xtalgen.relaxation.fire import Found, Geometry, Motion, max_forces
+from xtalgen.potentials.types import Found, Geometry, Potential
+from xtalgen.relaxation.fire import Motion, max_forces
 from xtalgen.structure.pymatgen import wrap
 
 MIN_DISTANCE = 0.5  # Å, the threshold of structural validity

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.registry import Identity
+from xtalgen.potentials.types import Identity
 from xtalgen.relaxation.in_flight import Outcome, Settings, cost, relax_crystals
 from xtalgen.runtime.parallel import Failure, map_items
 

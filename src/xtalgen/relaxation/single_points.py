@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.registry import Potential
-from xtalgen.relaxation.fire import Found, Motion
+from xtalgen.potentials.types import Found, Potential
+from xtalgen.relaxation.fire import Motion
 from xtalgen.relaxation.in_flight import cost
 
 

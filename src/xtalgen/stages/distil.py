@@ -17,8 +17,8 @@ import pyarrow as pa
 from xtalgen import crystals
 from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.registry import Potential
-from xtalgen.relaxation.fire import Found, Motion
+from xtalgen.potentials.types import Found, Potential
+from xtalgen.relaxation.fire import Motion
 from xtalgen.relaxation.in_flight import refused
 from xtalgen.relaxation.single_points import evaluate, evaluate_alone
 from xtalgen.runtime.devices import pick_device

@@ -12,14 +12,13 @@ from ase.data import chemical_symbols
 
 from xtalgen import crystals
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.validity import reduced_counts
 from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.registry import Identity
-from xtalgen.relaxation.fire import Found
+from xtalgen.potentials.types import Found, Identity
 from xtalgen.relaxation.in_flight import Outcome, Settings
 from xtalgen.relaxation.runner import relax_all
 from xtalgen.relaxation.single_points import evaluate
-from xtalgen.stages.hull import E_FORM
+from xtalgen.structure.attributes import E_FORM
+from xtalgen.structure.composition import reduced_counts
 from xtalgen.thermodynamics.energy_above_hull import Phase, energies_above_hull
 
 BAR = 50.0  # meV/atom, mean absolute error of the formation energy against the teacher

@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from xtalgen.crystals import ContractError, Crystal, from_table, read_metadata, read_table, replace_columns, write_table
-from xtalgen.metrics.validity import usable, volume
-from xtalgen.potentials.registry import Identity, Potential, identify, load_identified, quiet
+from xtalgen.potentials.registry import identify, load_identified, quiet
+from xtalgen.potentials.types import Identity, Potential
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.parallel import Failure
 from xtalgen.runtime.resume import clear, content_key, map_resumably
+from xtalgen.structure.geometry import usable, volume
 from xtalgen.structure.space_group import Item, space_group
 
 METHOD = "mean-invariants/1"

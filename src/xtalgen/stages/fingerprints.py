@@ -12,9 +12,10 @@ from xtalgen.crystals import Crystal, from_table, read_metadata, read_table, rep
 from xtalgen.featurizers.fingerprints import NOT_CHOSEN, quick_fingerprint, structure_fingerprint, warm_up
 from xtalgen.featurizers.magpie import magpie_features
 from xtalgen.featurizers.voronoi import TooThinError
-from xtalgen.metrics.validity import MIN_VOLUME, reduced_counts, usable, volume
 from xtalgen.runtime.parallel import Failure, map_items
 from xtalgen.runtime.resume import clear, content_key, map_resumably
+from xtalgen.structure.composition import reduced_counts
+from xtalgen.structure.geometry import MIN_VOLUME, usable, volume
 from xtalgen.structure.matcher import Arrays, arrays, content
 
 

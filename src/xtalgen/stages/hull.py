@@ -21,10 +21,11 @@ from ase.data import chemical_symbols
 from xtalgen import crystals
 from xtalgen.crystals import ContractError, Crystal
 from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.registry import Identity, PotentialError
+from xtalgen.potentials.types import Identity, PotentialError
 from xtalgen.relaxation.in_flight import Outcome, Settings
 from xtalgen.relaxation.runner import describe, moved, relax_all
 from xtalgen.runtime.devices import pick_device
+from xtalgen.structure.attributes import E_FORM
 from xtalgen.thermodynamics.elemental_references import (
     PROTOTYPE,
     build_prototypes,
@@ -38,7 +39,6 @@ from xtalgen.thermodynamics.phase_diagram_files import read_phase_diagram, stand
 
 MP2020 = "mp2020"
 PROTOTYPE_STEPS = 100
-E_FORM = "e_form_per_atom"
 COLUMNS = {"source": pa.string(), "energy": pa.float64(), "converged": pa.bool_(), "relax_error": pa.string()}
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from xtalgen.crystals import Crystal, to_table, write_table
-from xtalgen.io.entries import explain_suffix
+from xtalgen.io.entries import Entry, explain_suffix
 from xtalgen.io.shards import split
-from xtalgen.io.structure_files import SUFFIXES, Entry, parse_entry, read_entries
+from xtalgen.io.structure_files import SUFFIXES, parse_entry, read_entries
 from xtalgen.runtime.parallel import Failure, map_items
 
 COLUMNS = {"source_name": pa.string(), "error": pa.string(), "energy_given": pa.float64()}

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from xtalgen import models
 from xtalgen.crystals import ContractError, Crystal, read_crystals, read_metadata, read_table, to_table, write_table
-from xtalgen.models.language.prompts import conditions_of
 from xtalgen.runtime.devices import device_name
+from xtalgen.structure.attributes import conditions_of
 
 COLUMNS = {"target_id": pa.string(), "text": pa.string(), "n_tries": pa.int64()}
 SEPARATOR = ","

@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.validity import reduced_counts, usable
 from xtalgen.runtime.parallel import Failure
 from xtalgen.runtime.resume import map_resumably
+from xtalgen.structure.composition import reduced_counts
+from xtalgen.structure.geometry import usable
 
 MAX_LATTICE_POINTS = 2_000_000
 MAX_VOLUME = 1e12  # Å³

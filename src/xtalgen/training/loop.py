@@ -24,11 +24,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from xtalgen.models import Job
 from xtalgen.runtime import provenance
 from xtalgen.training import checkpoint
 from xtalgen.training.batches import Batch, Data, mix_seed
 from xtalgen.training.distributed import current
+from xtalgen.training.job import Job
 from xtalgen.training.meters import Tally
 from xtalgen.training.optimizer import Optimiser, cosine
 from xtalgen.training.performance import Precision, compile_network, mean_flop, products

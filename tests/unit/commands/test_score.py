@@ -17,7 +17,7 @@ from xtalgen.commands import score as scoring
 from xtalgen.crystals import read_crystals, to_table, write_table
 from xtalgen.featurizers.fingerprints import N_OPS
 from xtalgen.featurizers.magpie import magpie_features
-from xtalgen.metrics.compositions import reduced_counts
+from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.pymatgen import to_structure
 
 SPLITS = {

@@ -15,8 +15,8 @@ from crystal_cases import broken, library, mp_20, one_atom, rock_salt, with_nan
 from xtalgen.crystals import Crystal, read_metadata, read_table, to_table, write_table
 from xtalgen.featurizers.fingerprints import N_OPS, read_fingerprints, structure_fingerprint, warm_up
 from xtalgen.featurizers.magpie import magpie_features
-from xtalgen.metrics.validity import reduced_counts
 from xtalgen.stages.fingerprints import choose, fingerprint
+from xtalgen.structure.composition import reduced_counts
 
 
 @pytest.fixture(autouse=True)

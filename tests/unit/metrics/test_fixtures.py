@@ -20,7 +20,8 @@ from xtalgen.metrics.distributions import density, num_elems, wasserstein
 from xtalgen.metrics.dng import score_generation
 from xtalgen.metrics.protocols import RECIPES
 from xtalgen.metrics.types import Inputs, Settings
-from xtalgen.metrics.validity import judge, reduced_counts
+from xtalgen.metrics.validity import judge
+from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.matcher import arrays
 
 

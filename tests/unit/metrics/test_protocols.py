@@ -14,7 +14,7 @@ from xtalgen.metrics.csp import Predictions, score_prediction
 from xtalgen.metrics.dng import score_generation
 from xtalgen.metrics.protocols import RECIPES, choose_recipe, describe_choices, describe_recipes
 from xtalgen.metrics.types import Inputs, Settings
-from xtalgen.metrics.validity import reduced_counts
+from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.lattice import lattice_from_parameters
 
 CASES = {}

@@ -8,7 +8,7 @@ from crystal_cases import broken, caesium_chloride, diffcsp, library, moved, mp_
 from xtalgen.crystals import Crystal
 from xtalgen.metrics import uniqueness
 from xtalgen.metrics.uniqueness import unique_and_novel
-from xtalgen.metrics.validity import reduced_counts
+from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.matcher import SAME, matcher
 from xtalgen.structure.pymatgen import to_structure
 

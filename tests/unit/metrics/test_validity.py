@@ -6,8 +6,10 @@ from pymatgen.core import Structure
 
 from crystal_cases import diffcsp, library, mp_20, one_atom, rock_salt, with_nan
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.compositions import TABLES, comp_valid, reduced_counts
-from xtalgen.metrics.validity import ValidityRules, judge, struct_valid, usable
+from xtalgen.metrics.compositions import TABLES, comp_valid
+from xtalgen.metrics.validity import ValidityRules, judge, struct_valid
+from xtalgen.structure.composition import reduced_counts
+from xtalgen.structure.geometry import usable
 from xtalgen.structure.lattice import lattice_from_parameters
 
 LIBRARY = {"smact_2_2_1": 226, "smact14": 226, "icsd24": 229}

@@ -15,7 +15,6 @@ from tape import WAITING, Tape
 from tiny_cdvae import CRYSTALS, FAST, TINY, batch_of, generator, tiny
 from xtalgen.crystals import Crystal, read_crystals, to_table, write_table
 from xtalgen.featurizers import bonds
-from xtalgen.models import Job
 from xtalgen.models import cdvae as cdvae_model
 from xtalgen.models.cdvae import (
     CDVAEConfig,
@@ -33,6 +32,7 @@ from xtalgen.models.networks.gemnet import Scale
 from xtalgen.models.networks.periodic_graph import nearest_graph
 from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.training.batches import DeviceData, mix_seed
+from xtalgen.training.job import Job
 
 
 @pytest.fixture(autouse=True)

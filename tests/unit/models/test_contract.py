@@ -16,8 +16,8 @@ import torch
 
 from random_crystals import random_crystals
 from xtalgen import models
-from xtalgen.models import Job
 from xtalgen.training.checkpoint import load_checkpoint
+from xtalgen.training.job import SHARED, Job
 
 # Whatever of these a model's settings know makes it small.
 TINY = {
@@ -39,7 +39,7 @@ def tiny(kind, **changes):
 
 
 def checkpoint_task(model, task):
-    return models.SHARED if models.load(model).shared_checkpoint else task
+    return SHARED if models.load(model).shared_checkpoint else task
 
 
 PAIRS = [(model, task) for model in models.names() for task in models.load(model).tasks]
@@ -224,9 +224,9 @@ def tiny(kind):
     return models.build(kind, {k: v for k, v in {values}.items() if k in kind.__dataclass_fields__}, "test")
 def train(model, task, folder, **_):
     loaded = models.load(model)
-    task = models.SHARED if loaded.shared_checkpoint else task
+    task = SHARED if loaded.shared_checkpoint else task
     crystals = random_crystals(9)
-    loaded.train(crystals, crystals, tiny(loaded.Config), models.Job(task, 0, folder / "work", folder / "out"))
+    loaded.train(crystals, crystals, tiny(loaded.Config), Job(task, 0, folder / "work", folder / "out"))
     global checkpoint
     checkpoint = folder / "out" / "checkpoint.safetensors"
 """.replace("{values}", repr(TINY))

@@ -22,12 +22,12 @@ from xtalgen import models
 from xtalgen.models import crystal_text_llm
 from xtalgen.models.crystal_text_llm import Asked, CrystalTextConfig, answer, open_checkpoint
 from xtalgen.models.language.base_model import BaseError, load_base
-from xtalgen.models.language.crystal_text import SYMBOLS
 from xtalgen.models.language.decoding import TextSampling
 from xtalgen.models.language.language_model import IGNORED, LanguageModel, new_model, restore
 from xtalgen.models.language.likelihood import score_answers
 from xtalgen.models.language.prompts import ask_composition, ask_crystal
 from xtalgen.models.language.tokenizer import END, PAD, Vocabulary
+from xtalgen.structure.elements import SYMBOLS
 from xtalgen.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 ATOM = "H\n0.00 0.00 0.00"

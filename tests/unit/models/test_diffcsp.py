@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from random_crystals import random_crystals
 from real_crystals import embedded
-from xtalgen.models import Job
 from xtalgen.models.diffcsp import STEP_RATE, DiffCSPConfig, DiffCSPSampling, Model, _Sampler
 from xtalgen.models.diffusion.ddpm import CrystalDiffusion, schedule, score_scale, wrapped_normal_score
-from xtalgen.models.flow_matching.euler import State
 from xtalgen.models.manifolds import torus
+from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.sampling.requests import in_batches
 from xtalgen.structure.pymatgen import to_structure
 from xtalgen.training.batches import DeviceData
+from xtalgen.training.job import Job
 
 CRYSTALS = random_crystals(20, seed=5)
 

@@ -10,8 +10,7 @@ import torch
 
 from random_crystals import random_crystals
 from xtalgen.crystals import Crystal
-from xtalgen.models import Job
-from xtalgen.models.flow_matching.euler import State, straight_path
+from xtalgen.models.flow_matching.euler import straight_path
 from xtalgen.models.flow_matching.riemannian_flow import (
     Constants,
     RiemannianFlow,
@@ -23,9 +22,11 @@ from xtalgen.models.flow_matching.riemannian_flow import (
 from xtalgen.models.flowmm import FlowMMSampling, Model
 from xtalgen.models.flowmm import decode as decode_state
 from xtalgen.models.manifolds import torus
+from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import angles_to_logit
 from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.training.batches import DeviceData, load_split, select
+from xtalgen.training.job import Job
 
 # The constants of MP-20 in the authors' code.
 PUBLISHED = Constants(

@@ -10,13 +10,13 @@ import torch
 from real_crystals import described
 from xtalgen import models
 from xtalgen.crystals import Crystal
-from xtalgen.models import Job
 from xtalgen.models.formula_orbits import FormulaOrbitsConfig, FormulaOrbitsSampling, Model
 from xtalgen.models.orbits.contacts import _shortest, pair_distances
 from xtalgen.models.orbits.sampling import to_crystal
 from xtalgen.models.orbits.steps import Group, Groups, Position, Written
 from xtalgen.structure.elements import ORDER
 from xtalgen.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from xtalgen.training.job import Job
 
 SMALL = {"hidden": 16, "layers": 1, "heads": 2, "epochs": 3, "batch_size": 8, "formula_hidden": 16, "formula_layers": 1,
          "formula_heads": 2, "formula_epochs": 3, "formula_batch_size": 8, "analogue_epochs": 2}  # fmt: skip

@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from random_crystals import random_crystals
-from xtalgen.models import Job
-from xtalgen.models.flow_matching.euler import State, integrate, straight_path
+from xtalgen.models.flow_matching.euler import integrate, straight_path
 from xtalgen.models.flow_matching.stochastic_interpolant import CellFlow, Lengths, fit_lengths
 from xtalgen.models.manifolds import torus
+from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import lattice_to_parameters
 from xtalgen.models.omatg import Model, OMatGConfig, OMatGSampling
 from xtalgen.models.sampling.requests import Wanted
 from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.training.batches import DeviceData
+from xtalgen.training.job import Job
 from xtalgen.training.performance import products
 
 # Those of MP-20 in the authors' code.

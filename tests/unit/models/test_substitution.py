@@ -11,10 +11,10 @@ from pymatgen.core import Structure
 from real_crystals import described
 from xtalgen import models
 from xtalgen.crystals import Crystal
-from xtalgen.models import Job
 from xtalgen.models.orbits.analogues import counts_of
 from xtalgen.models.orbits.steps import formula_of
 from xtalgen.models.substitution import Model, SubstitutionConfig, SubstitutionSampling
+from xtalgen.training.job import Job
 
 CRYSTALS = described(60)
 

@@ -10,7 +10,7 @@ from tiny_mace import save_tiny_mace
 from xtalgen.potentials import mace_safetensors as mace_files
 from xtalgen.potentials import registry as potentials
 from xtalgen.potentials.mace_safetensors import ModelFileError, load_mace, read_metadata, save_mace
-from xtalgen.potentials.registry import PotentialError
+from xtalgen.potentials.types import PotentialError
 
 
 @pytest.fixture(scope="module")

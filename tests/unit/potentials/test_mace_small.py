@@ -8,7 +8,7 @@ from ase.build import bulk
 
 from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.registry import PotentialError
+from xtalgen.potentials.types import PotentialError
 from xtalgen.relaxation.in_flight import Settings, relax_crystals
 
 CARD = json.loads(potentials.SMALL_FILE.with_suffix(".json").read_text())

@@ -10,7 +10,7 @@ from ase.build import bulk
 
 from tiny_mace import save_tiny_mace
 from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.registry import PotentialError
+from xtalgen.potentials.types import PotentialError
 
 # (energy in eV/atom, Å): CHGNet 0.3.0 on rocksalt and diamond cells at the given lattice constants.
 CHGNET_ENERGIES = {

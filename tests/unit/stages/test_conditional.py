@@ -10,8 +10,8 @@ import pytest
 
 from xtalgen import models
 from xtalgen.crystals import ContractError, Crystal, read_crystals, read_metadata, read_table, to_table, write_table
-from xtalgen.models import Job
 from xtalgen.structure.lattice import lattice_from_parameters
+from xtalgen.training.job import Job
 
 SALT = Crystal(
     "salt", "ok", lattice_from_parameters(np.full(3, 3.99), np.full(3, 60.0)), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]),

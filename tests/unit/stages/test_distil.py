@@ -14,7 +14,7 @@ from toy_potential import Constant, crystal_of, potential_of
 from xtalgen import crystals
 from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.registry import PotentialError
+from xtalgen.potentials.types import PotentialError
 from xtalgen.stages import distil
 from xtalgen.stages.distil import Wish, choose, label_crystals
 

@@ -13,7 +13,7 @@ from toy_potential import crystal_of, potential_of
 from xtalgen import crystals
 from xtalgen.crystals import ContractError
 from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.registry import PotentialError
+from xtalgen.potentials.types import PotentialError
 from xtalgen.relaxation import single_points
 from xtalgen.stages import distil, distil_training
 from xtalgen.stages.distil import Wish, label_crystals

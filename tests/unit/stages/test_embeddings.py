@@ -6,8 +6,9 @@ from made_sets import PROTOTYPES, crystal
 from tiny_mace import save_tiny_mace
 from xtalgen.crystals import ContractError, Crystal, from_table, read_metadata, read_table, to_table, write_table
 from xtalgen.stages import embeddings
-from xtalgen.stages.embeddings import embed, space_group
+from xtalgen.stages.embeddings import embed
 from xtalgen.structure.lattice import lattice_from_parameters
+from xtalgen.structure.space_group import space_group
 
 
 def written(folder, rows, kinds=None):

@@ -12,8 +12,10 @@ from xtalgen.featurizers.fingerprints import N_OPS, NOT_CHOSEN
 from xtalgen.featurizers.magpie import magpie_features
 from xtalgen.metrics.protocols import choose_recipe
 from xtalgen.metrics.registry import for_task
-from xtalgen.metrics.validity import reduced_counts, usable
-from xtalgen.stages.evaluate import Settings, Sources, evaluate
+from xtalgen.metrics.types import Settings
+from xtalgen.stages.evaluate import Sources, evaluate
+from xtalgen.structure.composition import reduced_counts
+from xtalgen.structure.geometry import usable
 
 SETTINGS = Settings(resamples=50)
 RELAXED = {"energy": pa.float64(), "converged": pa.bool_(), "rmsd": pa.float64(), "n_steps": pa.int64()}

@@ -21,7 +21,8 @@ from pymatgen.core import Lattice, Structure
 import import_structures as script
 from xtalgen.crystals import read_crystals, read_metadata, read_table
 from xtalgen.io import structure_files
-from xtalgen.io.structure_files import Entry, parse_entry, read_entries
+from xtalgen.io.entries import Entry
+from xtalgen.io.structure_files import parse_entry, read_entries
 from xtalgen.stages.import_structures import find_structure_file, import_structures
 
 MP_20 = Path(__file__).parents[3] / "../shared/data/mp_20/val.csv.gz"

@@ -7,12 +7,12 @@ import pytest
 
 from random_crystals import random_crystals
 from xtalgen.crystals import ContractError, Crystal, read_crystals, to_table, write_table
-from xtalgen.models import Job
 from xtalgen.models.flow_matching.riemannian_flow import RiemannianFlow, fit_constants
 from xtalgen.models.flowllm import FlowLLMConfig, FlowLLMSampling, Model
 from xtalgen.models.manifolds.lattices import angles_to_logit
 from xtalgen.stages.refinement_pairs import match_order, pair
 from xtalgen.training.batches import DeviceData
+from xtalgen.training.job import Job
 
 TARGETS = random_crystals(6, seed=4, sizes=(2, 3))
 

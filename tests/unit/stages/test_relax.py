@@ -25,7 +25,7 @@ from toy_potential import Constant, crystal_of, potential_of
 from xtalgen import crystals
 from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.registry import PotentialError
+from xtalgen.potentials.types import PotentialError
 from xtalgen.relaxation import in_flight as relaxation
 from xtalgen.relaxation import runner
 from xtalgen.relaxation.in_flight import Outcome, Settings, relax_crystals

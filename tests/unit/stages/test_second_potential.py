@@ -13,7 +13,7 @@ from toy_potential import potential_of
 from xtalgen import crystals
 from xtalgen.crystals import ContractError, Crystal
 from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.registry import PotentialError
+from xtalgen.potentials.types import PotentialError
 from xtalgen.stages import second_potential
 from xtalgen.structure.pymatgen import wrap
 

@@ -8,7 +8,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from crystal_cases import broken, caesium_chloride, library, moved, mp_20, one_atom, rock_salt, with_nan
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.csp import Predictions, assign_targets, score_prediction
-from xtalgen.metrics.dng import Settings
+from xtalgen.metrics.types import Settings
 from xtalgen.structure.matcher import Tolerances, match_targets, rms_distance
 from xtalgen.structure.pymatgen import to_structure
 

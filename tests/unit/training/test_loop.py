@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from random_crystals import random_crystals
-from xtalgen.models import Job
 from xtalgen.training import checkpoint
 from xtalgen.training import loop as fit
 from xtalgen.training.batches import DeviceData
 from xtalgen.training.checkpoint import CheckpointError
+from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, Trainable, TrainingError, forget
 from xtalgen.training.optimizer import Optimiser, cosine
 

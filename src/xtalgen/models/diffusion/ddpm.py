@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from xtalgen.models.flow_matching.euler import State
 from xtalgen.models.manifolds import torus
+from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.networks.cell_network import CellNetwork
 from xtalgen.training.batches import Batch
 from xtalgen.training.performance import Precision

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xtalgen.models.manifolds import torus
+from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.sampling.requests import Wanted
 from xtalgen.training.performance import Precision, products
 
@@ -30,19 +31,6 @@ class EulerSampling:
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
-
-
-@dataclass(frozen=True)
-class State:
-    """Crystals between noise and data; or their velocity, noise or score.
-
-    types: elements, none (no columns) in crystal structure prediction; coords: fractional, in [0, 1); lattice: as the
-    model keeps it, six numbers or three row vectors.
-    """
-
-    types: Float[Tensor, "batch atoms types"]
-    coords: Float[Tensor, "batch atoms 3"]
-    lattice: Float[Tensor, "batch *lattice"]
 
 
 @runtime_checkable

@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from xtalgen.crystals import Crystal
-from xtalgen.models.flow_matching.euler import State, straight_path
+from xtalgen.models.flow_matching.euler import straight_path
 from xtalgen.models.manifolds import torus
+from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import (
     ANGLE_SPAN,
     LOWEST_ANGLE,

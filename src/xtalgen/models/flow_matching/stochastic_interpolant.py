@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xtalgen.crystals import Crystal
-from xtalgen.models.flow_matching.euler import State, straight_path
+from xtalgen.models.flow_matching.euler import straight_path
+from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import lattice_from_parameters
 from xtalgen.models.networks.cell_network import CellNetwork
 from xtalgen.structure.lattice import lattice_to_parameters

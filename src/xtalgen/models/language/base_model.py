@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 
 from xtalgen.models.language.sharded_base_model import share_out
 from xtalgen.models.language.tokenizer import Vocabulary
@@ -194,7 +193,7 @@ def _digest(network: Any, vocabulary: Vocabulary) -> str:
     digest = hashlib.sha256(vocabulary.tokenizer.to_str().encode())
     vectors = [weight for _, weight in sorted(network.named_parameters()) if weight.dim() == 1]
     for weight in [network.get_input_embeddings().weight[:SAMPLED_ROWS], *vectors]:
-        weight = weight.full_tensor() if isinstance(weight, DTensor) else weight  # noqa: PLW2901 - shared out
+        weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight  # noqa: PLW2901 - shared out
         digest.update(weight.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -6,23 +6,14 @@ words by one space; nothing else is allowed, so that every text is either exactl
 """
 
 import re
-from collections import Counter
-from math import gcd
 
 import numpy as np
 from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
+from xtalgen.structure.elements import NUMBERS, SYMBOLS
 from xtalgen.structure.lattice import lattice_from_parameters, lattice_to_parameters
 
-# As far as the evaluation of CDVAE, DiffCSP and FlowMM knows elements.
-PERIODIC_TABLE = (
-    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
-    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
-    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf"
-)
-SYMBOLS = tuple(PERIODIC_TABLE.split())
-NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)}
 MASK = "[MASK]"
 # What a cell may be: far beyond every known crystal, so that only absurd numbers fall outside.
 SHORTEST, LONGEST = 1.0, 99.9  # Å
@@ -108,25 +99,6 @@ def third_angles(alpha: int, beta: int) -> tuple[int, int]:
     """Returns the smallest and the largest whole γ (degrees) with which α and β make a cell of some volume."""
     low = max(SMALLEST_ANGLE, abs(alpha - beta) + 1)
     return low, min(LARGEST_ANGLE, alpha + beta - 1, 359 - alpha - beta)
-
-
-def formula(atomic_numbers: np.ndarray) -> str:
-    """Returns the reduced formula; elements come in the order of the atoms, in our data by electronegativity."""
-    counts = Counter(np.asarray(atomic_numbers).tolist())
-    divisor = gcd(*counts.values())
-    return "".join(SYMBOLS[z - 1] + (str(n // divisor) if n > divisor else "") for z, n in counts.items())
-
-
-def read_formula(text: str) -> dict[str, int]:
-    """Returns the atoms of a formula such as "Fe2O3" by symbol. Raises ValueError when it is none."""
-    found: Counter[str] = Counter()
-    for symbol, count in re.findall(r"([A-Z][a-z]?)(\d*)", text):
-        found[symbol] += int(count or 1)
-    unknown = [symbol for symbol in found if symbol not in NUMBERS]
-    if not re.fullmatch(r"(?:[A-Z][a-z]?\d*)+", text) or unknown or min(found.values()) < 1:
-        reason = f"there is no element {unknown[0]!r}" if unknown else "write symbols and whole numbers, such as Fe2O3"
-        raise ValueError(f"formula {text!r}: {reason}.")
-    return dict(found)
 
 
 def _read(text: str) -> tuple[list[float], list[int], np.ndarray, np.ndarray]:

@@ -11,8 +11,9 @@ import torch
 from xtalgen.crystals import Crystal
 from xtalgen.models.language.crystal_text import unwritable
 from xtalgen.models.language.language_model import Tokens
-from xtalgen.models.language.prompts import ATTRIBUTES, VERSION, Mixture, draw
+from xtalgen.models.language.prompts import VERSION, Mixture, draw
 from xtalgen.models.language.tokenizer import Vocabulary
+from xtalgen.structure.attributes import MEASURED
 from xtalgen.training.batches import Split, mix_seed, select_both
 
 # Batches sorted by length together: enough for little padding, few enough to stay a random order.
@@ -95,7 +96,7 @@ class TextData:
         for crystal in self.crystals:
             for array in (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers):
                 digest.update(np.ascontiguousarray(array).tobytes())
-            digest.update(json.dumps([crystal.info.get(name) for name in ATTRIBUTES]).encode())
+            digest.update(json.dumps([crystal.info.get(name) for name in MEASURED]).encode())
         digest.update(json.dumps([VERSION, self.longest]).encode())
         return digest.hexdigest()
 

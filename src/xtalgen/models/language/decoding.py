@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from xtalgen.models.language.crystal_text import SYMBOLS
 from xtalgen.models.language.grammar import LONGEST_ATOM, LONGEST_CELL, State, TokenMasks, start, token_masks
 from xtalgen.models.language.language_model import LanguageModel
+from xtalgen.structure.elements import SYMBOLS
 
 # A text that cannot become a crystal is written up to the end of its line, so that its fault can be read, or so far.
 MOST_AFTER_FAULT = 40

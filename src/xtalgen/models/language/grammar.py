@@ -17,9 +17,9 @@ from xtalgen.models.language.crystal_text import (
     MOST_ATOMS,
     SHORTEST,
     SMALLEST_ANGLE,
-    SYMBOLS,
     third_angles,
 )
+from xtalgen.structure.elements import SYMBOLS
 
 LENGTHS, ANGLES, ELEMENT, COORDS = "lengths", "angles", "element", "coords"
 ALL_SYMBOLS = frozenset(SYMBOLS)

@@ -3,15 +3,17 @@
 The tasks are those of Gruver et al. 2024 (arXiv 2402.04379). `VERSION` changes with every word; checkpoints keep it.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xtalgen.crystals import Crystal
-from xtalgen.models.language.crystal_text import MASK, SYMBOLS, formula, write_crystal
+from xtalgen.models.language.crystal_text import MASK, write_crystal
+from xtalgen.structure.attributes import MEASURED, attributes_of
+from xtalgen.structure.composition import formula
+from xtalgen.structure.elements import SYMBOLS
 
 VERSION = "1"
 LEAD = "A crystalline solid."
@@ -26,8 +28,6 @@ SENTENCES = {
 ASK = "Cell lengths, cell angles, then each atom's element and coordinates:"
 HIDDEN_LEAD = f"A crystalline solid with one element hidden as {MASK}."
 HIDDEN_ASK = "The hidden element:"
-# Drawn from in training, k of them at once; the formula goes with any of them.
-ATTRIBUTES = ("spg_num", "band_gap", "e_form_per_atom", "e_above_hull")
 DIGITS = 4
 
 
@@ -70,24 +70,6 @@ def ask_hidden(text: str) -> str:
     return f"{HIDDEN_LEAD}\n{text}\n{HIDDEN_ASK}\n"
 
 
-def attributes_of(crystal: Crystal) -> dict[str, Any]:
-    """Returns the attributes of `ATTRIBUTES` that a crystal has a finite value of."""
-    found = {name: crystal.info.get(name) for name in ATTRIBUTES}
-    return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
-
-
-def conditions_of(crystal: Crystal, attributes: Sequence[str]) -> dict[str, Any]:
-    """Returns the attributes (names of `SENTENCES`) of a crystal that is ok; those that it lacks are left out.
-
-    Raises ValueError on an unknown attribute.
-    """
-    unknown = sorted(set(attributes) - set(SENTENCES))
-    if unknown:
-        raise ValueError(f"no attribute {unknown[0]!r}; there are {', '.join(SENTENCES)}.")
-    known = {"formula": formula(crystal.atomic_numbers), "n_atoms": crystal.n_atoms, **attributes_of(crystal)}
-    return {name: known[name] for name in attributes if name in known}
-
-
 def draw(crystal: Crystal, mixture: Mixture, rng: np.random.Generator) -> tuple[str, str]:
     """Returns a prompt and its answer for a crystal: a random task, a random translation.
 
@@ -101,8 +83,8 @@ def draw(crystal: Crystal, mixture: Mixture, rng: np.random.Generator) -> tuple[
     answer = write_crystal(crystal, shift)
     if rng.random() < mixture.composition:
         return ask_composition(crystal.atomic_numbers), answer
-    k = int(rng.integers(len(ATTRIBUTES) + 1))
-    chosen = {ATTRIBUTES[i] for i in rng.permutation(len(ATTRIBUTES))[:k]}
+    k = int(rng.integers(len(MEASURED) + 1))
+    chosen = {MEASURED[i] for i in rng.permutation(len(MEASURED))[:k]}
     stated = {name: value for name, value in attributes_of(crystal).items() if name in chosen}
     return ask_crystal({"formula": formula(crystal.atomic_numbers), **stated} if k else {}), answer
 

@@ -5,8 +5,8 @@ from functools import cached_property
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from xtalgen.models.language.crystal_text import SYMBOLS
 from xtalgen.models.language.prompts import ask_crystal, phrases
+from xtalgen.structure.elements import SYMBOLS
 
 PAD, END, UNKNOWN = "[PAD]", "[END]", "[UNKNOWN]"
 LARGEST_NUMBER = 230  # space groups; angles are smaller

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from xtalgen.models.flow_matching.euler import State
+from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import gram_of
 from xtalgen.models.networks.cspnet import DenseCSPNet
 from xtalgen.training.batches import MAX_ELEMENT

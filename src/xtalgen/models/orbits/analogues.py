@@ -19,8 +19,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xtalgen.crystals import Crystal
-from xtalgen.models.orbits.formula_model import END, ORDER, place_of
+from xtalgen.models.orbits.formula_model import END, place_of
 from xtalgen.models.orbits.steps import Formula, Groups, answers_of, formula_of
+from xtalgen.structure.elements import ORDER
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT, Split, mix_seed
 from xtalgen.training.loop import Trainable
 

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from xtalgen.models.orbits.formula_model import END, ORDER, place_of
+from xtalgen.models.orbits.formula_model import END, place_of
 from xtalgen.models.orbits.steps import KINDS, MOST_LETTERS, NOWHERE, SITE, VOLUME, Answer, Formula, Groups, Query, X
+from xtalgen.structure.elements import ORDER
 from xtalgen.structure.wyckoff_positions import parse_form
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT
 from xtalgen.training.loop import Trainable

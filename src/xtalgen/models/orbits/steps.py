@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from xtalgen.models.orbits.formula_model import ORDER
+from xtalgen.structure.elements import ORDER
 from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.structure.wyckoff_positions import ELEMENT_RANK, n_centrings, orbit_forms, parse_form, primitive_cell
 

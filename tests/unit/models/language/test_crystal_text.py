@@ -12,18 +12,11 @@ from hypothesis import strategies as st
 from random_crystals import random_crystals
 from xtalgen.crystals import Crystal
 from xtalgen.models.language import prompts
-from xtalgen.models.language.crystal_text import (
-    MASK,
-    SYMBOLS,
-    TextError,
-    formula,
-    read_crystal_text,
-    read_formula,
-    unwritable,
-    write_crystal,
-)
+from xtalgen.models.language.crystal_text import MASK, TextError, read_crystal_text, unwritable, write_crystal
 from xtalgen.models.language.grammar import ALL_SYMBOLS, LONGEST_ATOM, TokenMasks, start
 from xtalgen.models.language.tokenizer import UNKNOWN, own_vocabulary, read_vocabulary
+from xtalgen.structure.composition import formula, read_formula
+from xtalgen.structure.elements import SYMBOLS
 from xtalgen.structure.lattice import lattice_from_parameters, lattice_to_parameters
 
 ROCK_SALT = "3.9 3.9 3.9\n60 60 60\nNa\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50"

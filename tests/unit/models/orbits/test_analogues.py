@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from real_crystals import described
-from xtalgen.models import Job
 from xtalgen.models.orbits.analogues import (
     FLOOR,
     AnalogueBatch,
@@ -22,6 +21,7 @@ from xtalgen.models.orbits.dataset import OrbitData
 from xtalgen.models.orbits.steps import Groups, answers_of, formula_of
 from xtalgen.structure.elements import ORDER
 from xtalgen.training.batches import Split
+from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, fit
 
 CRYSTALS = described(80)

@@ -9,9 +9,10 @@ import torch
 from pymatgen.core import Element
 
 from random_crystals import random_crystals
-from xtalgen.models import Job
-from xtalgen.models.orbits.formula_model import END, ORDER, Formulas, place_of, steps_of
+from xtalgen.models.orbits.formula_model import END, Formulas, place_of, steps_of
+from xtalgen.structure.elements import ORDER
 from xtalgen.training.batches import DeviceData
+from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, fit
 
 SIZES = {"2": 5, "4": 10, "7": 5}

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from real_crystals import described
-from xtalgen.models import Job
 from xtalgen.models.orbits.dataset import load_orbits
 from xtalgen.models.orbits.network import BINS, Orbits, read_number, soft_labels
 from xtalgen.models.orbits.sampling import draw
 from xtalgen.models.orbits.steps import GROUP, SITE, X, answers_of, formula_of
+from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, fit
 
 CRYSTALS = described(40)

@@ -1,0 +1,19 @@
+"""The state of a batch of crystals on its way from noise to structure."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class State:
+    """Crystals between noise and data; or their velocity, noise or score.
+
+    types: elements, none (no columns) in crystal structure prediction; coords: fractional, in [0, 1); lattice: as the
+    model keeps it, six numbers or three row vectors.
+    """
+
+    types: Float[Tensor, "batch atoms types"]
+    coords: Float[Tensor, "batch atoms 3"]
+    lattice: Float[Tensor, "batch *lattice"]
