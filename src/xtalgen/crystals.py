@@ -5,8 +5,7 @@ with a `status` other than "ok" and possibly null geometry. Keep this module tin
 reruns every stage.
 """
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from xtalgen.runtime.atomic import unfinished
 
 CONTRACT = "crystals/1"
 MAX_ATOMIC_NUMBER = 118
@@ -103,33 +104,34 @@ def write_table(table: pa.Table, path: Path, **metadata: str) -> None:
     check_table(table, path)
     kept = {key: value.encode() for key, value in metadata.items()}
     table = table.replace_schema_metadata({"contract": CONTRACT.encode(), **kept})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        pq.write_table(table, unfinished, compression="zstd", write_page_checksum=True)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with unfinished(path) as part:
+        pq.write_table(table, part, compression="zstd", write_page_checksum=True)
 
 
 def read_table(path: Path) -> pa.Table:
     """Returns the table of a file. Raises ContractError, naming file and remedy, when it is not a crystal table."""
-    try:
-        table = pq.read_table(path, page_checksum_verification=True)
-    except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ContractError(f"{path}: not a readable Parquet file ({error}). Delete it and rerun its stage.") from error
-    found = read_metadata(table).get("contract")
-    if found != CONTRACT:
-        raise ContractError(f"{path}: contract is {found!r}, expected {CONTRACT!r}. Delete it and rerun its stage.")
+    table = _opened(path, lambda: pq.read_table(path, page_checksum_verification=True))
+    _check_contract(table.schema, path)
     check_table(table, path)
     return table
 
 
 def read_metadata(table: pa.Table) -> dict[str, str]:
     """Returns the metadata stored with a table, as text."""
-    return {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    return _text(table.schema)
+
+
+def read_facts(source: pa.Table | Path) -> dict[str, str]:
+    """Returns what a stage said of a table: its metadata less the contract's name. Of a file, only the end is read.
+
+    Raises ContractError, naming file and remedy, when the file is not a crystal table.
+    """
+    if isinstance(source, Path):
+        schema = _opened(source, lambda: pq.read_schema(source))
+        _check_contract(schema, source)
+    else:
+        schema = source.schema
+    return {key: value for key, value in _text(schema).items() if key != "contract"}
 
 
 def read_crystals(path: Path) -> list[Crystal]:
@@ -166,6 +168,25 @@ def replace_columns(table: pa.Table, columns: Mapping[str, tuple[pa.DataType, Se
         new = pa.field(name, kind)
         table = table.append_column(new, array) if place < 0 else table.set_column(place, new, array)
     return table
+
+
+def _opened(path: Path, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ContractError(f"{path}: not a readable Parquet file ({error}). Delete it and rerun its stage.") from error
+
+
+def _check_contract(schema: pa.Schema, path: Path) -> None:
+    found = _text(schema).get("contract")
+    if found != CONTRACT:
+        raise ContractError(f"{path}: contract is {found!r}, expected {CONTRACT!r}. Delete it and rerun its stage.")
+
+
+def _text(schema: pa.Schema) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
 
 
 def _flat(array: np.ndarray | None, kind: type) -> np.ndarray | None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import warnings
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from xtalgen.runtime.atomic import unfinished
 
 METHOD = "standardise-pca-umap/1"
 FEWEST = 16  # crystals; UMAP has nothing to learn from fewer, PCA is drawn then
@@ -42,10 +43,8 @@ def project(
     components = principal_components(descriptors, settings)
     points = _umap(components, settings) if len(descriptors) >= FEWEST else _plane(components)
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_name(f".{kept.name}.{os.getpid()}.npz")
-        np.savez(unfinished, points=points, components=components)
-        unfinished.replace(kept)
+        with unfinished(kept.with_suffix(".npz")) as part:
+            np.savez(part, points=points, components=components)
     return points, components
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from xtalgen.crystals import read_metadata, read_table, write_table
+from xtalgen.crystals import read_facts, read_table, write_table
 
 
 def split(crystals: Path, parts: Sequence[Path]) -> None:
     """Writes the rows of a table in contiguous, nearly equal parts; parts may be empty."""
     table = read_table(crystals)
-    kept = {key: value for key, value in read_metadata(table).items() if key != "contract"}
+    kept = read_facts(table)
     edges = [index * table.num_rows // len(parts) for index in range(len(parts) + 1)]
     for part, start, stop in zip(parts, edges[:-1], edges[1:], strict=True):
         write_table(table.slice(start, stop - start), part, **kept)

@@ -6,10 +6,11 @@ The file holds what differs from a freshly built model, in float32; its metadata
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from xtalgen.runtime.atomic import write_bytes
 
 FORMAT = "xtalgen-mace/1"
 METADATA = "xtalgen"
@@ -46,13 +47,7 @@ def save_mace(model: Any, path: Path, **metadata: str) -> None:
     # Under one name: safetensors writes several in an order that changes from run to run.
     said = {"format": FORMAT, "hyper_parameters": json.dumps(hyper), **metadata}
     content = save(kept, {METADATA: json.dumps(said, sort_keys=True)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_bytes(path, content)
 
 
 def load_mace(content: bytes) -> Any:

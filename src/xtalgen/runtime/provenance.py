@@ -9,6 +9,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from xtalgen.runtime.atomic import write_text
+
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parent.parent
 DIGITS = 12
@@ -70,11 +72,8 @@ def _kept() -> dict[str, tuple[str, list[str]]]:
 
 def _keep() -> None:
     # Where nothing can be kept, files are parsed anew.
-    unfinished = _cache_file().with_name(f".{os.getpid()}")
     with contextlib.suppress(OSError):
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(_kept()))
-        unfinished.replace(_cache_file())
+        write_text(_cache_file(), json.dumps(_kept()))
 
 
 def _cache_file() -> Path:

@@ -3,12 +3,12 @@
 import hashlib
 import itertools
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from xtalgen.runtime.atomic import write_text
 from xtalgen.runtime.parallel import Failure, map_items
 
 PART = 100
@@ -74,10 +74,7 @@ def _finished(work: Path, key: str, n: int) -> list[Any]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(content))
-    unfinished.replace(path)
+    write_text(path, json.dumps(content))
 
 
 def _encode(result: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from xtalgen.crystals import ContractError, Crystal, from_table, read_crystals, read_table
 from xtalgen.metrics.candidates import NEEDED, choose, is_finite
+from xtalgen.runtime.atomic import unfinished
 from xtalgen.structure.space_group import space_group
 
 COLUMNS = (
@@ -142,16 +142,10 @@ def _extxyz(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> s
 
 
 def _write_zip(files: dict[str, str], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, text in files.items():
-                member = zipfile.ZipInfo(name, EPOCH)
-                member.compress_type = zipfile.ZIP_DEFLATED
-                member.create_system = 3  # Unix, wherever this runs
-                member.external_attr = 0o644 << 16
-                archive.writestr(member, text)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with unfinished(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            member = zipfile.ZipInfo(name, EPOCH)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            member.create_system = 3  # Unix, wherever this runs
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, text)

@@ -1,7 +1,6 @@
 """Stage `conditional`: what a run was asked for against what it made, as a figure."""
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from xtalgen.crystals import Crystal, read_crystals
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, read_evaluation
 from xtalgen.report.style import BLUE, GREY, ORANGE, STYLE
+from xtalgen.runtime.atomic import write_bytes
 
 EXACT = ("struct_valid", "comp_valid", "formula_matched", "n_atoms_matched", "spg_num_matched")
 # What is drawn as points: column, label, limits of both axes (None: those of the values).
@@ -84,7 +84,4 @@ def _save(figure: Any, path: Path) -> None:
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     stream = io.BytesIO()
     figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(stream.getvalue())
-    unfinished.replace(path)
+    write_bytes(path, stream.getvalue())

@@ -1,9 +1,9 @@
 """Stage `curves`: the learning curve of one training as an SVG, also of one that was killed half-way."""
 
-import os
 from pathlib import Path
 
 from xtalgen.report.learning_curve import draw, read_log
+from xtalgen.runtime.atomic import write_bytes
 
 
 def curves(log: Path, *, out: Path) -> None:
@@ -12,7 +12,4 @@ def curves(log: Path, *, out: Path) -> None:
     Its title is the log's last two folders, RUN/TASK. Raises ValueError when the file is no training log.
     """
     drawing = draw(read_log(log), title="/".join(log.resolve().parts[-3:-1]))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
-    unfinished.write_bytes(drawing)
-    unfinished.replace(out)
+    write_bytes(out, drawing)

@@ -1,7 +1,6 @@
 """The model card of a distilled potential: how far it is from its teacher and from DFT, on crystals it never saw."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from xtalgen.potentials.types import Found, Identity
 from xtalgen.relaxation.in_flight import Outcome, Settings
 from xtalgen.relaxation.runner import relax_all
 from xtalgen.relaxation.single_points import evaluate
+from xtalgen.runtime.atomic import write_text
 from xtalgen.structure.attributes import E_FORM
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.thermodynamics.energy_above_hull import Phase, energies_above_hull
@@ -71,8 +71,8 @@ def write_card(
     facts["per_element"] = per_element
     facts["elements"] = [chemical_symbols[number] for number in sorted(levels["student"])]
     facts["meets_bar"] = max(facts["given"]["e_form_mae"], facts["relaxed"]["e_form_mae"]) <= BAR
-    _write(out_json, json.dumps(facts, indent=1) + "\n")
-    _write(out_markdown, describe(facts, potentials.stored_facts(model)))
+    write_text(out_json, json.dumps(facts, indent=1) + "\n")
+    write_text(out_markdown, describe(facts, potentials.stored_facts(model)))
 
 
 @dataclass(frozen=True)
@@ -276,10 +276,3 @@ def _doubts(facts: Mapping[str, Any]) -> list[str]:
     untested = ", ".join(symbol for symbol in facts["elements"] if symbol not in tested)
     lines = [f"Where not to trust it: crystals with {doubtful}."]
     return [*lines, f"Elements that were not tested: {untested}."] if untested else lines
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text)
-    unfinished.replace(path)

@@ -7,7 +7,6 @@ and the model it leaves behind as safetensors.
 import hashlib
 import importlib.metadata
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from xtalgen import crystals
 from xtalgen.crystals import ContractError, Crystal
 from xtalgen.potentials import registry as potentials
 from xtalgen.potentials.mace_safetensors import save_mace
+from xtalgen.runtime.atomic import unfinished
 
 NAME = "student"
 HELD_OUT = 0.02  # share of the parents whose configurations validate
@@ -159,9 +159,8 @@ def write_configurations(rows: Sequence[Crystal], path: Path) -> None:
             atoms.info["config_energy_weight"] = ELEMENT_WEIGHT
         atoms.arrays["REF_forces"] = np.array(row.info["forces"]).reshape(-1, 3)
         found.append(atoms)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    write(unfinished, found, format="extxyz")
-    unfinished.replace(path)
+    with unfinished(path) as part:
+        write(part, found, format="extxyz")
 
 
 def arguments(recipe: Recipe, energies: dict[int, float], seed: int, device: str) -> list[str]:

@@ -1,7 +1,6 @@
 """Stage `evaluate`: every metric of one set with its interval and recipe, and the verdicts crystal by crystal."""
 
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from xtalgen.crystals import ContractError, Crystal, from_table, read_metadata, read_table, replace_columns, write_table
+from xtalgen.crystals import ContractError, Crystal, from_table, read_facts, read_table, replace_columns, write_table
 from xtalgen.datasets.registry import SEPARATOR
 from xtalgen.featurizers.fingerprints import Fingerprints, read_fingerprints
 from xtalgen.metrics import validity
@@ -25,6 +24,7 @@ from xtalgen.metrics.infilling import score_guesses
 from xtalgen.metrics.protocols import describe_choices
 from xtalgen.metrics.registry import GENERATION, for_task
 from xtalgen.metrics.types import Inputs, Scores, Settings
+from xtalgen.runtime.atomic import write_text
 from xtalgen.runtime.resume import clear, content_key
 from xtalgen.structure.space_group import SYMPREC
 from xtalgen.thermodynamics.mp2020 import corrected_for_hull
@@ -92,12 +92,12 @@ def evaluate(
         "set": name,
         "task": task,
         "n": len(sample),
-        "recipe": _recipe(task, sources, settings, read_metadata(test)) | scores.recipe,
+        "recipe": _recipe(task, sources, settings, read_facts(test)) | scores.recipe,
         "data": _data(train, test, scores),
         "funnel": [{"step": step, "count": count} for step, count in scores.funnel],
         "failures": dict(sorted(scores.failures.items())),
         "metrics": {metric: scores.metrics[metric].as_json() for metric in wanted},
-        "cost": _cost(sources.training, read_metadata(table), len(sample)),
+        "cost": _cost(sources.training, read_facts(table), len(sample)),
         "outcomes": scores.outcomes,
     }
     _write_json(content, out_json)
@@ -111,7 +111,7 @@ def _score_dng(
     relaxed: list[Crystal] | None,
     data: tuple[pa.Table, pa.Table],
 ) -> Scores:
-    dataset = read_metadata(data[1]).get("dataset", "")
+    dataset = read_facts(data[1]).get("dataset", "")
     train, test = (from_table(split) for split in data)
     splits = {"train": train, "test": test, "val": None if sources.val is None else from_table(read_table(sources.val))}
     ids, test_ids = [crystal.id for crystal in sample], [crystal.id for crystal in test]
@@ -170,7 +170,7 @@ def _score_csp(sources: Sources, settings: Settings, sample: list[Crystal], test
 def _score_conditional(
     sources: Sources, settings: Settings, table: pa.Table, relaxed: list[Crystal] | None, test: list[Crystal]
 ) -> Scores:
-    attributes = read_metadata(table).get("attributes")
+    attributes = read_facts(table).get("attributes")
     if attributes is None:
         raise ContractError(f"{sources.sample}: does not say which attributes were asked for. Sample it again.")
     sample = from_table(table)
@@ -190,7 +190,7 @@ def _score_conditional(
 
 def check_potentials(relaxed: Path, hull: Path) -> None:
     """Raises ContractError when samples and hull were evaluated with different potentials: such a hull is wrong."""
-    found = [read_metadata(read_table(path)) for path in (relaxed, hull)]
+    found = [read_facts(path) for path in (relaxed, hull)]
     for key in ("potential_sha256", "potential"):
         first, second = (metadata.get(key) for metadata in found)
         if first != second:
@@ -202,7 +202,7 @@ def check_potentials(relaxed: Path, hull: Path) -> None:
 
 def _on_scale_of_hull(relaxed: list[Crystal], sample: list[Crystal], hull: Path, settings: Settings) -> list[Crystal]:
     """Returns the relaxed rows, with corrected energies beside their own where the hull is MP's and these are raw."""
-    said = read_metadata(read_table(hull))
+    said = read_facts(hull)
     if (said.get("energies"), said.get("energy_scale")) != ("mp2020", "raw"):
         return relaxed
     return corrected_for_hull(relaxed, sample, workers=settings.workers, timeout=CORRECTION_TIMEOUT)
@@ -251,7 +251,7 @@ def _write_verdicts(
         for name in CARRIED:
             kind = {"n_steps": pa.int64(), "relax_error": pa.string()}.get(name, pa.float64())
             columns[name] = (kind, [row.info.get(name) for row in relaxed])
-    metadata = {key: value for key, value in read_metadata(table).items() if key != "contract"}
+    metadata = read_facts(table)
     write_table(replace_columns(table, columns | scores.columns), out, **metadata)
 
 
@@ -300,12 +300,12 @@ def _energies(sources: Sources) -> dict[str, Any]:
 def _described(path: Path | None, keys: Sequence[str]) -> dict[str, str | None] | None:
     if path is None:
         return None
-    found = read_metadata(read_table(path))
+    found = read_facts(path)
     return {key: found.get(key) for key in keys}
 
 
 def _data(train: pa.Table, test: pa.Table, scores: Scores) -> dict[str, Any]:
-    described = [read_metadata(table) for table in (train, test)]
+    described = [read_facts(table) for table in (train, test)]
     caveats = [caveat for metadata in described for caveat in metadata.get("caveat", "").split(SEPARATOR) if caveat]
     return {
         "dataset": described[1].get("dataset", "unknown"),
@@ -350,7 +350,4 @@ def _number(text: str | None) -> float | None:
 
 
 def _write_json(content: dict[str, Any], out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    unfinished.replace(out)
+    write_text(out, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -6,7 +6,6 @@ The 3D view is 3Dmol.js (Rego & Koes 2015, doi:10.1093/bioinformatics/btu829) as
 
 import html
 import importlib.util
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from xtalgen.explorer.encoding import FRAC_STEPS, compress, geometry_blocks, pac
 from xtalgen.explorer.projection import Settings, nearest, project
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import flatten
+from xtalgen.runtime.atomic import write_text
 
 PAGE = Path(__file__).parents[1] / "explorer" / "page"
 SCRIPTS = (
@@ -82,10 +82,7 @@ def explorer(
         [layers.load(files) for files in sets], options.max_crystals, options.max_reference, options.seed
     )
     text = page(found, layers.learning_curves(logs), options, projection, cache)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(out)
+    write_text(out, text)
 
 
 def page(

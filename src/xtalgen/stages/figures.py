@@ -1,7 +1,6 @@
 """Stage `figures`: the distributions, energies and funnels of all sets, as SVG and PNG for papers and reports."""
 
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from xtalgen.explorer.crystal_sets import Files, Layer, elements, load
 from xtalgen.explorer.encoding import Geometry
 from xtalgen.report.style import GREY, STYLE
+from xtalgen.runtime.atomic import write_bytes
 
 FORMATS = ("svg", "png")
 DPI = 200
@@ -38,7 +38,7 @@ def figures(sets: Sequence[Files], out: Path) -> list[Path]:
     for name, draw in DRAWN.items():
         for kind, content in render(draw, found).items():
             path = out / f"{name}.{kind}"
-            _write(path, content)
+            write_bytes(path, content)
             written.append(path)
     return written
 
@@ -224,10 +224,3 @@ def _legend(figure: Any, axes: Any) -> None:
 
 def _say(axes: Any, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", color=GREY, transform=axes.transAxes)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from xtalgen.crystals import Crystal, from_table, read_metadata, read_table, replace_columns, write_table
+from xtalgen.crystals import Crystal, from_table, read_facts, read_table, replace_columns, write_table
 from xtalgen.featurizers.fingerprints import NOT_CHOSEN, quick_fingerprint, structure_fingerprint, warm_up
 from xtalgen.featurizers.magpie import magpie_features
 from xtalgen.featurizers.voronoi import TooThinError
@@ -106,7 +106,7 @@ def _write(
         "structure_fingerprint": (kind, structures),
         "composition_fingerprint": (kind, compositions),
     }
-    metadata = {key: value for key, value in read_metadata(table).items() if key != "contract"}
+    metadata = read_facts(table)
     write_table(
         replace_columns(kept, columns),
         out,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from xtalgen.crystals import read_metadata, read_table, write_table
+from xtalgen.crystals import read_facts, read_table, write_table
 
 
 def merge(parts: Sequence[Path], out: Path) -> None:
@@ -15,8 +15,8 @@ def merge(parts: Sequence[Path], out: Path) -> None:
     """
     tables = [read_table(part) for part in parts]
     merged = pa.concat_tables([table.replace_schema_metadata(None) for table in tables], promote_options="permissive")
-    described = [read_metadata(table) for table in tables]
-    keys = dict.fromkeys(key for metadata in described for key in metadata if key != "contract")
+    described = [read_facts(table) for table in tables]
+    keys = dict.fromkeys(key for metadata in described for key in metadata)
     kept = {key: _joined(key, [metadata[key] for metadata in described if key in metadata]) for key in keys}
     write_table(merged.sort_by("id"), out, **kept)
 

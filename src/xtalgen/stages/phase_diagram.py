@@ -6,9 +6,9 @@ it but this, since it downloads and makes folders when imported.
 
 import gzip
 import json
-import os
 from pathlib import Path
 
+from xtalgen.runtime.atomic import write_bytes
 from xtalgen.thermodynamics.phase_diagram_files import read_phase_diagram
 
 
@@ -29,10 +29,4 @@ def fetch_diagram(out: Path) -> None:
     content = [
         {"entry_id": each.name, "composition": dict(each.composition), "energy": each.energy} for each in entries
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        unfinished.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_bytes(out, gzip.compress(json.dumps(content).encode(), mtime=0))

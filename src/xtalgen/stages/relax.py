@@ -63,7 +63,7 @@ def relax(
     )
     outcomes = dict(zip([row.id for row in wanted], found, strict=True))
     relaxed = [_relaxed(row, outcomes.get(row.id)) for row in rows]
-    metadata = {key: value for key, value in crystals.read_metadata(table).items() if key != "contract"}
+    metadata = crystals.read_facts(table)
     metadata |= describe(identity, settings, device)
     # Equal crystals share one outcome, which counts once.
     seconds = sum({id(outcome): outcome.seconds or 0.0 for outcome in found}.values())

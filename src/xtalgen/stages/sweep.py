@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, Value, read_evaluation
 from xtalgen.report.score_table import NONE, align
 from xtalgen.report.style import BLUE, GREY, ORANGE, STYLE
+from xtalgen.runtime.atomic import write_bytes
 
 SHOWN = ("match_rate", "match_rate_all", "rms_dist", "rms_dist_all")
 BEST = "match_rate_all"
@@ -37,9 +37,9 @@ def sweep(points: Sequence[tuple[str, Path]], *, run: str, out: Path) -> None:
     read = [Point(_settings(text), read_evaluation(path)) for text, path in points]
     if not read:
         raise ValueError("no settings were tried: name some under `sweep`.")
-    _write(out, markdown(run, read).encode())
-    _write(out.with_suffix(".csv"), _csv(read).encode())
-    _write(out.with_suffix(".svg"), _draw(run, read))
+    write_bytes(out, markdown(run, read).encode())
+    write_bytes(out.with_suffix(".csv"), _csv(read).encode())
+    write_bytes(out.with_suffix(".svg"), _draw(run, read))
 
 
 def markdown(run: str, points: Sequence[Point]) -> str:
@@ -144,10 +144,3 @@ def _draw(run: str, points: Sequence[Point]) -> bytes:
         stream = io.BytesIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
         return stream.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)

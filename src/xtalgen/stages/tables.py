@@ -8,7 +8,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from xtalgen.report.score_table import (
     scores,
     shown,
 )
+from xtalgen.runtime.atomic import write_text
 
 # Every table of scores: title, the tasks it holds, its columns.
 TABLES = (
@@ -70,8 +70,8 @@ def tables(evaluations: list[Path], *, out_markdown: Path, out_csv: Path, publis
     rows = read_evaluations(evaluations)
     known = {row.dataset for row in rows}
     others = [row for row in read_published() if row.dataset in known] if published else []
-    _write(out_markdown, markdown(rows, others))
-    _write(out_csv, long_csv(rows, others))
+    write_text(out_markdown, markdown(rows, others))
+    write_text(out_csv, long_csv(rows, others))
 
 
 def markdown(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> str:
@@ -137,13 +137,6 @@ def long_csv(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> st
 def recipe_hash(recipe: Mapping[str, Any]) -> str:
     """Returns 12 digits that are equal for equal recipes."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
-    unfinished.replace(path)
 
 
 def _groups(rows: Sequence[Evaluation], tasks: Sequence[str]) -> Iterator[tuple[str, list[Evaluation]]]:

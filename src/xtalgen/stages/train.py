@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from xtalgen import models
-from xtalgen.crystals import from_table, read_metadata, read_table
+from xtalgen.crystals import from_table, read_facts, read_table
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.locks import alone
 from xtalgen.training.distributed import together
+from xtalgen.training.job import SHARED, Job
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def train(
     get anywhere; BusyError when another process trains in `work`.
     """
     loaded = models.load(model)
-    tasks = (models.SHARED,) if loaded.shared_checkpoint else loaded.tasks
+    tasks = (SHARED,) if loaded.shared_checkpoint else loaded.tasks
     if task not in tasks:
         raise ValueError(f"no task {task!r} to train {model} for; there is {' and '.join(tasks)}.")
     config = models.build(loaded.Config, settings, f"settings of {model}")
@@ -45,8 +46,8 @@ def train(
     for path, table in tables.items():
         if table.num_rows == 0:
             raise ValueError(f"{path}: holds no crystals. Give a table with at least one usable row.")
-    data = {key: value for key, value in read_metadata(tables[train]).items() if key != "contract"}
-    job = models.Job(task, seed, work, out, pick_device(device), max_seconds, data)
+    data = read_facts(tables[train])
+    job = Job(task, seed, work, out, pick_device(device), max_seconds, data)
     try:
         with together(job.device) as processes, alone(work) if processes.first else nullcontext():
             if processes.first:

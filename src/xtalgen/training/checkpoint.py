@@ -4,9 +4,8 @@ import csv
 import hashlib
 import io
 import json
-import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from xtalgen.runtime.atomic import write_bytes, write_text
 
 CONTRACT = "checkpoint/1"
 # One metadata entry only: safetensors writes several in random order, and equal trainings must give equal bytes.
@@ -30,7 +31,7 @@ def save_checkpoint(path: Path, weights: Mapping[str, Tensor], facts: Mapping[st
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     facts = {"contract": CONTRACT, **facts}
     text = json.dumps({**facts, SUM: _sum(tensors, facts)}, sort_keys=True)
-    write_whole(path, lambda part: part.write_bytes(save(tensors, {KEY: text})))
+    write_bytes(path, save(tensors, {KEY: text}))
 
 
 def load_checkpoint(path: Path, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -62,7 +63,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes the state of an unfinished training."""
     content = io.BytesIO()  # on a full disk torch's own writing ends in an error that does not say so
     torch.save(dict(state), content)
-    write_whole(path, lambda part: part.write_bytes(content.getbuffer()))
+    write_bytes(path, content.getbuffer())
 
 
 def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
@@ -84,12 +85,12 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes values as indented JSON."""
-    write_whole(path, lambda part: part.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n"))
+    write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows as CSV with a header, an empty file without rows; None becomes an empty cell."""
-    write_whole(path, lambda part: part.write_text(csv_text(rows, header=True)))
+    write_text(path, csv_text(rows, header=True))
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -107,16 +108,3 @@ def csv_text(rows: Sequence[Mapping[str, Any]], *, header: bool) -> str:
         writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Calls `write` with a temporary path beside `path` and then renames it, so that `path` is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

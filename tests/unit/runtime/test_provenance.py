@@ -17,7 +17,6 @@ def package(tmp_path, monkeypatch):
     (folder / "crystals.py").write_text('"""Contract."""\nLIMIT = 1\n')
     (folder / "relax.py").write_text("from xtalgen.crystals import LIMIT\n\n\ndef relax():\n    return LIMIT\n")
     (folder / "models" / "flow.py").write_text("import xtalgen.crystals\nshared_checkpoint = False\n")
-    (folder / "models" / "both.py").write_text("class Model:\n    shared_checkpoint: bool = True\n")
     script = tmp_path / "relax_script.py"
     script.write_text("from xtalgen.relax import relax\n\nrelax()\n")
     monkeypatch.setattr(provenance, "PACKAGE", folder)
@@ -59,14 +58,9 @@ def test_a_model_counts_only_where_it_is_named(package):
     assert provenance.fingerprint(script, model) != with_model
 
 
-def test_shared_checkpoint_is_read_without_importing(package):
-    assert provenance.shares_checkpoint("both")
-    assert not provenance.shares_checkpoint("flow")
-
-
 def test_the_same_under_every_hash_seed(root):
     code = (
-        "from pathlib import Path; from xtalgen.provenance import fingerprint;"
+        "from pathlib import Path; from xtalgen.runtime.provenance import fingerprint;"
         f"print(fingerprint(Path({str(root / 'workflow/scripts/sample.py')!r})))"
     )
     found = {

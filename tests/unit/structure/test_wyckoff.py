@@ -18,6 +18,8 @@ import wyckoff as script
 from random_crystals import random_crystals
 from real_crystals import crystal, embedded
 from xtalgen.crystals import Crystal, read_crystals, read_metadata, read_table, replace_columns, to_table, write_table
+from xtalgen.runtime.parallel import Failure
+from xtalgen.stages import wyckoff as stage
 from xtalgen.stages.wyckoff import add_wyckoff
 from xtalgen.structure import wyckoff
 from xtalgen.structure.lattice import lattice_from_parameters
@@ -251,12 +253,12 @@ def in_process(function, items, **_):
         try:
             yield function(one)
         except (RuntimeError, MemoryError) as error:
-            yield wyckoff.Failure("error", str(error))
+            yield Failure("error", str(error))
 
 
 def test_failed_rows_stay_and_are_counted(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(wyckoff, "map_items", in_process)
-    monkeypatch.setattr(wyckoff, "CHUNK", 2)
+    monkeypatch.setattr(stage, "map_items", in_process)
+    monkeypatch.setattr(stage, "CHUNK", 2)
     crystals = [SALT, BROKEN, *NOT_DESCRIBED.values(), embedded(250)[1]]
     given, out = table(tmp_path, crystals), tmp_path / "out.parquet"
     add_wyckoff(given, out=out, workers=1, timeout=60.0)
@@ -282,9 +284,9 @@ def test_a_chunk_that_fails_is_done_again_one_by_one(tmp_path, monkeypatch):
             raise RuntimeError("bad luck")
         return real(given)
 
-    monkeypatch.setattr(wyckoff, "describe_chunk", fails_as_a_chunk)
-    monkeypatch.setattr(wyckoff, "describe", dies)
-    monkeypatch.setattr(wyckoff, "map_items", in_process)
+    monkeypatch.setattr(stage, "describe_chunk", fails_as_a_chunk)
+    monkeypatch.setattr(stage, "describe", dies)
+    monkeypatch.setattr(stage, "map_items", in_process)
     out = tmp_path / "out.parquet"
     crystals = [SALT, replace(SALT, id="second"), replace(SALT, id="third")]
     add_wyckoff(table(tmp_path, crystals), out=out, workers=1, timeout=60.0)
