@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 # Columns of a training log that are no part of the loss.
-FIXED = ("epoch", "step", "seconds", "loss", "val_loss", "lr", "skipped", "samples_per_s", "gflop_per_s")
+FIXED = ("epoch", "step", "seconds", "clock", "loss", "val_loss", "lr", "skipped", "samples_per_s", "gflop_per_s")
 # Okabe and Ito's palette: told apart with every kind of colour blindness.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#595959"
 PARTS = ("#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#8C6D31", "#999999")

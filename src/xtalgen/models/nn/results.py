@@ -14,7 +14,7 @@ from xtalgen.models import Job
 from xtalgen.models.nn import checkpoint
 from xtalgen.models.nn.batches import Split
 from xtalgen.models.nn.engine import Precision, mean_flop, peak_flop_per_s, peak_memory
-from xtalgen.models.nn.fit import WITHOUT_EFFECT, FitConfig, Outcome, Trainable, forget
+from xtalgen.models.nn.fit import CLOCKS, WITHOUT_EFFECT, FitConfig, Outcome, Trainable, forget
 from xtalgen.models.nn.processes import current
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -81,6 +81,8 @@ def _account(module: Trainable, outcome: Outcome, split: Split, job: Job, precis
         "epochs": progress.epoch,
         "steps": progress.steps,
         "seconds": round(progress.seconds, 3),
+        "clock": CLOCKS[split.train.device.type],
+        "max_seconds": job.max_seconds,
         "out_of_time": outcome.out_of_time,
         "best_epoch": progress.best_epoch,
         "best_val_loss": progress.best_val_loss,
