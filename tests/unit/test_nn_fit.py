@@ -296,7 +296,7 @@ def test_cosine_by_step_with_warm_up(data, job):
         fit.fit(Toy(), *data, config, job)
     steps = len(rates)
     assert steps == 3 * len(data[0].plan(4))
-    plain = [cosine(0.05, 0.0, step / steps) for step in range(steps)]
+    plain = [cosine(0.05, 0.0, max(step - 4, 0) / (steps - 4)) for step in range(steps)]
     assert rates == [rate * min(1.0, (step + 1) / 4) for step, rate in enumerate(plain)]
 
 
@@ -312,6 +312,31 @@ def test_plateau_lowers_the_rate_down_to_its_floor(data, job):
     )  # fmt: skip
     rates = [row["lr"] for row in fit.fit(Stuck(), *data, config, job).progress.rows]
     assert rates == [0.05, 0.05, 0.05, 0.025, 0.025, 0.02, 0.02, 0.02]
+
+
+def test_the_plateau_is_pytorchs(data, job):
+    losses = [1.0, 0.99995, 0.99992, 0.99985, 0.5, 0.6, 0.49999, 0.499975, 0.3]
+
+    class Given(Toy):
+        given = iter(losses)
+
+        def loss(self, batch, generator):
+            total, parts = super().loss(batch, generator)
+            return (total if self.training else total * 0 + next(self.given)), parts
+
+    config = replace(
+        CONFIG, epochs=len(losses), schedule="plateau", val_every=1, plateau_patience=1, plateau_factor=0.5,
+        final_learning_rate=0.001,
+    )  # fmt: skip
+    outcome = fit.fit(Given(), data[0], DeviceData(random_crystals(1, seed=2), "cpu"), config, job)
+    adam = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.05)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(adam, factor=0.5, patience=1)
+    expected = []
+    for loss in losses:
+        expected.append(adam.param_groups[0]["lr"])
+        theirs.step(loss)
+    assert [row["lr"] for row in outcome.progress.rows] == expected
+    assert outcome.progress.best_val_loss == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("clip", ["value", "norm", "none"])

@@ -41,6 +41,8 @@ LOG = "log.csv"
 WITHOUT_EFFECT = ("save_seconds",)
 # What the seconds of a training are, by kind of device: `clock` in log.csv and training.json.
 CLOCKS = {"cpu": "CPU time per thread", "cuda": "wall time"}
+# Share of the validation loss by which it must fall to count as an improvement, for the plateau schedule: PyTorch's.
+PLATEAU_THRESHOLD = 1e-4
 # How far (of all steps) a training may lag behind its time budget before the schedule follows the clock.
 SLACK = 0.02
 logger = logging.getLogger(__name__)
@@ -56,12 +58,12 @@ class FitConfig:
 
     schedule: "cosine" from learning_rate to final_learning_rate over all epochs, stepped once an epoch;
     "cosine_by_step" the same, stepped once a step; "plateau" multiplies by plateau_factor after plateau_patience
-    validations without improvement, down to final_learning_rate; or "constant". warmup_steps: first steps, over which
-    the rate rises to the schedule's. clip: "value", "norm" or "none". max_bad_steps: give up after so many consecutive
-    steps whose loss or gradient is not finite. precision: of matrix products (`engine.products`).
-    save_seconds: time between two savings of the resumable state. parts: each batch is computed in so many parts, which
-    several processes share out; with the same parts any number of processes takes the same steps. At least the number
-    of processes.
+    validations without improvement by 0.01 %, down to final_learning_rate; or "constant". warmup_steps: first steps,
+    over which the rate rises to the schedule's; cosine_by_step begins after them. clip: "value", "norm" or "none".
+    max_bad_steps: give up after so many consecutive steps whose loss or gradient is not finite. precision: of matrix
+    products (`engine.products`). save_seconds: time between two savings of the resumable state. parts: each batch is
+    computed in so many parts, which several processes share out; with the same parts any number of processes takes the
+    same steps. At least the number of processes.
     """
 
     epochs: int = 2000
@@ -121,7 +123,7 @@ class Progress:
     """Where a training stands: everything in it but the weights.
 
     seconds: spent, over all resumptions, by the clock of the device (`CLOCKS`); saving: the part of them that went into
-    storing the resumable state.
+    storing the resumable state; mark: the validation loss that the plateau schedule asks to be improved.
     """
 
     epoch: int = 0
@@ -135,6 +137,7 @@ class Progress:
     stale: int = 0
     best_epoch: int | None = None
     best_val_loss: float | None = None
+    mark: float | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -285,8 +288,10 @@ class _Fit:
         mean = self.processes.agree(float(total / len(self.val)), self.device)
         value = mean if math.isfinite(mean) else None
         if value is not None and (progress.best_val_loss is None or value < progress.best_val_loss):
-            progress.best_val_loss, progress.best_epoch, progress.stale = value, progress.epoch, 0
+            progress.best_val_loss, progress.best_epoch = value, progress.epoch
             self.best = [weight.clone() for weight in self.optimiser.average]
+        if value is not None and (progress.mark is None or value < progress.mark * (1 - PLATEAU_THRESHOLD)):
+            progress.mark, progress.stale = value, 0
             return value
         progress.stale += 1
         if progress.stale > config.plateau_patience:
@@ -304,7 +309,9 @@ class _Fit:
         if config.schedule == "plateau":
             return max(config.learning_rate * progress.rate_scale, config.final_learning_rate)
         all_steps = config.epochs * self.steps_per_epoch
-        planned = progress.epoch / config.epochs if config.schedule == "cosine" else progress.steps / all_steps
+        warm = config.warmup_steps
+        by_step = max(progress.steps - warm, 0) / max(all_steps - warm, 1)
+        planned = progress.epoch / config.epochs if config.schedule == "cosine" else by_step
         if self.job.max_seconds is not None:
             spent = self._seconds() / self.job.max_seconds
             if spent > progress.steps / all_steps + SLACK:
