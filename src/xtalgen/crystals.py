@@ -8,7 +8,7 @@ reruns every stage.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,12 @@ GEOMETRY = pa.schema(
 )
 
 
+if TYPE_CHECKING:  # code that computes with a geometry runs after a check of `ok`; the type checker need not see it
+    Geometry = np.ndarray | Any
+else:
+    Geometry = np.ndarray | None
+
+
 class ContractError(ValueError):
     """A table breaks the contract; the message names the file, the row and the remedy."""
 
@@ -44,9 +50,9 @@ class Crystal:
 
     id: str
     status: str = "ok"
-    lattice: np.ndarray | None = None
-    frac_coords: np.ndarray | None = None
-    atomic_numbers: np.ndarray | None = None
+    lattice: Geometry = None
+    frac_coords: Geometry = None
+    atomic_numbers: Geometry = None
     info: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -150,9 +156,8 @@ def check_table(table: pa.Table, path: Path) -> None:
             )
     ids = table["id"].to_pylist()
     if len(set(ids)) != len(ids):
-        seen: set[str] = set()
-        row, repeated = next((i, x) for i, x in enumerate(ids) if x in seen or seen.add(x))
-        raise ContractError(f"{path}: id {repeated!r} of row {row} stands twice. Give every crystal its own id.")
+        row = min(set(range(len(ids))) - set(np.unique(ids, return_index=True)[1].tolist()))
+        raise ContractError(f"{path}: id {ids[row]!r} of row {row} stands twice. Give every crystal its own id.")
     sizes = [np.array(_sizes(table[name])) for name in ("lattice", "frac_coords", "atomic_numbers")]
     ok = np.array([status == "ok" for status in table["status"].to_pylist()], dtype=bool)
     fits = (sizes[0] == 9) & (sizes[1] == 3 * sizes[2]) & (sizes[2] > 0)
@@ -197,7 +202,7 @@ def _flat(array: np.ndarray | None, kind: type) -> np.ndarray | None:
     return None if array is None else np.asarray(array, dtype=kind).reshape(-1)
 
 
-def _lists(column: pa.ChunkedArray) -> list[np.ndarray | None]:
+def _lists(column: pa.ChunkedArray) -> list[Geometry]:
     values = column.combine_chunks()
     flat, offsets = values.values.to_numpy(zero_copy_only=False), values.offsets.to_numpy()
     valid = values.is_valid().to_numpy(zero_copy_only=False)

@@ -42,11 +42,10 @@ def _faults(source: str, package: set[str]) -> Iterator[str]:
         for name in QUOTED.findall(text):
             if name not in known | package:
                 yield f"{node.lineno} {node.name}: `{name}`"
-        arguments = {each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg)}
-        for name in LISTED.findall(text):
-            if name not in arguments:
-                yield f"{node.lineno} {node.name}: {name}: is no argument"
-        raised = {error for each in ast.walk(node) if isinstance(each, ast.Raise) for error in ERROR.findall(ast.unparse(each))}
+        for name in set(LISTED.findall(text)) - _words(_without_docstrings(ast.unparse(node))):
+            yield f"{node.lineno} {node.name}: {name}: is no argument, nor a column or field that is made here"
+        raises = "\n".join(ast.unparse(each) for each in ast.walk(node) if isinstance(each, ast.Raise))
+        raised = {error for error in re.findall(r"raise (\w+)", raises) if ERROR.fullmatch(error)}
         if not node.name.startswith("_"):
             for name in raised - set(ERROR.findall(text)) - {"NotImplementedError"}:
                 yield f"{node.lineno} {node.name}: {name} is raised and not documented"

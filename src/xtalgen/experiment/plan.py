@@ -84,9 +84,9 @@ class Plan:
             raise ConfigError(f"{where}: a name has letters, digits, '.', '_' and '-' only. Rename it.")
 
     def _check_base(self, name: str, run: Mapping[str, Any]) -> None:
-        where, base = f"runs.{name}.base", run.get("base")
+        where, base = f"runs.{name}.base", run.get("base") or ""
         if not needs_base(run["model"]):
-            if base is not None:
+            if run.get("base") is not None:
                 raise ConfigError(f"{where}: model {run['model']} starts from nothing; remove it.")
             return
         if base not in self.runs or base == name or needs_base(self.runs[base]["model"]):
@@ -194,7 +194,7 @@ class Plan:
     def settings(self, run: str, stage: str, task: str) -> str:
         """Returns the settings of a run's stage as JSON; those under the task's name override the common ones."""
         common, of_tasks = _apart(self.runs[run].get(stage, {}))
-        chosen = common | of_tasks.get(task, {})
+        chosen = {**common, **of_tasks.get(task, {})}
         return json.dumps({key: value for key, value in chosen.items() if key != BUDGET}, sort_keys=True)
 
     def max_seconds(self, run: str, task: str) -> float | None:

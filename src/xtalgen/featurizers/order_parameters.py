@@ -83,7 +83,7 @@ def _harmonics() -> np.ndarray:
         polynomial = Polynomial(legendre.leg2poly([0] * degree + [1]))
         for order in range(degree + 1):
             size = math.factorial(degree - order) / math.factorial(degree + order)
-            coefficients = (polynomial.deriv(order) if order else polynomial).coef
+            coefficients = np.asarray((polynomial.deriv(order) if order else polynomial).coef, dtype=float)
             norm = math.sqrt((2 * degree + 1) / (4 * math.pi) * size)
             table[place, order, : len(coefficients)] = norm * coefficients
     return table

@@ -48,7 +48,7 @@ def coverage_metrics(inputs: Inputs, recipe: Recipe, validity: Validity) -> tupl
     if survivors and n == 0:
         precision = missing("no crystal has a fingerprint")
     recall = rate(int(covered.references.sum()), len(covered.references))
-    ids = [inputs.test[place].id for place in np.flatnonzero(references.ok)]
+    ids = [inputs.test[int(place)].id for place in np.flatnonzero(references.ok)]
     return dict(zip(NAMES, (recall, precision), strict=True)), pack_outcomes(ids, {"cov_recall": covered.references})
 
 

@@ -46,7 +46,13 @@ def relax_all(
     known = _read_store(store, settings)
     keys = [_key(row, identity, settings, device) for row in rows]
     pending = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
-    run = {"workers": workers, "device": device, "store": store, "identity": identity, "settings": settings}
+    run: dict[str, Any] = {
+        "workers": workers,
+        "device": device,
+        "store": store,
+        "identity": identity,
+        "settings": settings,
+    }
     # Costly ones first, so that no worker is left alone with them at the end. A batch that hung or died is taken apart.
     items = sorted(pending.items(), key=lambda item: -cost(item[1]))
     undone = _relax_batches(_batches(items, workers, device), label, known, **run)

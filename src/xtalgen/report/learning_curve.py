@@ -106,7 +106,10 @@ def summary(log: Log) -> str:
 def _draw_losses(axes: Any, log: Log) -> None:
     step, drawn = log["step"], []
     for index, name in enumerate(log.parts):
-        style = {"color": PARTS[index % len(PARTS)], "dashes": DASHES[index // len(PARTS) % len(DASHES)]}
+        style: dict[str, Any] = {
+            "color": PARTS[index % len(PARTS)],
+            "dashes": DASHES[index // len(PARTS) % len(DASHES)],
+        }
         _line(axes, step, log[name], label=name, linewidth=1.0, **style)
         drawn.append(log[name])
     _line(axes, step, log["loss"], label="training loss", color=BLUE, linewidth=2.0)

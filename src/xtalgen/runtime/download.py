@@ -173,6 +173,6 @@ def _mismatch(file: Path, sums: _Sums) -> str | None:
 
 
 def _root(error: BaseException) -> str:
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+    while cause := error.__cause__ or error.__context__:
+        error = cause
     return f"{type(error).__name__}: {error}"

@@ -38,8 +38,8 @@ def map_items(
 
     function: a picklable module-level function. timeout: seconds per item, None for no limit. Each worker process runs
     on one thread (small crystals are fastest so). Shows a progress bar named `label` when standard error is a terminal.
-    With one worker and no timeout the work is done in this process. Processes without an initializer stay for the next
-    call: what they have imported, seconds of it, is imported once.
+    With one worker and no timeout the work is done in this process. Processes without an initializer are kept, so
+    that the next call need not import everything again.
     """
     with tqdm(total=len(items), desc=label, disable=not sys.stderr.isatty(), unit="crystal") as bar:
         if workers == 1 and timeout is None:

@@ -124,7 +124,7 @@ def _given(
     run: Run, rows: Sequence[Crystal], levels: Mapping[str, Mapping[int, float]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the errors on crystals as published, and the mean one of the crystals with each element."""
-    found: dict[str, list[Found | str]] = {}
+    found: dict[str, list[Any]] = {}  # Found, or why there is none
     for who, identity in run.pair.items():
         potential = potentials.load_identified(identity, run.device)
         found[who] = [answer for _, answer in evaluate(rows, potential)]
@@ -171,7 +171,7 @@ def _relaxed(
     settings = Settings(size.fmax, size.max_steps, None)
     found = {who: run.outcomes(rows, who, settings) for who in run.pair}
     kept = [place for place in range(len(rows)) if all(found[who][place].energy is not None for who in found)]
-    ends = {who: [found[who][place].energy / rows[place].n_atoms for place in kept] for who in found}
+    ends = {who: [float(found[who][place].energy or 0.0) / rows[place].n_atoms for place in kept] for who in found}
     form = {who: _forms([rows[place] for place in kept], ends[who], levels[who]) for who in found}
     volume = np.array([found["student"][place].volume_ratio / found["teacher"][place].volume_ratio for place in kept])
     return {

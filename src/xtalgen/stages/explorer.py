@@ -206,7 +206,7 @@ def _duplicates(found: Sequence[Layer]) -> np.ndarray:
     values, start = [], 0
     for layer in found:
         places = {row.id: start + place for place, row in enumerate(layer.rows)}
-        values += [places.get(row.info.get("duplicate_of"), -1) for row in layer.rows]
+        values += [places.get(row.info.get("duplicate_of", ""), -1) for row in layer.rows]
         start += len(layer.rows)
     return np.array(values, dtype="i4")
 

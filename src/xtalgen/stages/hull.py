@@ -76,7 +76,7 @@ def hull(
     chosen, sources = choose_references(samples, references)
     settings = Settings(fmax, relax_steps, timeout)
     print(f"hull: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} references", file=sys.stderr)
-    run = {"identity": identity, "workers": workers, "device": device, "store": cache}
+    run: dict[str, Any] = {"identity": identity, "workers": workers, "device": device, "store": cache}
     computed = [energies == "consistent" or len(elements_of(row)) == 1 for row in chosen]
     outcomes, n_computed = relax_all(list(compress(chosen, computed)), settings=settings, label="hull", **run)
     rows = [_row(*row) for row in zip(compress(chosen, computed), outcomes, compress(sources, computed), strict=True)]
@@ -122,7 +122,8 @@ def choose_references(samples: Sequence[Crystal], references: Sequence[Path]) ->
     for place, sample in enumerate(samples):
         wanted[place, sample.atomic_numbers] = True
     wanted = np.unique(wanted, axis=0)
-    chosen, sources, competes, times = [], [], {}, Counter()
+    chosen, sources, competes = [], [], {}
+    times: Counter[str] = Counter()
     for file in references:
         for row in crystals.read_crystals(file):
             if not row.ok:
@@ -171,8 +172,8 @@ def _prototypes(numbers: Sequence[int], settings: Settings, run: Mapping[str, An
     """
     built = [prototype for number in numbers for prototype in build_prototypes(number)]
     static, n_static = relax_all(built, settings=replace(settings, max_steps=0), label="hull: elements, first", **run)
-    chosen = promising([_row(*row, PROTOTYPE) for row in zip(built, static, strict=True)])
-    chosen = [crystal for crystal in built if crystal.id in chosen]
+    kept = promising([_row(*row, PROTOTYPE) for row in zip(built, static, strict=True)])
+    chosen = [crystal for crystal in built if crystal.id in kept]
     thorough = replace(settings, max_steps=max(settings.max_steps, PROTOTYPE_STEPS))
     outcomes, n_thorough = relax_all(chosen, settings=thorough, label="hull: elements", **run)
     return lowest([_row(*row, PROTOTYPE) for row in zip(chosen, outcomes, strict=True)]), n_static + n_thorough

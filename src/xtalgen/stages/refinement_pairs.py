@@ -5,6 +5,7 @@ A model that starts from another's crystals (FlowLLM) learns from such pairs.
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ def pair(split: Path, predicted: Path, *, out: Path) -> None:
     targets = {crystal.id: crystal for crystal in read_crystals(split)}
     rows = []
     for made in read_crystals(predicted):
-        target = targets.get(made.info.get("target_id"))
+        target = targets.get(made.info.get("target_id", ""))
         if target is None:
             raise ContractError(
                 f"{predicted}: row {made.id!r} has target_id {made.info.get('target_id')!r}, which is not in {split}: "
@@ -41,7 +42,7 @@ def pair(split: Path, predicted: Path, *, out: Path) -> None:
 
 
 def _paired(target: Crystal, made: Crystal) -> Crystal:
-    info = {"target_id": target.id}
+    info: dict[str, Any] = {"target_id": target.id}
     if not (made.ok and target.ok):
         return Crystal(made.id, made.status if target.ok else target.status, info=info)
     order = match_order(made.atomic_numbers, target.atomic_numbers)

@@ -73,7 +73,7 @@ class Order:
         generator = models.load(self.model)
         sampling = models.build(generator.Sampling, self.settings, f"sample settings of {self.model}")
         seed = int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0])
-        make = generator.infill if self.infill else generator.sample
+        make = getattr(generator, "infill" if self.infill else "sample")
         made = list(make(self.checkpoint, self._wanted(start, stop), sampling, seed, self.device))
         if len(made) != stop - start:
             raise RuntimeError(f"model {self.model} was asked for {stop - start} crystals and gave {len(made)}")

@@ -10,7 +10,7 @@ from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
 
 def to_structure(crystal: Crystal) -> Structure:
     """Returns the pymatgen structure of a crystal that is "ok". Raises ValueError on an unknown atomic number."""
-    numbers = [int(number) for number in crystal.atomic_numbers]
+    numbers: list[Any] = [int(number) for number in crystal.atomic_numbers]  # pymatgen takes them; its types do not
     unknown = [number for number in numbers if not 1 <= number <= MAX_ATOMIC_NUMBER]
     if unknown:
         raise ValueError(f"{crystal.id}: no element has atomic number {unknown[0]}")

@@ -167,7 +167,8 @@ def _distinct(operations: Sequence[Any], hall_number: int) -> list[Any]:
     Most do: this is what makes the search short.
     """
     rotations, translations = _operations(hall_number)
-    chosen, known = [], set()
+    chosen: list[Any] = []
+    known: set[bytes] = set()
     for operation in operations:
         whole = np.round(PARTS * _moved(operation, translations)).astype(np.int64) % PARTS
         products = (np.array(operation.linear) @ rotations).reshape(-1, 9)

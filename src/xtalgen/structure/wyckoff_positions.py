@@ -27,7 +27,7 @@ TERM = re.compile(r"([+-]?)(\d*)(?:/(\d+))?([xyz]?)")
 def parse_form(text: str) -> tuple[Int[np.ndarray, "3 3"], Float[np.ndarray, "3"], list[int], list[int]]:
     """Returns A, t, rows and axes of coordinates "x,2x,1/4": they are A (x, y, z) + t.
 
-    axes: which of x, y, z are free; rows: the coordinates to read them from, which are the free one plus a constant.
+    The axes say which of x, y, z are free, the rows the coordinates to read them from, each the free one plus a constant.
     Raises ValueError for a text of another kind.
     """
     matrix, shift = _parse(text)
@@ -44,7 +44,7 @@ def parse_form(text: str) -> tuple[Int[np.ndarray, "3 3"], Float[np.ndarray, "3"
 @cache
 def close(generators: str) -> dict[str, Operation]:
     """Returns the group of generators "-x,-y,z;x+1/2,…" modulo lattice translations, by its operations' texts."""
-    identity = (np.eye(3, dtype=int), (Fraction(0),) * 3)
+    identity: Operation = (np.eye(3, dtype=int), (Fraction(0),) * 3)
     known = {write_operation(*identity): identity}
     basic = [_parse(text) for text in generators.split(";") if text]
     pending = list(known.values())
@@ -80,7 +80,8 @@ def orbit_forms(generators: str, form: str) -> tuple[Float[np.ndarray, "members 
     Members are the images of the representative A (x, y, z) + t that differ as maps, so that their number is that of
     the Wyckoff position whatever x, y and z are.
     """
-    centrings, found = _centrings(generators), {}
+    centrings = _centrings(generators)
+    found: dict[tuple[bytes, Translation], Operation] = {}
     for operation in close(generators).values():
         matrix, shift = _apply(operation, *_parse(form))
         copies = [tuple((value + extra) % 1 for value, extra in zip(shift, one, strict=True)) for one in centrings]
@@ -91,7 +92,10 @@ def orbit_forms(generators: str, form: str) -> tuple[Float[np.ndarray, "members 
 
 @cache
 def primitive_cell(generators: str) -> Float[np.ndarray, "3 3"]:
-    """Returns a primitive cell's basis, row vectors in fractions of the conventional cell."""
+    """Returns a primitive cell's basis, row vectors in fractions of the conventional cell.
+
+    Raises ValueError when the generators' translations span no such cell.
+    """
     centrings = _centrings(generators)
     axes = [tuple(Fraction(i == j) for j in range(3)) for i in range(3)]
     copies = [

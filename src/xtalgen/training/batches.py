@@ -68,7 +68,7 @@ class Data(Protocol):
 
     def __len__(self) -> int: ...
 
-    def plan(self, batch_size: int) -> list[tuple[int, ...]]:
+    def plan(self, batch_size: int) -> Sequence[tuple[int, ...]]:
         """Returns the batches of an epoch."""
 
     def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Any]:
@@ -131,7 +131,7 @@ class DeviceData(Bucketed):
         self.device = torch.device(device)
         ceilings = np.array([bucket_ceiling(int(n)) for n in self.n_atoms], dtype=np.int64)
         self.buckets = [
-            _pad([crystals[i] for i in np.flatnonzero(ceilings == ceiling)], self.device, extra)
+            _pad([crystals[int(i)] for i in np.flatnonzero(ceilings == ceiling)], self.device, extra)
             for ceiling in np.unique(ceilings)
         ]
         self.digest = _digest(crystals, self.buckets)
@@ -202,7 +202,8 @@ def select(
 
     refuse: a model's own test; it returns the reason for leaving a crystal out, or None.
     """
-    kept, left_out = [], Counter()
+    kept: list[Crystal] = []
+    left_out: Counter[str] = Counter()
     for crystal in crystals:
         reason = _unusable(crystal) or refuse(crystal)
         if reason:

@@ -55,7 +55,7 @@ def _sum(weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(weights):
         digest.update(name.encode() + b"\0")
-        digest.update(weights[name].cpu().reshape(-1).view(torch.uint8).numpy())
+        digest.update(weights[name].cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -67,7 +67,10 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """Returns the state of an unfinished training, or None when there is none. Never runs code from the file."""
+    """Returns the state of an unfinished training, or None when there is none. Never runs code from the file.
+
+    Raises CheckpointError when the file is damaged or something else.
+    """
     if not path.exists():
         return None
     try:

@@ -54,7 +54,7 @@ class Optimiser:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_at, norm)
         for group in self.adamw.param_groups:
             group["lr"] = rate
-        self.adamw.found_inf = (~finite).float()
+        self.adamw.found_inf = (~finite).float()  # type: ignore[attr-defined]  # read by the fused step
         self.adamw.step()
         decay = min(self.ema_decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1.0 - decay)
@@ -68,7 +68,7 @@ class Optimiser:
         for parameter in self.parameters:
             if parameter.grad is None:  # not reached by this process's share, but maybe by another's
                 parameter.grad = torch.zeros_like(parameter)
-        processes.add_up([total, *(parameter.grad for parameter in self.parameters)])
+        processes.add_up([total, *(parameter.grad for parameter in self.parameters if parameter.grad is not None)])
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -54,7 +54,7 @@ def load_base(base: str, precision: str, device: str, cache: Path | None = None,
 
     precision: of the weights, see `BYTES`; "8bit" and "4bit" need bitsandbytes and a GPU. cache: where GGUF files are
     unpacked and converted, once; by default `xtalgen` in the user's cache folder. shared_out: among the current
-    processes, see `shared_bases`. Raises BaseError when there is no
+    processes, see `sharded_base_model`. Raises BaseError when there is no
     access, no such file, no tokenizer of the fast kind or not enough memory.
     """
     _quiet()
