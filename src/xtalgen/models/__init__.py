@@ -54,7 +54,7 @@ class AbstractModel(ABC):
     def sample(
         self,
         checkpoint: Path,
-        wanted: int | Sequence[np.ndarray] | Sequence[Crystal] | Sequence[Mapping[str, Any]],
+        wanted: Any,
         sampling: Any,
         seed: int,
         device: str,
@@ -109,7 +109,7 @@ def build(kind: type, values: dict[str, Any], where: str) -> Any:
 
     Raises ValueError naming `where` it stands and the key when that is unknown or its value has the wrong type.
     """
-    fields = kind.__dataclass_fields__
+    fields = getattr(kind, "__dataclass_fields__")  # noqa: B009
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(fields)}.")

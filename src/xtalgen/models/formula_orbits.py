@@ -120,6 +120,8 @@ class FormulaOrbits(Trainable):
     distances: what pairs of elements keep in the training set, in Å.
     """
 
+    distances: Tensor
+
     def __init__(self, formulas: Formulas, analogues: Analogues, orbits: Orbits) -> None:
         super().__init__()
         self.formulas, self.analogues, self.orbits = formulas, analogues, orbits

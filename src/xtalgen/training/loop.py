@@ -102,8 +102,8 @@ class Trainable(nn.Module, ABC):
     epoch: int = 0
 
     @abstractmethod
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the mean loss of the batch, and named parts for the log."""
+    def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the mean loss of a batch of the data that it is fitted to, and named parts for the log."""
 
     def kept(self) -> dict[str, Tensor]:
         """Returns the weights that a checkpoint holds."""

@@ -102,6 +102,12 @@ class CrystalVAE(Trainable):
     elements, and the parts of the loss about number and kind of atoms are gone.
     """
 
+    network: DenseGemNetT
+    lattice_mean: Tensor
+    lattice_std: Tensor
+    coords_levels: Tensor
+    types_levels: Tensor
+
     def __init__(
         self,
         task: str,

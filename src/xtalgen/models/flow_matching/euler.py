@@ -37,7 +37,9 @@ class EulerSampling:
 class Flow(Protocol):
     """What sampling needs of a module."""
 
-    precision: Precision
+    @property
+    def precision(self) -> Precision:
+        """The precision of matrix products."""
 
     def base(self, mask: Bool[Tensor, "batch atoms"], generator: torch.Generator) -> State:
         """Returns starting points of the flow."""

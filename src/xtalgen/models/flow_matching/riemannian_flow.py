@@ -117,6 +117,14 @@ def from_bits(bits: Float[Tensor, "*shape 7"]) -> Int[Tensor, "*shape"]:
 class RiemannianFlow(Trainable):
     """Base distribution, path, network and loss. `task` is "dng" or "csp"."""
 
+    network: DenseCSPNet
+    length_log_mean: Tensor
+    length_log_std: Tensor
+    input_mean: Tensor
+    input_std: Tensor
+    output_mean: Tensor
+    output_std: Tensor
+
     def __init__(
         self,
         task: str,

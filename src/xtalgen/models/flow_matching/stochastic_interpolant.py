@@ -42,6 +42,9 @@ def fit_lengths(crystals: Sequence[Crystal]) -> Lengths:
 class CellFlow(CellNetwork):
     """Base distribution, path and loss. weights: of lattice and coords."""
 
+    log_mean: Tensor
+    log_std: Tensor
+
     def __init__(
         self,
         lengths: Lengths,

@@ -137,8 +137,8 @@ class _Writer:
 
         limit = self.sampling.max_new_tokens
         texts = [Text(start(request.wanted if self.masks else None)) for request in requests]
-        chances = np.stack([np.random.default_rng(request.seed).random(limit, np.float32) for request in requests])
-        chances = torch.from_numpy(chances).to(self.device)
+        drawn = [np.random.default_rng(request.seed).random(limit, np.float32) for request in requests]
+        chances = torch.from_numpy(np.stack(drawn)).to(self.device)
         tokens, mask = self._pad(prompts, limit)
         width, cache = tokens.shape[1], growing_cache()
         positions = mask[:, :width].cumsum(-1) - 1

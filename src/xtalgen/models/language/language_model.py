@@ -45,6 +45,8 @@ class LanguageModel(Trainable):
     a pad token.
     """
 
+    network: Any  # of transformers, or of peft around one
+
     def __init__(self, network: nn.Module, vocabulary: Vocabulary, base: str, *, digest: str, padded: bool) -> None:
         super().__init__()
         self.network = network

@@ -7,10 +7,10 @@ from transformers.cache_utils import Cache, DynamicLayer
 BLOCK = 64
 
 
-class GrowingLayer(DynamicLayer):
+class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     """The cache of one layer; its tensors are (batch, heads, tokens, width)."""
 
-    stored: tuple[Tensor, Tensor] | None = None
+    stored: tuple[Tensor, ...] = ()
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Adds tokens and returns the keys and values of all."""
@@ -18,7 +18,7 @@ class GrowingLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         before = self.get_seq_length()
         after = before + key_states.shape[-2]
-        if self.stored is None or after > self.stored[0].shape[-2]:
+        if not self.stored or after > self.stored[0].shape[-2]:
             self.stored = tuple(
                 torch.cat([old, new.new_empty(*new.shape[:2], after + BLOCK - before, new.shape[-1])], dim=-2)
                 if before

@@ -35,7 +35,7 @@ def pad_bonds(crystals: Sequence[Crystal], width: int) -> dict[str, np.ndarray]:
     return {"bond_source": source, "bond_image": image, "bond_reverse": reverse}
 
 
-def bonded_graph(extra: dict[str, Tensor], mask: Tensor) -> PeriodicGraph:
+def bonded_graph(extra: Mapping[str, Tensor], mask: Tensor) -> PeriodicGraph:
     """Returns the graph of a batch from the tensors that `pad_bonds` made."""
     source = extra["bond_source"].long()
     atoms, slots = source.shape[1:]

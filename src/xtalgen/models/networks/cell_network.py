@@ -23,6 +23,9 @@ SLOWEST = 10_000.0  # longest period of the embedded time, over 2π
 class CellNetwork(Trainable):
     """Network, heads and how errors become a loss. `task` is "dng" or "csp"; weights: of lattice, coords and types."""
 
+    network: DenseCSPNet
+    rates: Tensor
+
     def __init__(
         self,
         task: str,

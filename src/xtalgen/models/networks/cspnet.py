@@ -79,6 +79,8 @@ class DenseCSPNet(nn.Module):
     DiffCSP: self_edges and bias.
     """
 
+    waves: Tensor
+
     def __init__(
         self,
         *,
@@ -99,7 +101,7 @@ class DenseCSPNet(nn.Module):
         odd = even + (3 if edge_vector else 0)
         self.embed_node = nn.Linear(node_inputs, hidden, bias=bias)
         self.embed_both = nn.Linear(hidden + time_inputs, hidden, bias=bias)
-        self.layers = nn.ModuleList(CSPLayer(hidden, odd, even, crystal_inputs, counts) for _ in range(layers))
+        self.layers: Any = nn.ModuleList(CSPLayer(hidden, odd, even, crystal_inputs, counts) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
         self.register_buffer("waves", 2 * torch.pi * torch.arange(frequencies, dtype=torch.float32), persistent=False)
 

@@ -50,6 +50,8 @@ def he_orthogonal_(weight: Tensor) -> Tensor:
 class Scale(nn.Module):
     """A constant factor that gives a value the variance of a reference; fitted once, then kept in the checkpoint."""
 
+    factor: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("factor", torch.ones(()))

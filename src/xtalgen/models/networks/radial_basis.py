@@ -23,6 +23,8 @@ def polynomial_envelope(distance: Float[Tensor, "*shape"], exponent: int) -> Flo
 class GaussianBasis(nn.Module):
     """Gaussians evenly spread over [0, cut-off], as wide as they are apart, times the envelope (GemNet-T)."""
 
+    centres: Tensor
+
     def __init__(self, number: int, cutoff: float, exponent: int = 5) -> None:
         super().__init__()
         self.number, self.cutoff, self.exponent = number, cutoff, exponent
@@ -56,6 +58,9 @@ class SphericalBesselBasis(nn.Module):
 
     Its angular part is `spherical_harmonics`.
     """
+
+    roots: Tensor
+    norms: Tensor
 
     def __init__(self, orders: int, number: int, cutoff: float, exponent: int = 5) -> None:
         super().__init__()

@@ -170,6 +170,9 @@ def load_analogues(split: Split, groups: Groups) -> tuple[AnalogueData, Analogue
 class ElementDistances(nn.Module):
     """Where elements stand: a vector of their own, of their period and of their column, so that rare ones are near."""
 
+    periods: Tensor
+    columns: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         periods, columns = zip(*(place_of(z) for z in ORDER), strict=True)
@@ -231,6 +234,10 @@ class Recalled:
 
 class Analogues(Trainable):
     """The memory, with the distances by which it is asked."""
+
+    network: ElementDistances
+    elements: Tensor
+    counts: Tensor
 
     def __init__(self, arrays: Mapping[str, Tensor]) -> None:
         super().__init__()

@@ -52,6 +52,9 @@ class FormulaNetwork(nn.Module):
     neighbours), its count, and how many atoms are left after it.
     """
 
+    periods: Tensor
+    columns: Tensor
+
     def __init__(self, hidden: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
         periods, columns = zip(*(place_of(z) for z in ORDER), strict=True)
@@ -103,6 +106,8 @@ class Formulas(Trainable):
 
     most: elements of a formula at most; histogram: how often each number of atoms occurs.
     """
+
+    network: FormulaNetwork
 
     def __init__(
         self, *, hidden: int, layers: int, heads: int, dropout: float, most: int, histogram: Mapping[str, int]

@@ -117,6 +117,12 @@ class Block(nn.Module):
 class OrbitNetwork(nn.Module):
     """The transformer. A step's token tells what the step before was answered, and what this one asks for."""
 
+    periods: Tensor
+    columns: Tensor
+    features: Tensor
+    slots: Tensor
+    waves: Tensor
+
     def __init__(self, groups: Groups, *, hidden: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.groups = groups
@@ -202,6 +208,8 @@ class OrbitNetwork(nn.Module):
 
 class Orbits(Trainable):
     """The network with its loss."""
+
+    network: OrbitNetwork
 
     def __init__(self, groups: Groups, *, hidden: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()

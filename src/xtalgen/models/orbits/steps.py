@@ -213,7 +213,8 @@ def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator
         if not every:
             return None
     place = yield Query(GROUP, choices=every)
-    group, used, sites = groups[place], 0, []
+    group, used = groups[place], 0
+    sites: list[tuple[int, int]] = []
     for number, (element, count) in enumerate(formula):
         left, slot, rest = count, 0, counts[number + 1 :]
         while left:

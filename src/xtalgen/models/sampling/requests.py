@@ -108,7 +108,7 @@ def impossible(numbers: np.ndarray) -> Crystal | None:
         if np.any(np.asarray(numbers) > MAX_ELEMENT)
         else None
     )
-    return status and Crystal(id="", status=status, atomic_numbers=np.asarray(numbers, dtype=np.uint8))
+    return None if status is None else Crystal(id="", status=status, atomic_numbers=np.asarray(numbers, dtype=np.uint8))
 
 
 def to_crystals(
