@@ -106,7 +106,8 @@ def score(request: Request) -> tuple[Path, Path]:
 
 def report(evaluation: Evaluation) -> str:
     """Returns the metrics of a set for a terminal: value, 95 % interval and n of each, funnel, failures, recipe."""
-    rows, absent = [("", "value", "95 % interval", "n")], {}
+    rows = [("", "value", "95 % interval", "n")]
+    absent: dict[str | None, list[str]] = {}
     for metric in for_task(evaluation.task):
         found = evaluation.value(metric.name)
         if found.value is None:
@@ -114,7 +115,9 @@ def report(evaluation: Evaluation) -> str:
             continue
         scale, unit = (100.0, "%") if metric.percent else (1.0, metric.unit)
         label = f"{metric.label}{f' ({unit})' if unit else ''} {ARROWS[metric.better]}"
-        bounds = "" if found.low is None else f"{found.low * scale:.4g} to {found.high * scale:.4g}"
+        bounds = (
+            "" if found.low is None or found.high is None else f"{found.low * scale:.4g} to {found.high * scale:.4g}"
+        )
         rows.append((label, f"{found.value * scale:.4g}", bounds, f"{found.n:,}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]

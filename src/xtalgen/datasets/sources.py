@@ -122,7 +122,7 @@ def _decompress(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _read_bounded(file: IO[bytes], path: Path) -> bytes:
+def _read_bounded(file: gzip.GzipFile | IO[bytes], path: Path) -> bytes:
     content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise SourceError(f"{path}: unpacks to more than {MAX_BYTES:,} bytes. Give the unpacked file, or split it.")

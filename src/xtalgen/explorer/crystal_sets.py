@@ -39,7 +39,9 @@ class Files:
         def path(text: str) -> Path | None:
             return None if text == "-" else Path(text)
 
-        generated = [Files(name, Path(crystals), *map(path, rest[:3])) for name, crystals, *rest in sets]
+        generated = []
+        for name, crystals, sample, embedding, metrics in sets:
+            generated.append(Files(name, Path(crystals), path(sample), path(embedding), path(metrics)))
         return generated + [Files(name, Path(crystals), None, path(embedding), reference=True)
                             for name, crystals, embedding in references]  # fmt: skip
 

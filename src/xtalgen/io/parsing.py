@@ -11,6 +11,7 @@ import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -84,7 +85,7 @@ def read_cif(text: str) -> Cell:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parser = None
+        parser: Any = None
         try:
             parser = CifParser.from_str(text)
             structure = parser.parse_structures(primitive=False, on_error="ignore")[0]

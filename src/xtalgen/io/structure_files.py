@@ -173,7 +173,7 @@ def _parse_cif(text: str) -> _Parsed:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         parser = CifParser.from_str(text)
-        block = next(iter(parser.as_dict().values()), {})
+        block: dict[str, Any] = next(iter(parser.as_dict().values()), {})
         expected = _cif_elements(block)
         _check_cif_cell(block)
         try:
@@ -211,7 +211,7 @@ def _cif_elements(block: Mapping[str, Any]) -> set[int]:
         raise BrokenError("unparsable", "there are no _atom_site_ entries")
     found = set()
     for symbol in [symbols] if isinstance(symbols, str) else symbols:
-        letters = re.match(r"[A-Za-z]*", symbol).group()
+        letters = (re.match(r"[A-Za-z]*", symbol) or [""])[0]
         found.add(_atomic_number(letters.capitalize() or symbol))
     return found
 
@@ -299,7 +299,7 @@ def _parse_xyz(text: str) -> _Parsed:
     if not re.search(r"\blattice\s*=", lines[1], re.IGNORECASE):
         raise BrokenError("bad_lattice", 'no Lattice="…" in the frame\'s second line; a crystal needs a cell')
     try:
-        atoms = read(io.StringIO(text), format="extxyz", index=0)
+        atoms: Any = read(io.StringIO(text), format="extxyz", index=0)
     except KeyError as error:
         raise BrokenError("unknown_element", f"{error.args[0]!r} is no element") from error
     if (atoms.numbers < 1).any():

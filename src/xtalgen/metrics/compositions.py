@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xtalgen.runtime.pinned_tables import read_pinned
 from xtalgen.structure.composition import Counts
@@ -97,12 +98,13 @@ def _by_smact_2_2_1(counts: Counts) -> bool:
         return True
     states = [element.oxidation_states for element in found]
     scale = [element.electronegativity for element in found]
-    if None in scale:
+    known = [value for value in scale if value is not None]
+    if len(known) < len(scale):
         return any(_neutral(amounts, allowed) for allowed in _without_electronegativity(states, scale))
-    for bound in (*sorted({value for value in scale if value is not None}), math.inf):
+    for bound in (*sorted(set(known)), math.inf):
         allowed = [
             [state for state in own if (state >= 0 if value < bound else state <= 0)]
-            for own, value in zip(states, scale, strict=True)
+            for own, value in zip(states, known, strict=True)
         ]
         if _neutral(amounts, allowed):
             return True
@@ -119,6 +121,7 @@ def _without_electronegativity(
     of the first element decide: with those before the unknown one rightly ordered, and with it of opposite charges.
     """
     unknown = scale.index(None)
+    known: list[Any] = list(scale)  # before the unknown one
     partner = max(unknown, 1)
     choices = []
     for sign in (1, -1):
@@ -128,7 +131,7 @@ def _without_electronegativity(
                 kept: Sequence[int] = [state for state in own if sign * state > 0]
             elif place == partner:
                 kept = [state for state in own if sign * state < 0]
-            elif place < partner and sign * (scale[place] - scale[0]) <= 0:
+            elif place < partner and sign * (known[place] - known[0]) <= 0:
                 kept = [state for state in own if sign * state >= 0]
             else:
                 kept = own

@@ -179,7 +179,9 @@ def choose_recipe(
         raise ValueError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     given = {"stable_below": stable_below, "metastable_below": metastable_below}
-    other = {key: value for key, value in given.items() if value not in (None, getattr(recipe.stability, key))}
+    other: dict[str, Any] = {
+        key: value for key, value in given.items() if value not in (None, getattr(recipe.stability, key))
+    }
     changed = tuple(f"{key} = {value:g}" for key, value in other.items())
     return replace(recipe, stability=replace(recipe.stability, **other), changed=changed) if other else recipe
 

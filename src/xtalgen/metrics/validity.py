@@ -117,8 +117,8 @@ def _min_distances(crystals: Sequence[Crystal]) -> np.ndarray:
     # Images beyond the first shell can be nearer only if a lattice plane spacing is small against the distance found.
     spacings = 1 / np.linalg.norm(np.linalg.inv(lattices), axis=1)
     skewed = np.isfinite(result) & (result > 1.5 * spacings.min(axis=1))
-    for index in np.flatnonzero(skewed):
-        result[index] = _min_distance_reduced(crystals[index])
+    for row in np.flatnonzero(skewed).tolist():
+        result[row] = _min_distance_reduced(crystals[row])
     return result
 
 

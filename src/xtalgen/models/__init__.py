@@ -8,12 +8,10 @@ that they run on a bare GPU node.
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
-
-import numpy as np
 
 from xtalgen.crystals import Crystal
 from xtalgen.training.job import Job

@@ -93,6 +93,7 @@ class Model(AbstractModel):
         usable, _ = select(train, refuse)
         constants = fit_constants(usable, config.property) if usable else None
         split = load_split(train, val, job.device, refuse, extra_of(config.bonds, config.property, constants))
+        assert constants is not None  # `load_split` has refused a set without usable crystals
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix_seed(job.seed, 0))
             module = build(job.task, constants, asdict(config)).to(job.device)
@@ -225,8 +226,8 @@ def extra_of(bonds: str, column: str | None, constants: Constants | None) -> Ext
 
     def make(crystals: Sequence[Crystal], width: int) -> Mapping[str, np.ndarray]:
         extra = pad_bonds(crystals, width) if bonds == "crystal_nn" else {}
-        if column is not None:
-            values = np.array([crystal.info[column] for crystal in crystals], dtype=np.float32)
+        if column is not None and constants is not None:
+            values: Any = np.array([crystal.info[column] for crystal in crystals], dtype=np.float32)
             extra["property"] = (values - np.float32(constants.property_mean)) / np.float32(constants.property_std)
         return extra
 
@@ -261,7 +262,7 @@ def build(task: str, constants: Constants, config: Mapping[str, Any]) -> Crystal
 def load_module(checkpoint: Path, device: str) -> CrystalVAE:
     """Returns the module of a checkpoint, ready to use. Raises CheckpointError when it is none."""
     weights, facts = load_checkpoint(checkpoint, device)
-    constants = {name: tuple(x) if isinstance(x, list) else x for name, x in facts["constants"].items()}
+    constants: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in facts["constants"].items()}
     module = build(facts["task"], Constants(**constants), facts["config"])
     module.load_state_dict(weights)
     return module.to(device).eval()

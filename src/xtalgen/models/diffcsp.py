@@ -108,7 +108,7 @@ class Model(AbstractModel):
             torch.manual_seed(mix_seed(job.seed, 0))
             module = _build(job.task, asdict(config)).to(job.device)
         outcome = fit(module, split.train, split.val, config, job)
-        facts = {"histogram": histogram_of(split.train.n_atoms)}
+        facts = {"histogram": histogram_of(split.train.sizes())}
         write_results("diffcsp", module, outcome, split=split, config=config, job=job, facts=facts)
 
     def sample(

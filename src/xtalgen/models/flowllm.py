@@ -91,12 +91,13 @@ class Model(AbstractModel):
         holds no crystals but a number or compositions.
         """
         del seed
-        if isinstance(wanted, int) or any(not isinstance(start, Crystal) for start in wanted):
+        starts = [] if isinstance(wanted, int) else [start for start in wanted if isinstance(start, Crystal)]
+        if isinstance(wanted, int) or len(starts) < len(wanted):
             raise ValueError("flowllm refines crystals: give those of the base run with --starts.")
         weights, facts = load_checkpoint(checkpoint, device)
         module = build("csp", Constants.from_json(facts["constants"]), facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)
-        usable = [start for start in wanted if start.ok]
+        usable = [start for start in starts if start.ok]
         made = iter(
             in_batches(
                 [start.atomic_numbers.astype(np.int64) for start in usable],
@@ -105,7 +106,7 @@ class Model(AbstractModel):
                 lambda batch: _refine(module, usable, batch, sampling),
             )
         )
-        for start in wanted:
+        for start in starts:
             yield next(made) if start.ok else start
 
     def network_evaluations(self, sampling: FlowLLMSampling) -> int:

@@ -77,7 +77,7 @@ class Model(AbstractModel):
             torch.manual_seed(mix_seed(job.seed, 0))
             module = build(job.task, constants, asdict(config)).to(job.device)
         outcome = fit(module, split.train, split.val, config, job)
-        facts = {"constants": asdict(constants), "histogram": histogram_of(split.train.n_atoms)}
+        facts = {"constants": asdict(constants), "histogram": histogram_of(split.train.sizes())}
         write_results("flowmm", module, outcome, split=split, config=config, job=job, facts=facts)
 
     def sample(

@@ -128,7 +128,7 @@ class FormulaOrbits(Trainable):
         self.register_buffer("distances", torch.zeros(MAX_ELEMENT + 1, MAX_ELEMENT + 1, dtype=torch.float64))
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> nn.Module:  # type: ignore[override]
         """The network of orbits."""
         return self.orbits.network
 
@@ -185,6 +185,7 @@ class Model(AbstractModel):
 
         Statuses: those of compositions that no network knows; "no_space_group" where no space group has positions for
         the atoms; "bad_lattice" where the angles drawn make no cell. What is drawn depends on the seed and the place.
+        Raises CheckpointError for a checkpoint without formulas or analogues.
         """
         weights, facts = load_checkpoint(checkpoint, device)
         if not {"formulas", "memory"} <= facts.keys():

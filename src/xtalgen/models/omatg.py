@@ -77,6 +77,7 @@ class Model(AbstractModel):
         of `to_crystals` and `in_batches`. Raises ValueError when asked for de novo generation.
         """
         weights, facts = read_trained(checkpoint, wanted, device)
+        assert not isinstance(wanted, int)  # refused above: no checkpoint is for dng
         lengths = Lengths(**{name: tuple(values) for name, values in facts["lengths"].items()})
         module = _build(lengths, facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)

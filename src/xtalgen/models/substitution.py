@@ -87,6 +87,7 @@ class Model(AbstractModel):
         of each element, in the order of their electronegativity. Raises ValueError when asked for de novo generation.
         """
         weights, facts = read_trained(checkpoint, wanted, device)
+        assert not isinstance(wanted, int)  # refused above: no checkpoint is for dng
         module, groups = Analogues.empty(facts["memory"]), Groups.from_json(facts["groups"])
         make_ready(module, weights, device, compiled=False)
         recall = module.remember()

@@ -83,7 +83,10 @@ def read_metadata(content: bytes) -> dict[str, str]:
 
 
 def hyper_parameters(model: Any) -> dict[str, Any]:
-    """Returns the arguments that build a model of the same shape, as JSON values."""
+    """Returns the arguments that build a model of the same shape, as JSON values.
+
+    Raises ValueError for a kind of model that cannot be built from them.
+    """
     import torch
     from mace.tools.scripts_utils import extract_config_mace_model
 

@@ -54,7 +54,8 @@ def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> 
     unknown name, a missing file, or weights that differ from the wanted `sha256`.
     """
     if name in CHGNET:
-        folder = Path(str(importlib.util.find_spec("chgnet").origin)).parent / "pretrained"
+        spec = importlib.util.find_spec("chgnet")
+        folder = Path(str(spec and spec.origin)).parent / "pretrained"
         kind, file, licence, package = "chgnet", folder / CHGNET[name][1], "BSD-3-Clause-LBNL", "chgnet"
     elif name == SMALL:
         kind, file, licence, package = "mace", SMALL_FILE, "MIT", "mace-torch"

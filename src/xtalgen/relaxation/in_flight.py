@@ -176,9 +176,10 @@ class _Flight:
         converged = max_force <= settings.fmax
         if trouble is None and not converged and passenger.steps < settings.max_steps:
             return None
-        frac_coords = None if trouble else positions @ np.linalg.inv(lattice)
-        trouble = trouble or _overlap(lattice, frac_coords, self.potential)
         if trouble:
+            return trouble
+        frac_coords = positions @ np.linalg.inv(lattice)
+        if trouble := _overlap(lattice, frac_coords, self.potential):
             return trouble
         return Outcome(
             "ok",

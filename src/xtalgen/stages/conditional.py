@@ -54,7 +54,8 @@ def _draw_shares(axes: Any, evaluation: Evaluation) -> None:
     found = [(METRICS[name].label, evaluation.value(name)) for name in EXACT]
     found = [(label, value) for label, value in found if value.value is not None]
     values = np.array([value.value for _, value in found])
-    spread = np.array([(value.value - value.low, value.high - value.value) for _, value in found]).T
+    bounds = np.array([(value.low, value.value, value.high) for _, value in found], dtype=float)
+    spread = np.diff(bounds, axis=1).T
     axes.barh([label for label, _ in found], 100 * values, xerr=100 * spread, color=BLUE, error_kw={"ecolor": "black"})
     axes.set(xlim=(0, 100), xlabel="% of what was asked for, 95 % interval")
     axes.invert_yaxis()

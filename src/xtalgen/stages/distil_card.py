@@ -169,9 +169,9 @@ def _relaxed(
 ) -> dict[str, Any]:
     """Returns the errors where each potential relaxes the crystals for itself."""
     settings = Settings(size.fmax, size.max_steps, None)
-    found = {who: run.outcomes(rows, who, settings) for who in run.pair}
+    found: dict[str, Sequence[Any]] = {who: run.outcomes(rows, who, settings) for who in run.pair}
     kept = [place for place in range(len(rows)) if all(found[who][place].energy is not None for who in found)]
-    ends = {who: [float(found[who][place].energy or 0.0) / rows[place].n_atoms for place in kept] for who in found}
+    ends = {who: [found[who][place].energy / rows[place].n_atoms for place in kept] for who in found}
     form = {who: _forms([rows[place] for place in kept], ends[who], levels[who]) for who in found}
     volume = np.array([found["student"][place].volume_ratio / found["teacher"][place].volume_ratio for place in kept])
     return {
@@ -186,8 +186,8 @@ def _relaxed(
 
 
 def _ms_per_step(found: Iterable[Outcome]) -> float:
-    done = [one for one in found if one.seconds and one.n_steps is not None]
-    return 1000 * sum(one.seconds for one in done) / max(1, sum(one.n_steps + 1 for one in done))
+    done = [(one.seconds, one.n_steps) for one in found if one.seconds and one.n_steps is not None]
+    return 1000 * sum(seconds for seconds, _ in done) / max(1, sum(steps + 1 for _, steps in done))
 
 
 def _hull(run: Run, rows: Sequence[Crystal], others: Sequence[Crystal]) -> dict[str, Any]:

@@ -80,7 +80,10 @@ def embed(
 
 
 def describe(item: Item, *, identity: Identity, device: str) -> list[Any]:
-    """Returns [descriptor, space group number] of a cell: an empty descriptor where an element is unknown."""
+    """Returns [descriptor, space group number] of a cell: None for the descriptor where an element is unknown.
+
+    Raises ValueError when the descriptor is not finite.
+    """
     potential = _potential(identity, device)
     if not set(item[2].tolist()) <= potential.elements:
         return [None, space_group(item)]
@@ -104,7 +107,8 @@ def _potential(identity: Identity, device: str) -> Potential:
 def _chgnet(potential: Potential, item: Item) -> np.ndarray:
     from xtalgen.structure.pymatgen import to_structure
 
-    model = potential.calculator.model
+    calculator: Any = potential.calculator
+    model = calculator.model
     graph = model.graph_converter(to_structure(Crystal("", "ok", *item)))
     predicted = model.predict_graph(graph, task="e", return_crystal_feas=True)
     # CHGNet adds its atoms up; a supercell must not lie elsewhere on the map.
@@ -115,7 +119,8 @@ def _mace(potential: Potential, item: Item) -> np.ndarray:
     from ase import Atoms
 
     atoms = Atoms(numbers=item[2], cell=item[0], scaled_positions=item[1], pbc=True)
-    return np.asarray(potential.calculator.get_descriptors(atoms, invariants_only=True), dtype=float).mean(axis=0)
+    calculator: Any = potential.calculator
+    return np.asarray(calculator.get_descriptors(atoms, invariants_only=True), dtype=float).mean(axis=0)
 
 
 def _item(row: Crystal) -> Item:
@@ -138,7 +143,7 @@ def _fingerprints(rows: Sequence[Crystal], path: Path) -> list[list[float] | Non
     parts = ("structure_fingerprint", "composition_fingerprint")
     if rows and parts[0] not in rows[0].info:
         raise ContractError(f"{path}: no column {parts[0]!r}. Give a table of the fingerprints stage.")
-    found = [[row.info.get(part) for part in parts] for row in rows]
+    found: list[list[Any]] = [[row.info.get(part) for part in parts] for row in rows]
     return [None if None in both else [*both[0], *both[1]] for both in found]
 
 
@@ -148,7 +153,7 @@ def _write(table: pa.Table, found: Sequence[Any], status: list[str], out: Path, 
     status = ["unknown_element" if state == "ok" and vector is None else state
               for state, vector in zip(status, vectors, strict=True)]  # fmt: skip
     kept = table.select(["id", "status", "lattice", "frac_coords", "atomic_numbers"])
-    columns = {
+    columns: dict[str, tuple[pa.DataType, Sequence[Any]]] = {
         "status": (pa.string(), status),
         "descriptor": (pa.list_(pa.float32()), vectors),
         "spg_num": (pa.int64(), numbers),

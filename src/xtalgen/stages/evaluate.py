@@ -1,5 +1,6 @@
 """Stage `evaluate`: every metric of one set with its interval and recipe, and the verdicts crystal by crystal."""
 
+import itertools
 import json
 import warnings
 from collections.abc import Sequence
@@ -75,7 +76,7 @@ def evaluate(
     sample = from_table(table)
     train, test = read_table(sources.train), read_table(sources.test)
     relaxed = None if sources.relaxed is None else _aligned(sources.relaxed, sources.sample, sample)
-    if relaxed is not None and sources.hull is not None:
+    if relaxed is not None and sources.relaxed is not None and sources.hull is not None:
         check_potentials(sources.relaxed, sources.hull)
         relaxed = _on_scale_of_hull(relaxed, sample, sources.hull, settings)
     if task == "csp":
@@ -237,7 +238,7 @@ def _write_verdicts(
 ) -> None:
     """Writes the sample's rows with the relaxed geometry where there is one, and every verdict."""
     final = [after if after is not None and relaxed_well(after) else before
-             for before, after in zip(sample, relaxed or [None] * len(sample), strict=True)]  # fmt: skip
+             for before, after in zip(sample, relaxed or itertools.repeat(None, len(sample)), strict=True)]  # fmt: skip
     usable = [validity.usable(crystal) for crystal in final]
     lists = pa.list_(pa.float64())
     columns: dict[str, Any] = {

@@ -109,6 +109,7 @@ def place(
     """Returns positions (uint16, x and y by turns), the nearest reference of each generated crystal, where the rest is.
 
     Crystals without descriptor stand in rows below the map: {"count", "x", "y"} says how many, and where they begin.
+    Raises ContractError when the sets have descriptors of different kinds.
     """
     kinds = sorted({layer.embedding for layer in found if layer.embedding})
     if len(kinds) > 1:
@@ -135,7 +136,10 @@ def place(
 
 
 def viewer_script() -> bytes:
-    """Returns chemiscope's script, which holds 3Dmol.js, with the licences it asks to be kept."""
+    """Returns chemiscope's script, which holds 3Dmol.js, with the licences it asks to be kept.
+
+    Raises FileNotFoundError when the installed chemiscope has no such script.
+    """
     spec = importlib.util.find_spec("chemiscope")
     script = Path(str(spec.origin)).parent / "sphinx/static/chemiscope.min.js" if spec else None
     if script is None or not script.is_file():

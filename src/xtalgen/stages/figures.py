@@ -114,6 +114,7 @@ def draw_funnels(figure: Any, found: Sequence[Layer]) -> None:
         _say(figure.subplots(), "no evaluated sets")
         return
     for axes, (layer, look) in zip(figure.subplots(len(shown), squeeze=False)[:, 0], shown, strict=True):
+        assert layer.evaluation is not None
         steps = [step.replace("_", " ") for step, _ in layer.evaluation.funnel]
         counts = [count for _, count in layer.evaluation.funnel]
         bars = axes.barh(steps, counts, color=look["color"], height=0.72)

@@ -32,7 +32,8 @@ def import_structures(structures: Path, *, out: Sequence[Path], workers: int) ->
     Ids are `NAME-000000`, counted in the order of the file, NAME being the file's name up to its first dot. Columns
     besides the contract's: `source_name` (name inside the file), `error` (null when ok), `energy_given` (the file's
     own energy in eV, null when absent; never mixed with computed energies). Raises ValueError, naming the remedy,
-    when the file as a whole cannot be used: unknown suffix, empty, no archive, no crystal in it.
+    when the file as a whole cannot be used: unknown suffix, empty, no archive, no crystal in it;
+    FileNotFoundError when there is no such file.
     """
     name = structures.name.split(".")[0]
     found = find_structure_file(structures.parent, name)

@@ -27,7 +27,7 @@ TERM = re.compile(r"([+-]?)(\d*)(?:/(\d+))?([xyz]?)")
 def parse_form(text: str) -> tuple[Int[np.ndarray, "3 3"], Float[np.ndarray, "3"], list[int], list[int]]:
     """Returns A, t, rows and axes of coordinates "x,2x,1/4": they are A (x, y, z) + t.
 
-    The axes say which of x, y, z are free, the rows the coordinates to read them from, each the free one plus a constant.
+    The axes say which of x, y, z are free; the rows, which coordinate to read each from: the free one plus a constant.
     Raises ValueError for a text of another kind.
     """
     matrix, shift = _parse(text)

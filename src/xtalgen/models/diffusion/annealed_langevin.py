@@ -89,6 +89,7 @@ def decode(
     fixed = numbers is not None
     if numbers is None:
         if counts is None:
+            assert module.head_count is not None  # the task is dng
             counts = module.head_count(latents).argmax(dim=1).tolist()
         numbers = _compositions(module, latents, counts, seed)
 
@@ -268,9 +269,9 @@ def _decode_batch(
 ) -> list[Crystal]:
     start, exists = _start(module, latents, batch, fixed=fixed, seed=seed)
     generator = torch.Generator(latents.device).manual_seed(mix_seed(seed, 2, batch.places[0]))
-    coords, elements = anneal(module, start, sampling, generator)
-    finite = (torch.isfinite(coords).all(dim=(1, 2)) & torch.isfinite(latents).all(dim=1)).tolist()
-    lattices, coords = start.lattice.double().cpu().numpy(), torus.wrap(coords.double()).cpu().numpy()
+    moved, elements = anneal(module, start, sampling, generator)
+    finite = (torch.isfinite(moved).all(dim=(1, 2)) & torch.isfinite(latents).all(dim=1)).tolist()
+    lattices, coords = start.lattice.double().cpu().numpy(), torus.wrap(moved.double()).cpu().numpy()
     kept = elements.cpu().numpy().astype(np.uint8)
     crystals = []
     for row, n in enumerate(batch.n_atoms):
@@ -300,7 +301,9 @@ def _compositions(
     module: CrystalVAE, latents: Float[Tensor, "crystals latent"], counts: Sequence[int], seed: int
 ) -> list[Int[np.ndarray, "atoms"]]:
     """Returns elements by the composition head: of each, its share rounded; the rest drawn from what is missing."""
-    shares = module.composition(latents).softmax(dim=-1).double().cpu().numpy()
+    logits = module.composition(latents)
+    assert logits is not None  # the task is dng
+    shares = logits.softmax(dim=-1).double().cpu().numpy()
     return [
         sample_composition(share, count, np.random.default_rng(mix_seed(seed, 3, place)))
         for place, (share, count) in enumerate(zip(shares, counts, strict=True))

@@ -108,6 +108,10 @@ def score_scale(sigma: float) -> float:
 class CrystalDiffusion(CellNetwork):
     """Schedules and loss. `task` is "dng" or "csp"; weights: of lattice, coords and types in the loss."""
 
+    alpha_bar: Tensor
+    sigma: Tensor
+    score_scale: Tensor
+
     def __init__(
         self,
         task: str,

@@ -159,7 +159,7 @@ class CrystalVAE(Trainable):
             "lattice": (found - target).square().mean(),
             "kl": -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1).mean(),
         }
-        if self.head_count is not None:
+        if self.head_count is not None and composition is not None:
             parts["count"] = functional.cross_entropy(self.head_count(latent).float(), batch.mask.sum(dim=1))
             parts["composition"] = _mean_of_atoms(_cross_entropy(composition.unsqueeze(1), batch), batch.mask)
         if self.head_property is not None:
@@ -258,6 +258,7 @@ class CrystalVAE(Trainable):
 
     def property_of(self, latent: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
         """Returns the predicted property, standardised."""
+        assert self.head_property is not None
         return self.head_property(latent).float().squeeze(-1)
 
     def parameters_of(

@@ -7,6 +7,8 @@ learns their velocity.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from xtalgen.models.networks.cspnet import DenseCSPNet
 from xtalgen.structure.lattice import lattice_to_parameters
 from xtalgen.training.batches import MAX_ELEMENT, Batch
 from xtalgen.training.loop import Trainable
+from xtalgen.training.performance import Precision
 
 N_BITS = 7
 TIME_WIDTH = 256
@@ -57,7 +60,8 @@ class Constants:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Constants":
         """Returns the constants stored by `asdict` in JSON."""
-        return cls(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()})
+        read: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
+        return cls(**read)
 
 
 def angles_outside(crystal: Crystal) -> str | None:
@@ -134,7 +138,7 @@ class RiemannianFlow(Trainable):
         layers: int = 6,
         frequencies: int = 128,
         weights: tuple[float, float, float] = (400.0, 1.0, 40.0),
-        precision: str = "float32",
+        precision: Precision = "float32",
     ) -> None:
         super().__init__()
         self.precision = precision
@@ -173,7 +177,7 @@ class RiemannianFlow(Trainable):
         }
         if self.n_types:
             parts["types"] = (((found.types - target.types) ** 2 * atoms).sum(dim=(1, 2)) / N_BITS).mean()
-        return sum(weight * parts[name] for name, weight in self.weights.items()), parts
+        return reduce(add, (weight * parts[name] for name, weight in self.weights.items())), parts
 
     def encode(self, batch: Batch) -> State:
         """Returns the end points of the paths: the data."""

@@ -6,7 +6,7 @@ text depend on its seed alone, not on the batch it is written in.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -183,7 +183,7 @@ class _Writer:
         scores = torch.nan_to_num(scores).masked_fill(self.never, -torch.inf)
         if self.masks is None:
             return scores
-        rows = [self.masks.mask(text.state, room=self._room(text)) for text in texts]
+        rows = [self.masks.mask(text.state, room=self._room(text)) for text in texts if text.state is not None]
         fits = torch.zeros_like(scores, dtype=torch.bool)
         fits[:, : self.masks.size] = torch.stack(rows)
         return scores.masked_fill(~fits, -torch.inf)
@@ -215,7 +215,7 @@ def choose(
     weights, tokens = (scores / temperature).softmax(-1), None
     if top_p < 1:
         # Sorting a whole vocabulary takes as long as a small network; its beginning nearly always does.
-        found = weights.topk(min(NUCLEUS, weights.shape[1]), dim=-1)
+        found: Any = weights.topk(min(NUCLEUS, weights.shape[1]), dim=-1)
         if found.values.shape[1] < weights.shape[1] and bool((found.values.sum(-1) < top_p).any()):
             found = weights.sort(dim=-1, descending=True)
         weights, tokens = found

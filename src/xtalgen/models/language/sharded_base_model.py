@@ -62,7 +62,8 @@ class Weights:
     def fill(self, module: nn.Module, prefix: str, dtype: torch.dtype, device: str) -> None:
         """Gives those parameters of a module that have no values yet theirs, on the device.
 
-        prefix: of the module's names. A last layer that is tied to the first may be missing.
+        prefix: of the module's names. A last layer that is tied to the first may be missing. Raises ValueError when
+        the files lack another one.
         """
         from safetensors import safe_open
 

@@ -10,6 +10,8 @@ BLOCK = 64
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     """The cache of one layer; its tensors are (batch, heads, tokens, width)."""
 
+    keys: Tensor
+    values: Tensor
     stored: tuple[Tensor, ...] = ()
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:

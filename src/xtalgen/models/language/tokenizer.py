@@ -70,7 +70,8 @@ def own_vocabulary() -> Vocabulary:
 def read_vocabulary(text: str) -> Vocabulary:
     """Returns the vocabulary of our own that a checkpoint keeps as JSON."""
     tokenizer = Tokenizer.from_str(text)
-    return Vocabulary(tokenizer, end=tokenizer.token_to_id(END), pad=tokenizer.token_to_id(PAD))
+    places = tokenizer.get_vocab()
+    return Vocabulary(tokenizer, end=places[END], pad=places[PAD])
 
 
 def _pattern() -> str:

@@ -1,6 +1,6 @@
 """Lists of bonds, as the stage `bonds` stores them, as dense graphs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch

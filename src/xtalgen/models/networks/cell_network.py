@@ -3,6 +3,9 @@
 Jiao et al. 2023 (arXiv 2309.04475), Höllmer et al. 2025 (arXiv 2502.02582).
 """
 
+from functools import reduce
+from operator import add
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -99,7 +102,7 @@ class CellNetwork(Trainable):
         }
         if self.n_types:
             parts["types"] = ((found.types - target.types) ** 2 * atoms).sum() / self.n_types
-        return sum(self.weights[name] * part for name, part in parts.items()), parts
+        return reduce(add, (self.weights[name] * part for name, part in parts.items())), parts
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
         """Returns the FLOP of one crystal padded to n_atoms: (forward, forward and backward); heads included."""

@@ -8,6 +8,7 @@ of zeros and ones: fast on small cells, and deterministic on every device.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float

@@ -4,6 +4,8 @@ A message k → j changes the message j → i. On a symmetric graph the edges th
 that enter it, so the sum over k is one batched product per atom j, whose result travels to i by the swap of edges.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -76,7 +78,9 @@ class Interaction(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.radial = nn.Sequential(Linear(RADIAL, SMALL, bias=False), Linear(SMALL, hidden, bias=False))
-        self.circular = nn.Sequential(Linear(RADIAL * ORDERS, SMALL, bias=False), Linear(SMALL, MEDIUM, bias=False))
+        self.circular: Any = nn.Sequential(
+            Linear(RADIAL * ORDERS, SMALL, bias=False), Linear(SMALL, MEDIUM, bias=False)
+        )
         self.from_reverse, self.from_edge = Linear(hidden, hidden), Linear(hidden, hidden)
         self.down, self.up = Linear(hidden, MEDIUM, bias=False), Linear(MEDIUM, hidden, bias=False)
         self.before_skip = nn.Sequential(*(Residual(hidden) for _ in range(BEFORE_SKIP)))

@@ -6,6 +6,8 @@ along them.
 
 import itertools
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -113,7 +115,8 @@ def _squared_distances(
         images = _images(lattice.device) @ lattice
         within = (frac_coords.unsqueeze(1) - frac_coords.unsqueeze(2)) @ lattice.unsqueeze(1)
         # Component by component, so that the largest tensor has no axis of vectors.
-        return sum((within[..., i].unsqueeze(-1) + images[:, None, None, :, i]).square() for i in range(3))
+        parts = ((within[..., i].unsqueeze(-1) + images[:, None, None, :, i]).square() for i in range(3))
+        return reduce(add, parts)
 
 
 def _smallest(

@@ -70,7 +70,7 @@ class Memory:
             if answers is None:
                 raise ValueError(f"{crystal.id}: a Wyckoff position that the groups lack")
             chosen = 1 + len(crystal.info[COLUMN]["letters"])
-            choices.append(tuple(answers[:chosen]))
+            choices.append(tuple(map(int, answers[:chosen])))
             numbers.append(tuple(answers[chosen:]))
         return cls([formula_of(crystal.atomic_numbers) for crystal in crystals], choices, numbers)
 
@@ -201,8 +201,8 @@ class ElementDistances(nn.Module):
     ) -> Float[Tensor, "queries others"]:
         """Returns how alike formulas of the same counts are: the negative sum of their elements' distances.
 
-        How much an element counts for depends on its number of atoms. Equal formulas are likened by a number of their
-        own: two crystals of one formula in a data set have different structures as a rule.
+        How much an element counts for depends on its number of atoms. Equal formulas have a likeness of their own
+        (`same`): two crystals of one formula in a data set have different structures as a rule.
         """
         away, weights = self(), self.of_count(counts).exp().squeeze(-1)
         alike = torch.zeros(len(elements), len(others), device=elements.device)

@@ -7,6 +7,8 @@ atoms are left, gives the chances of the next element and of its count; the form
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import torch
 from jaxtyping import Float, Int
@@ -123,7 +125,7 @@ class Formulas(Trainable):
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)  # dropout draws from the global generator
             parts = self.surprise(steps_of(batch.atomic_numbers, self.most))
-        return sum(parts.values()), parts
+        return reduce(add, parts.values()), parts
 
     def surprise(self, steps: Steps) -> dict[str, Float[Tensor, ""]]:
         """Returns the mean negative log-likelihoods of the elements and of the counts of formulas."""

@@ -5,6 +5,8 @@ Numbers are told as chances of bins, learnt from soft labels around the true num
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
 
 import numpy as np
 import torch
@@ -227,7 +229,7 @@ class Orbits(Trainable):
             torch.manual_seed(seed)  # dropout draws from the global generator
             known = self.network(batch)
         parts = {name: value / len(batch) for name, value in self._surprise(known, batch).items()}
-        return sum(parts.values()), parts
+        return reduce(add, parts.values()), parts
 
     def _surprise(self, known: Tensor, steps: Steps) -> dict[str, Float[Tensor, ""]]:
         network = self.network

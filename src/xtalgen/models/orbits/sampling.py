@@ -1,6 +1,6 @@
 """Crystals drawn from the network of orbits and from analogues: all of a batch take a step together until written."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,13 +71,24 @@ class _Row:
 
     number: int
     place: int
-    writing: Iterator[Any]
+    writing: Generator[Query, Any, Written | None]
     query: Query | None
     first: bool = False
     given: tuple[int, ...] = ()
     told: list[Answer] = field(default_factory=list)
     score: float = 0.0
     written: Written | None = None
+
+    @property
+    def asked(self) -> Query:
+        """What its next step asks for, until it is written."""
+        assert self.query is not None
+        return self.query
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """Its answers, as long as they are choices."""
+        return tuple(map(int, self.told))
 
     @property
     def steps(self) -> int:
@@ -127,7 +138,7 @@ class _Drawing:
         for row in self.rows:
             score, remembered = row.score, self.symmetries[row.place]
             if remembered:
-                score = TRUST * score + np.log(remembered.get(tuple(row.told), 0.0) + FLOOR)
+                score = TRUST * score + np.log(remembered.get(row.choices, 0.0) + FLOOR)
             if row.first or score > best[row.place][0]:
                 best[row.place] = (score, row)
         return [row for _, row in best.values()]
@@ -141,7 +152,7 @@ class _Drawing:
         firsts = {(row.place, *row.told): row for row in reversed(rows)}
         places = {told: place for place, told in enumerate(firsts)}
         for row in rows:
-            self.sheet.ask(row.number, row.steps, row.query)
+            self.sheet.ask(row.number, row.steps, row.asked)
         known, kind, group = self._look([*firsts.values()])
         groups, sites = network.group_scores(known), network.site_scores(known, group)
         width = max(groups.shape[1], sites.shape[1])
@@ -149,7 +160,7 @@ class _Drawing:
         scores = torch.where((kind == GROUP).unsqueeze(-1), groups, sites).double()
         closed = torch.ones(scores.shape, dtype=torch.bool)
         for place, row in enumerate(firsts.values()):
-            closed[place, list(row.query.choices)] = False
+            closed[place, list(row.asked.choices)] = False
         scores = scores.masked_fill(closed.to(scores.device), float("-inf")).log_softmax(dim=-1)
         scores = scores[[places[(row.place, *row.told)] for row in rows]]
         chosen = _pick(scores, self._chances(rows), heats[[row.number for row in rows]].to(scores.device))
@@ -157,14 +168,14 @@ class _Drawing:
         chosen = torch.where(given >= 0, given, chosen)
         gained = scores.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
         for row, answer, score in zip(rows, chosen.tolist(), gained.tolist(), strict=True):
-            self.sheet.answer(row.number, row.steps, row.query, answer)
+            self.sheet.answer(row.number, row.steps, row.asked, answer)
             row.score += score
             row.go_on(answer)
 
     def tell(self, rows: Sequence[_Row], temperature: float, analogues: "_Numbers") -> None:
         """Lets these rows, which all ask for a number, draw it."""
         for row in rows:
-            self.sheet.ask(row.number, row.steps, row.query)
+            self.sheet.ask(row.number, row.steps, row.asked)
         known, kind, _ = self._look(rows)
         circular = kind >= X
         scores = self.orbits.network.number_scores(known, kind).double().log_softmax(dim=-1)
@@ -174,7 +185,7 @@ class _Drawing:
         numbers = read_number(scores.softmax(dim=-1), bins, circular)
         analogues.follow(rows, numbers, circular)
         for row, answer in zip(rows, numbers.tolist(), strict=True):
-            self.sheet.answer(row.number, row.steps, row.query, answer)
+            self.sheet.answer(row.number, row.steps, row.asked, answer)
             row.go_on(answer)
 
     def _look(
@@ -194,8 +205,8 @@ class _Numbers:
     """The numbers of the analogues that have the symmetry chosen. Those that agree with what is told gain weight."""
 
     def __init__(self, best: Sequence[_Row], recalled: Sequence[Recalled | None], device: str) -> None:
-        found = [
-            known.numbers_of(tuple(row.told)) if known else ([], ()) for row, known in zip(best, recalled, strict=True)
+        found: list[tuple[Any, Any]] = [
+            known.numbers_of(row.choices) if known else ([], ()) for row, known in zip(best, recalled, strict=True)
         ]
         longest = max((len(told) for numbers, _ in found for told in numbers), default=0)
         self.values = torch.zeros(len(best), MOST_RECALLED, longest, dtype=torch.float64, device=device)
@@ -246,7 +257,8 @@ def to_crystal(wanted: Int[np.ndarray, " atoms"], written: Written | None, group
     ordered = np.empty_like(coords)
     ordered[np.argsort(wanted, kind="stable")] = coords[np.argsort(numbers, kind="stable")]
     geometry = (*lattice_to_parameters(lattice), ordered, wanted)
-    return to_crystals(*(torch.from_numpy(part).unsqueeze(0) for part in geometry), n_atoms=[len(wanted)])[0]
+    lengths, angles, places, elements = (torch.from_numpy(part).unsqueeze(0) for part in geometry)
+    return to_crystals(lengths, angles, places, elements, [len(wanted)])[0]
 
 
 def _pick(

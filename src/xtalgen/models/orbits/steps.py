@@ -86,7 +86,7 @@ class Groups(Sequence[Group]):
         self.places = {group.spg_num: place for place, group in enumerate(self.groups)}
         self.positions = tuple(position for group in self.groups for position in group.positions)
 
-    def __getitem__(self, place: int) -> Group:
+    def __getitem__(self, place: int) -> Group:  # type: ignore[override]  # nobody takes slices
         return self.groups[place]
 
     def __len__(self) -> int:
@@ -237,7 +237,7 @@ def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator
 
 
 def written_of(formula: Formula, answers: Sequence[Answer], groups: Groups) -> Written:
-    """Returns what these answers tell, which must be all that `write` asks for."""
+    """Returns what these answers tell. Raises ValueError when they are not all that `write` asks for."""
     writing = write(formula, groups, looking_ahead=False)
     next(writing)
     try:
