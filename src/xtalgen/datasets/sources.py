@@ -26,7 +26,7 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """One row of a source: id, text (see `parsing.read_crystal`), and its further columns as they stand in the file."""
+    """One row of a source: id, text (CIF, POSCAR or the JSON of a structure), and its further columns as they stand in the file."""
 
     id: str
     text: str
