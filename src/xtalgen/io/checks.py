@@ -19,6 +19,7 @@ from xtalgen.structure.lattice import lattice_from_parameters, wrap
 SMALLEST_VOLUME = 0.1  # Å³ per cell, the bound of CDVAE's structural validity
 SMALLEST_SPACING = 0.01  # Å between opposite faces of the cell, the bound of pymatgen's CIF reader
 LARGEST_COORDINATE = 1e9  # fractional; beyond it a double has too few digits left to say where in the cell it lies
+SYNTHETIC = 100  # elements from here on are in no crystal
 ISOTOPES = {"D": 1, "T": 1}
 NUMBERS = {symbol: number for number, symbol in enumerate(ALL_SYMBOLS, start=1)} | ISOTOPES
 # A symbol with its charge or number behind it, as in Fe3+, O-2, Na+, Fe1.
@@ -39,10 +40,7 @@ def make_crystal(
         raise CrystalError("unparsable", "there are no atoms")
     if frac_coords.shape != (len(numbers), 3):
         raise CrystalError("unparsable", f"{len(numbers)} atoms have coordinates of shape {frac_coords.shape}")
-    usable = np.isfinite(frac_coords) & (np.abs(np.nan_to_num(frac_coords)) <= LARGEST_COORDINATE)
-    if not usable.all():
-        atom = int(np.flatnonzero(~usable.all(axis=1))[0])
-        raise CrystalError("unparsable", f"atom {atom + 1} has a coordinate that is not a finite number below 1e9")
+    check_coordinates(frac_coords)
     kept = {key: value for key, value in info.items() if value is not None}
     return Crystal("", "ok", np.asarray(lattice, dtype=np.float64), wrap(frac_coords), numbers, kept)
 
@@ -58,6 +56,14 @@ def check_lattice(lattice: Float[np.ndarray, "3 3"]) -> None:
     spacing = 1 / float(np.linalg.norm(np.linalg.inv(lattice), axis=0).max())
     if not spacing >= SMALLEST_SPACING:
         raise CrystalError("bad_lattice", f"the cell is {spacing:.3g} Å thin, less than {SMALLEST_SPACING} Å")
+
+
+def check_coordinates(frac_coords: Float[np.ndarray, "atoms 3"]) -> None:
+    """Raises CrystalError when a fractional coordinate is not finite or beyond 1e9."""
+    usable = np.isfinite(frac_coords) & (np.abs(np.nan_to_num(frac_coords)) <= LARGEST_COORDINATE)
+    if not usable.all():
+        atom = int(np.flatnonzero(~usable.all(axis=1))[0])
+        raise CrystalError("unparsable", f"atom {atom + 1} has a coordinate that is not a finite number below 1e9")
 
 
 def make_lattice(lengths: Any, angles: Any) -> Float[np.ndarray, "3 3"]:
@@ -94,6 +100,11 @@ def check_numbers(numbers: np.ndarray) -> np.ndarray:
     return values.astype(np.uint8)
 
 
+def is_ambiguous(symbol: str) -> bool:
+    """Whether a symbol in capitals may be one element or two: CO, HO, SI."""
+    return len(symbol) == 2 and symbol.isupper() and all(letter in NUMBERS for letter in symbol)
+
+
 def atomic_number(symbol: str) -> int:
     """Returns the atomic number of an element's symbol in any case, maybe with a charge or a number behind it.
 
@@ -101,6 +112,7 @@ def atomic_number(symbol: str) -> int:
     """
     match = DECORATED.fullmatch(symbol.strip())
     number = NUMBERS.get(match[1].capitalize()) if match else None
-    if number is None:
+    # CN is cyanide, not copernicium.
+    if match is None or number is None or (number >= SYNTHETIC and is_ambiguous(match[1])):
         raise CrystalError("unknown_element", f"{symbol!r} is not an element")
     return number

@@ -13,7 +13,15 @@ import numpy as np
 from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
-from xtalgen.io.checks import ISOTOPES, NUMBERS, atomic_number, make_crystal, make_lattice
+from xtalgen.io.checks import (
+    ISOTOPES,
+    NUMBERS,
+    atomic_number,
+    check_coordinates,
+    is_ambiguous,
+    make_crystal,
+    make_lattice,
+)
 from xtalgen.io.cif_symmetry import (
     SAME_SITE,
     Symmetry,
@@ -59,6 +67,10 @@ ANGLES = ("_cell_angle_alpha", "_cell_angle_beta", "_cell_angle_gamma")
 COORDINATES = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
 SYSTEMS = ("_symmetry_cell_setting", "_space_group_crystal_system")
 MIXTURE = re.compile(r"[A-Za-z]+[^A-Za-z]*[+/,&|;: ()]+[^A-Za-z]*[A-Za-z]|[A-Z][a-z]?\d*\.\d+[A-Z]")
+
+
+# Labels of molecules, which begin like an element.
+GROUPS = re.compile(r"(H2O|D2O|H3O|HOH|OH|OD|NH[234]|CH[23]|CN|[Ww][Aa][Tt])(?![a-z])")
 
 
 @dataclass(frozen=True)
@@ -206,7 +218,10 @@ def _read_sites(block: Block, warned: list[str]) -> list[Site]:
         texts = (x[index], y[index], z[index])
         symbol = types[index] if types and types[index].strip() not in PLACEHOLDERS else ""
         number = read_type_symbol(symbol) if symbol else read_label(label, warned)
-        sites.append(Site(label, number, _read_coordinates(label, texts), _decimals(texts), occupancy))
+        coordinates = _read_coordinates(label, texts)
+        sites.append(Site(label, number, coordinates, _decimals(texts), occupancy))
+    if sites:
+        check_coordinates(np.array([site.coordinates for site in sites]))
     return sites
 
 
@@ -228,8 +243,10 @@ def read_label(label: str, warned: list[str]) -> int:
     themselves (OH); the assumption is appended to `warned`. Raises CrystalError with status unknown_element.
     """
     letters = re.match(r"[A-Za-z]*", label.strip())[0]
-    if letters and letters.capitalize() in NUMBERS:
-        return NUMBERS[letters.capitalize()]
+    if letters.capitalize() in NUMBERS and not GROUPS.match(label.strip()):
+        if is_ambiguous(letters):
+            warned.append(f"site {label} was read as {letters.capitalize()}")
+        return atomic_number(letters)
     for length in (2, 1):
         symbol, rest = letters[:length].capitalize(), letters[length:]
         # A second capital belongs to the rest: O in OA1, not an element Oa.
@@ -242,7 +259,7 @@ def read_label(label: str, warned: list[str]) -> int:
 def _is_elements(letters: str) -> bool:
     """Whether letters are symbols of elements, one after the other."""
     return not letters or any(
-        letters[:length].capitalize() in NUMBERS and _is_elements(letters[length:])
+        letters[:length].capitalize() in NUMBERS.keys() - ISOTOPES.keys() and _is_elements(letters[length:])
         for length in (1, 2)
         if length <= len(letters) and letters[0].isupper()
     )
@@ -306,7 +323,7 @@ def _expand(sites: list[Site], symmetry: Symmetry, lattice: Float[np.ndarray, "3
 
 
 def _merge(sites: list[Site], symmetry: Symmetry) -> list[Site]:
-    """Returns the sites with those at one place merged. Raises CrystalError unless every place has one element, once."""
+    """Returns the sites, those at one place merged. Raises CrystalError unless each place has one element, once."""
     places: list[list[Site]] = []
     for site in sites:
         firsts = np.array([place[0].coordinates for place in places]).reshape(-1, 3)

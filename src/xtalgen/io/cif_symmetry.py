@@ -64,30 +64,25 @@ def read_symmetries(block: Block, lattice: Float[np.ndarray, "3 3"]) -> list[Sym
     fitting = [setting for setting in settings if fits_cell(operations(setting.hall_number)[:, :3, :3], lattice)]
     if not fitting:
         raise CrystalError("unparsable", f"the space group {name} does not fit the cell")
-    return _choices(fitting, name, by_number=not (symbol or hall))
+    return _choices(fitting, name)
 
 
-def _choices(settings: Sequence[SpaceGroupSetting], name: str, *, by_number: bool) -> list[Symmetry]:
+def _choices(settings: Sequence[SpaceGroupSetting], name: str) -> list[Symmetry]:
     """Returns the symmetries of settings that fit, alternative origins as alternatives."""
     first = settings[0]
     # Of several unique axes or cell choices the first is the standard one; of several origins none is.
-    origins = [setting for setting in settings if setting.code[:1] in ("1", "2")]
-    alternatives = origins or [first]
+    origins = [setting for setting in settings if setting.code[:1] in ("1", "2") and setting.symbol == first.symbol]
     assumed = ""
-    if not origins and len({setting.symbol for setting in settings}) > 1:
-        assumed = f"the space group {name} leaves the setting open: {first.name} was taken"
-    if by_number and origins:
-        standard = origins[0].symbol
-        alternatives = [setting for setting in origins if setting.symbol == standard]
-    found: dict[bytes, Symmetry] = {}
-    for setting in alternatives:
+    if len({setting.symbol for setting in settings}) > 1:
+        assumed = f"the space group {name} leaves the axes open: {first.name} was taken"
+    found: dict[frozenset[bytes], Symmetry] = {}
+    for setting in origins or [first]:
         affine = operations(setting.hall_number)
-        told = assumed or (
-            f"the space group {name} leaves the origin open: {setting.name} was taken" if origins else ""
-        )
-        found.setdefault(np.sort(affine.round(6).reshape(len(affine), -1), axis=0).tobytes(), Symmetry(affine, told))
+        told = f"the space group {name} leaves the origin open: {setting.name} agrees with the formula"
+        same = frozenset((np.round(operation, 6) + 0.0).tobytes() for operation in affine)
+        found.setdefault(same, Symmetry(affine, "; ".join(filter(None, (assumed, told)))))
     if len(found) == 1:
-        return [Symmetry(next(iter(found.values())).affine, assumed)]
+        return [Symmetry(operations(first.hall_number), assumed)]
     return list(found.values())
 
 

@@ -20,7 +20,8 @@ def read_poscar(text: str) -> Crystal:
     from pymatgen.io.vasp import Poscar  # takes seconds and is seldom needed
 
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    symbols = _symbols(text)
+    # Before pymatgen, which replaces symbols that it does not know.
+    numbers = [atomic_number(symbol) for symbol in _symbols(text)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("error", message="Elements in POSCAR cannot be determined")
@@ -28,11 +29,11 @@ def read_poscar(text: str) -> Crystal:
             structure = Poscar.from_str(text, read_velocities=False).structure
         except Exception as error:  # the text may break pymatgen's reader in any way
             said = " ".join(f"{type(error).__name__}: {error}".split())
+            said = "its sixth line names no elements" if "cannot be determined" in said else said
             raise CrystalError("unparsable", f"not a readable POSCAR: {said}") from error
     lattice = np.array(structure.lattice.matrix)
     check_lattice(lattice)
-    # pymatgen replaces symbols that it does not know.
-    numbers = [atomic_number(symbol) for symbol in symbols or [site.species_string for site in structure]]
+    numbers = numbers or [atomic_number(site.species_string) for site in structure]
     return make_crystal(lattice, np.array(structure.frac_coords), numbers)
 
 

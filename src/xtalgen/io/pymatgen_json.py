@@ -32,7 +32,11 @@ def split_json(text: str, name: str) -> Iterator[Entry]:
     try:
         content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not readable JSON ({error}). Write it again; one record per line is .jsonl.") from error
+        lines = [line for line in text.split("\n") if line.strip()]
+        if str(error).startswith("Extra data") and all(line.lstrip()[0] == "{" for line in lines):
+            yield from split_json_lines(text, name)
+            return
+        raise ValueError(f"not readable JSON ({error}). Write it again.") from error
     items = _items(content, name)
     if items is None:
         raise ValueError(f"neither a pymatgen Structure nor a list or dictionary of them. Give {FORMS}.")
@@ -94,7 +98,10 @@ def _read_site(site: Mapping[str, Any], lattice: np.ndarray) -> tuple[int, Any]:
     numbers = [atomic_number(one["element"]) for one in species]
     if len(species) != 1 or not math.isclose(species[0].get("occu", 1), 1):
         raise CrystalError("disordered", "sites are partly occupied; give an ordered structure")
-    return numbers[0], site["abc"] if "abc" in site else np.linalg.solve(lattice.T, np.array(site["xyz"], dtype=float))
+    given = np.array(site["abc"] if "abc" in site else site["xyz"], dtype=np.float64)
+    if given.shape != (3,):
+        raise CrystalError("unparsable", f"the coordinates of a site are {given.tolist()}, not three numbers")
+    return numbers[0], given if "abc" in site else np.linalg.solve(lattice.T, given)
 
 
 def _entry(name: str, item: Any) -> Entry:
@@ -136,23 +143,29 @@ def _items(content: Any, name: str, depth: int = 0) -> list[tuple[str, Any]] | N
         return None
     if _structure_of(content)[0] is not None:
         return [(name, content)]
-    if {"columns", "data"} <= content.keys():  # pandas, orient="split"
-        return [
-            (f"item {i}", dict(zip(content["columns"], row, strict=False))) for i, row in enumerate(content["data"])
-        ]
-    columns = [key for key in STRUCTURE_KEYS if isinstance(content.get(key), dict | list)]
-    if columns and all(isinstance(column, dict) for column in content.values()):  # pandas, orient="columns"
-        rows = list(content[columns[0]])
-        return [(row, {key: column.get(row) for key, column in content.items()}) for row in rows]
-    if columns and isinstance(content[columns[0]], list):  # a dictionary of lists
-        count = len(content[columns[0]])
-        whole = {key: column for key, column in content.items() if isinstance(column, list) and len(column) == count}
-        return [(f"item {i}", {key: column[i] for key, column in whole.items()}) for i in range(count)]
-    if any(_structure_of(item)[0] is not None for item in content.values()) or depth == WRAPPER_DEPTH:
-        return list(content.items())
-    # A wrapper such as {"entries": [...]} or {"data": {...}}: the one value that holds structures.
-    inner = [found for value in content.values() if _holds(found := _items(value, name, depth + 1))]
-    return inner[0] if len(inner) == 1 else list(content.items())
+    frame = _rows_of_frame(content)
+    if frame is not None:
+        return frame
+    if depth < WRAPPER_DEPTH and all(_structure_of(item)[0] is None for item in content.values()):
+        # A wrapper such as {"entries": [...]} or {"data": {...}}: the one value that holds structures.
+        inner = [found for value in content.values() if _holds(found := _items(value, name, depth + 1))]
+        if len(inner) == 1:
+            return inner[0]
+    return list(content.items())
+
+
+def _rows_of_frame(content: Mapping[str, Any]) -> list[tuple[str, Any]] | None:
+    """Returns the rows of a pandas frame written by columns or split, or of a dictionary of lists; None for neither."""
+    if {"columns", "data"} <= content.keys():  # orient="split"
+        rows = (dict(zip(content["columns"], row, strict=False)) for row in content["data"])
+        return [(f"item {index}", row) for index, row in enumerate(rows)]
+    column = next((content[key] for key in STRUCTURE_KEYS if isinstance(content.get(key), dict | list)), None)
+    if isinstance(column, dict) and all(isinstance(other, dict) for other in content.values()):  # orient="columns"
+        return [(row, {key: other.get(row) for key, other in content.items()}) for row in column]
+    if isinstance(column, list):
+        whole = {key: other for key, other in content.items() if isinstance(other, list) and len(other) == len(column)}
+        return [(f"item {index}", {key: other[index] for key, other in whole.items()}) for index in range(len(column))]
+    return None
 
 
 def _holds(items: list[tuple[str, Any]] | None) -> bool:

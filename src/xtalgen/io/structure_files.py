@@ -194,7 +194,7 @@ def _split_csv(text: str, name: str) -> Iterator[Entry]:
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     columns = [(column or "").strip() for column in rows.fieldnames or []]
     if [column.lower() for column in columns].count(COLUMN) != 1:
-        there = ", ".join(repr(column) for column in columns)
+        there = ", ".join(repr(column) if column else "'' (no name)" for column in columns)
         twice = "several columns" if COLUMN in map(str.lower, columns) else "no column"
         raise ValueError(f"{twice} `{COLUMN}`; there are {there}. Name the column of the CIFs `{COLUMN}`.")
     index = 0

@@ -104,8 +104,8 @@ def require_crystals(structures: Path, crystals: Sequence[Crystal]) -> None:
 def find_structure_file(folder: Path, name: str) -> Path:
     """Returns the file `folder/name.SUFFIX` of a user's set.
 
-    Raises FileNotFoundError when there is none, ValueError when the name is not a plain name, when two files share it, or
-    when the suffix is unknown; each message lists the suffixes there are. Imports nothing heavy.
+    Raises FileNotFoundError when there is none, ValueError when the name is not a plain name, when two files share it,
+    or when the suffix is unknown; each message lists the suffixes there are. Imports nothing heavy.
     """
     allowed = ", ".join(FORMATS)
     if not name or name != Path(name).name or name.startswith("."):

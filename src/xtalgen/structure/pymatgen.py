@@ -21,7 +21,7 @@ def to_structure(crystal: Crystal) -> Structure:
 
 
 def from_structure(structure: Structure, identifier: str, **info: Any) -> Crystal:
-    """Returns the crystal of an ordered pymatgen structure. Raises ValueError on partial occupancy and on symbols that are no element."""
+    """Returns the crystal of an ordered pymatgen structure. Raises ValueError on disorder and unknown elements."""
     if not structure.is_ordered:
         raise ValueError(f"{identifier}: sites are partly occupied; give an ordered structure")
     dummies = [site.species_string for site in structure if not 1 <= site.specie.Z <= MAX_ATOMIC_NUMBER]

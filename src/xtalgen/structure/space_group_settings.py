@@ -1,8 +1,8 @@
 """Space-group symbols as CIF files write them, and the symmetry operations of the 530 tabulated settings.
 
-The settings, their Hall symbols and operations are moyo's, those of Hall's list in International Tables B (table
-A1.4.2.7). A setting has many spellings: full and short, with old cubic symbols (F m 3 m), old glide letters (C m c a for
-C m c e), and a suffix for origin or axes (`:2`, `H`, ICSD's `Z`).
+The settings, their Hall symbols and operations are moyo's, those of the list in International Tables B (A1.4.2.7). A
+setting has many spellings: full and short, with old cubic symbols (F m 3 m), old glide letters (C m c a for C m c e),
+and a suffix for origin or axes (`:2`, `H`, ICSD's `Z`).
 """
 
 import functools
@@ -49,8 +49,8 @@ class SpaceGroupSetting:
 def find_settings(*, symbol: str = "", hall: str = "", number: int = 0) -> list[SpaceGroupSetting]:
     """Returns the settings that all of symbol (Hermann–Mauguin), Hall symbol and number allow, standard ones first.
 
-    At least one of the three is given. Several are left where a symbol does not tell the origin or the axes. Raises SymbolError where one of the three is
-    unknown or they contradict each other.
+    At least one of the three is given. Several settings are left where a symbol does not tell the origin or the axes.
+    Raises SymbolError where one of the three is unknown or they contradict each other.
     """
     given = [(find, name) for find, name in ((_by_symbol, symbol), (_by_hall, hall), (_by_number, number)) if name]
     found = [find(name) for find, name in given]
@@ -74,7 +74,7 @@ def operations(hall_number: int) -> Float[np.ndarray, "operations 4 4"]:
 
 
 def fits_cell(rotations: Float[np.ndarray, "operations 3 3"], lattice: Float[np.ndarray, "3 3"]) -> bool:
-    """Whether rotations (on fractional columns) keep the metric of a cell: Rᵀ G R = G with G the dot products of axes."""
+    """Whether rotations (on fractional columns) keep the metric G, the dot products of a cell's axes: Rᵀ G R = G."""
     metric = lattice @ lattice.T
     turned = np.swapaxes(rotations, 1, 2) @ metric @ rotations
     lengths = np.sqrt(np.diag(metric))

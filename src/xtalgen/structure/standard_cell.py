@@ -1,4 +1,4 @@
-"""The standard cell of a data set's crystal, as CDVAE prepares its data (Xie et al. 2022), and the order of its atoms."""
+"""The standard cell of a data set's crystal, as in CDVAE (Xie et al. 2022), and the order of its atoms."""
 
 import functools
 import warnings
