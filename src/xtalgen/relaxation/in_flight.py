@@ -16,7 +16,7 @@ from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry as potentials
 from xtalgen.potentials.types import Found, Geometry, Potential
 from xtalgen.relaxation.fire import Motion, max_forces
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 
 MIN_DISTANCE = 0.5  # Å, the threshold of structural validity
 MIN_VOLUME = 1.0  # Å³ per atom; diamond has 5.7, and a denser cell than this costs gigabytes of neighbours

@@ -10,7 +10,7 @@ from pymatgen.core import Element
 
 from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry as potentials
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 
 PROTOTYPE = "prototype"
 PROMISING = 2  # prototypes of an element that are relaxed, the lowest of those evaluated
