@@ -8,13 +8,12 @@ import pyarrow as pa
 from xtalgen import crystals
 from xtalgen.crystals import ContractError, Crystal
 from xtalgen.metrics.candidates import choose
-from xtalgen.metrics.dng import phase_of
 from xtalgen.potentials import registry
 from xtalgen.potentials.types import PotentialError
 from xtalgen.relaxation.in_flight import RelaxConfig
 from xtalgen.relaxation.runner import describe, relax_all
 from xtalgen.runtime.devices import pick_device
-from xtalgen.thermodynamics.energy_above_hull import energies_above_hull
+from xtalgen.thermodynamics.energy_above_hull import energies_above_hull, phase_of
 
 COLUMNS = {"second_e_above_hull": pa.float64(), "second_status": pa.string()}
 

@@ -13,7 +13,6 @@ from threadpoolctl import threadpool_limits
 
 from xtalgen import crystals
 from xtalgen.crystals import ContractError, Crystal
-from xtalgen.metrics.dng import phase_of
 from xtalgen.potentials import registry
 from xtalgen.potentials.types import PotentialError
 from xtalgen.relaxation import in_flight
@@ -21,7 +20,7 @@ from xtalgen.relaxation.in_flight import RelaxConfig, relax_crystals
 from xtalgen.stages import hull, relax
 from xtalgen.structure.pymatgen import wrap
 from xtalgen.thermodynamics import elemental_references
-from xtalgen.thermodynamics.energy_above_hull import Phase, energies_above_hull
+from xtalgen.thermodynamics.energy_above_hull import Phase, energies_above_hull, phase_of
 
 OPTIONS = {"potential": "chgnet", "workers": 1, "timeout": None, "device": "cpu"}
 
