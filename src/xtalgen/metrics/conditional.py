@@ -11,7 +11,7 @@ import pyarrow as pa
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.distributions import density
-from xtalgen.metrics.dng import energy_for_hull, phase_of, relaxed_well
+from xtalgen.metrics.dng import energy_for_hull, relaxed_well
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.symmetry import space_groups
 from xtalgen.metrics.types import Columns, Flags, Scores, Settings
@@ -19,7 +19,7 @@ from xtalgen.metrics.validity import Validity, judge
 from xtalgen.structure.attributes import ATTRIBUTES, conditions_of
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.geometry import usable
-from xtalgen.thermodynamics.energy_above_hull import energies_above_hull
+from xtalgen.thermodynamics.energy_above_hull import energies_above_hull, phase_of
 
 # Attributes of which a crystal has what was asked or has not.
 EXACT = ("formula", "n_atoms", "spg_num")

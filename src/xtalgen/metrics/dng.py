@@ -16,9 +16,8 @@ from xtalgen.metrics.symmetry import space_groups, symmetry_metrics
 from xtalgen.metrics.types import Columns, Flags, Inputs, Scores, Settings
 from xtalgen.metrics.uniqueness import Kind
 from xtalgen.metrics.validity import Validity, judge
-from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.geometry import usable
-from xtalgen.thermodynamics.energy_above_hull import AboveHull, Phase, energies_above_hull
+from xtalgen.thermodynamics.energy_above_hull import AboveHull, energies_above_hull, phase_of
 
 
 @dataclass(frozen=True)
@@ -96,13 +95,6 @@ def energy_for_hull(row: Crystal, name: str) -> float | None:
 
 def _pairs(inputs: Inputs) -> Sequence[tuple[Crystal, Crystal]]:
     return list(zip(inputs.sample, inputs.relaxed or (), strict=True))
-
-
-def phase_of(row: Crystal, energy: float | None) -> Phase | None:
-    """Returns the phase of a crystal and its energy in eV; None where there is no usable one."""
-    if energy is None or not np.isfinite(energy) or not usable(row):
-        return None
-    return Phase(reduced_counts(row.atomic_numbers), energy / row.n_atoms)
 
 
 def _new(
