@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# What a user's file of structures may be called.
+STRUCTURE_SUFFIXES = (".extxyz", ".xyz", ".cif", ".zip", ".csv", ".json", ".json.gz", ".npz")
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy")
 
 

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from xtalgen.crystals import Crystal
+from xtalgen.io.entries import STRUCTURE_SUFFIXES as SUFFIXES
 from xtalgen.io.entries import BrokenError, Entry, explain_suffix
 from xtalgen.io.npz import parse_arrays, read_arrays
 from xtalgen.structure.lattice import lattice_from_parameters
 
-SUFFIXES = (".extxyz", ".xyz", ".cif", ".zip", ".csv", ".json", ".json.gz", ".npz")
 NAME_KEYS = ("name", "id", "material_id", "label", "structure_id")
 # Guards against archives that unpack to far more than they weigh.
 MAX_BYTES = 2 * 1024**3

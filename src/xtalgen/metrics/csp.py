@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import Fingerprints
+from xtalgen.metrics.choices import MatchFilter
 from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
-from xtalgen.metrics.protocols import BOTH, PREDICTION
 from xtalgen.metrics.types import Columns, Flags, Scores, Settings, count_survivors
 from xtalgen.metrics.validity import Validity, judge
 from xtalgen.structure.crystal_list import CrystalList
@@ -130,13 +130,14 @@ def _best_of(predictions: Predictions, settings: Settings, found: Found) -> dict
     rules = settings.recipe.prediction
     everything = np.ones(len(predictions.sample), dtype=bool)
     filters = {
-        BOTH: found.validity.both & found.target_valid,
-        PREDICTION: found.validity.both,
+        MatchFilter.BOTH: found.validity.both & found.target_valid,
+        MatchFilter.PREDICTION: found.validity.both,
+        MatchFilter.NEITHER: everything,
     }
     counted = {
-        "": found.first & filters.get(rules.first, everything),
+        "": found.first & filters[rules.first],
         "_all": found.first,
-        "_best": filters.get(rules.best, everything),
+        "_best": filters[rules.best],
         "_best_all": everything,
     }
     n = len(predictions.targets)

@@ -11,11 +11,12 @@ from jaxtyping import Float
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import Fingerprints
 from xtalgen.featurizers.magpie import magpie_features
+from xtalgen.metrics.choices import Denominator, Scale
 from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.coverage import coverage
 from xtalgen.metrics.distributions import density, num_elems, wasserstein
 from xtalgen.metrics.intervals import Estimate, missing, rate
-from xtalgen.metrics.protocols import CDVAE_CONSTANTS, FINGERPRINTED, Recipe
+from xtalgen.metrics.protocols import Recipe
 from xtalgen.metrics.types import Inputs, Settings
 from xtalgen.metrics.validity import Validity
 from xtalgen.runtime.pinned_tables import read_pinned
@@ -43,7 +44,7 @@ def coverage_metrics(inputs: Inputs, recipe: Recipe, validity: Validity) -> tupl
         for found, ok in ((generated, ours), (references, references.ok))
     ]
     covered = coverage(sets[0], sets[1], inputs.limits)
-    survivors = recipe.coverage.precision_of == FINGERPRINTED
+    survivors = recipe.coverage.precision_of is Denominator.FINGERPRINTED
     n = int(ours.sum()) if survivors else int(generated.chosen.sum())
     precision = rate(int(covered.generated.sum()), n)
     if survivors and n == 0:
@@ -57,7 +58,7 @@ def _scale(
     inputs: Inputs, references: Fingerprints, recipe: Recipe
 ) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " features"]]:
     """Returns what composition features are standardised by."""
-    if recipe.coverage.standardised_by == CDVAE_CONSTANTS:
+    if recipe.coverage.standardised_by is Scale.CDVAE_CONSTANTS:
         return _constants()
     train = [reduced_counts(inputs.train[row].atomic_numbers) for row in np.flatnonzero(inputs.train.usable)]
     features = magpie_features(train) if train else references.composition[references.ok]

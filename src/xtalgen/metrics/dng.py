@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from xtalgen.crystals import Crystal
 from xtalgen.metrics import distances
+from xtalgen.metrics.choices import Among, Denominator, Geometry
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.novelty import NOT_VALID, Matching, framework_novel, judge_likeness, unique_within
-from xtalgen.metrics.protocols import CLASS, PARSED, SAMPLED, Recipe
+from xtalgen.metrics.protocols import Recipe
 from xtalgen.metrics.symmetry import space_groups, symmetry_metrics
 from xtalgen.metrics.types import Columns, Flags, Inputs, Scores, Settings, count_survivors
 from xtalgen.metrics.uniqueness import Kind
@@ -39,7 +40,7 @@ def score_generation(inputs: Inputs, settings: Settings) -> Scores:
     validity = judge(inputs.sample, None if prints is None else prints.chosen & ~prints.ok, recipe.validity)
     asked = validity.both if recipe.only_valid else np.ones(len(inputs.sample), dtype=bool)
     final = final_crystals(inputs.sample, inputs.relaxed)
-    compared = inputs.sample if recipe.likeness.geometry == SAMPLED else final
+    compared = inputs.sample if recipe.likeness.geometry is Geometry.SAMPLED else final
     matching = Matching(recipe.likeness.tolerances, settings.workers, settings.match_timeout)
     kinds = judge_likeness(compared, inputs.known, asked, matching)
     above = _above_hull(inputs, settings)
@@ -80,7 +81,7 @@ def final_crystals(sample: CrystalList, relaxed: CrystalList | None) -> CrystalL
 def _above_hull(inputs: Inputs, settings: Settings) -> list[AboveHull]:
     if inputs.relaxed is None or inputs.hull is None:
         return [AboveHull(None, "no_energy")] * len(inputs.sample)
-    if settings.recipe.stability.energies == SAMPLED:
+    if settings.recipe.stability.energies is Geometry.SAMPLED:
         phases = [
             _phase(before, energy_for_hull(after, "e_initial")) if fine else None
             for before, after, fine in zip(inputs.sample, inputs.relaxed, inputs.sample.usable, strict=True)
@@ -166,7 +167,7 @@ def _sun(
     found = {}
     for name, stability in (("sun", "stable"), ("msun", "metastable")):
         among = flags[stability] & compound
-        within = recipe.stability.unique_among == CLASS
+        within = recipe.stability.unique_among is Among.CLASS
         unique = unique_within(compared, among, matching) if within else flags["unique"]
         found[name] = among & unique & flags["novel"]
     return found
@@ -198,7 +199,7 @@ def _columns(inputs: Inputs, verdicts: Verdicts) -> Columns:
 def _rates(inputs: Inputs, recipe: Recipe, flags: Mapping[str, Flags]) -> dict[str, Estimate]:
     n = len(inputs.sample)
     metrics = {name: rate(int(values.sum()), n) for name, values in flags.items() if name != "relaxed"}
-    if recipe.validity.rates_of == PARSED:
+    if recipe.validity.rates_of is Denominator.PARSED:
         parsed = sum(crystal.ok for crystal in inputs.sample)
         metrics |= {name: rate(int(flags[name].sum()), parsed) for name in ("struct_valid", "comp_valid", "valid")}
     if inputs.relaxed is None:

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
-from xtalgen.metrics.compositions import SMACT_2_2_1, comp_valid
+from xtalgen.metrics.choices import Denominator, OxidationStates, Rules
+from xtalgen.metrics.compositions import comp_valid
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.geometry import MAX_VALID_NUMBER, MIN_DISTANCE
@@ -18,23 +19,22 @@ IMAGES = np.array(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij")).reshape(3, -1).
 
 
 @dataclass(frozen=True)
-class ValidityRules:
+class ValidityRules(Rules):
     """What papers differ in when they say "valid".
 
-    oxidation_states: a table of `compositions.TABLES`; max_combinations: of oxidation states, more are invalid; angles:
+    oxidation_states: the table of SMACT; max_combinations: of oxidation states, more are invalid; angles:
     cells with an angle outside this open range (degrees) are no crystals; max_number: nor are those with heavier
     elements; composition_needs_geometry: whether a crystal without usable cell is invalid in composition too;
-    needs_fingerprint: whether one whose CrystalNN fingerprint failed is invalid; rates_of: "asked for", or "parsed" for
-    rates over the crystals that could be read.
+    needs_fingerprint: whether one whose CrystalNN fingerprint failed is invalid; rates_of: their denominator.
     """
 
-    oxidation_states: str = SMACT_2_2_1
+    oxidation_states: OxidationStates = OxidationStates.SMACT_2_2_1
     max_combinations: int | None = 10_000_000
     angles: tuple[float, float] | None = None
     max_number: int = MAX_VALID_NUMBER
     composition_needs_geometry: bool = True
     needs_fingerprint: bool = True
-    rates_of: str = "asked for"
+    rates_of: Denominator = Denominator.ASKED_FOR
 
 
 def fits_guards(crystals: Sequence[Crystal], rules: ValidityRules) -> Bool[np.ndarray, " n"]:
