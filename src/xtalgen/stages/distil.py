@@ -17,7 +17,7 @@ import pyarrow as pa
 from xtalgen import crystals
 from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry
-from xtalgen.potentials.types import Identity, Potential, Prediction
+from xtalgen.potentials.types import Identity, Potential, PotentialError, Prediction
 from xtalgen.relaxation.fire import Motion
 from xtalgen.relaxation.in_flight import refused
 from xtalgen.relaxation.single_points import evaluate, evaluate_alone

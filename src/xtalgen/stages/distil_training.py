@@ -21,7 +21,9 @@ from xtalgen import crystals
 from xtalgen.crystals import ContractError, Crystal
 from xtalgen.potentials import registry
 from xtalgen.potentials.mace_safetensors import save_mace
+from xtalgen.potentials.types import PotentialError
 from xtalgen.runtime.atomic import unfinished
+from xtalgen.runtime.quiet import quiet
 
 NAME = "student"
 HELD_OUT = 0.02  # share of the parents whose configurations validate

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Composition
 
-from xtalgen.metrics.compositions import TABLES, comp_valid, elements
+from xtalgen.metrics.choices import OxidationStates
+from xtalgen.metrics.compositions import comp_valid, elements
 
 MP_20 = {
     ("smact_2_2_1", "test"): 0.91134, ("smact_2_2_1", "val"): 0.90649,
@@ -93,23 +94,25 @@ def test_quirks_of_the_rule(formula, valid):
 
 
 def test_tables_disagree():
-    found = {table: [comp_valid(counts(formula), table) for formula in ("PmCl3", "NaCl")] for table in TABLES}
+    found = {table: [comp_valid(counts(formula), table) for formula in ("PmCl3", "NaCl")] for table in OxidationStates}
     assert found["smact_2_2_1"] == [True, True]
     assert found["smact14"] == [False, True]  # SMACT 2.6 and later: an unknown electronegativity fails
-    with pytest.raises(ValueError, match="no table 'smact'; there are smact_2_2_1, smact14, icsd24"):
+    with pytest.raises(
+        ValueError, match="no OxidationStates 'smact'; choose from 'smact_2_2_1', 'smact_2_5', 'smact14', 'icsd24'"
+    ):
         comp_valid(counts("NaCl"), "smact")
 
 
 def test_too_many_combinations_are_invalid_only_where_the_recipe_says_so():
     many = [(number, 1) for number in (*range(22, 30), *range(40, 46), 8, 16)]
     assert comp_valid(many, "smact_2_2_1")
-    for table in TABLES:
+    for table in OxidationStates:
         assert not comp_valid(many, table, 10_000_000)
     assert comp_valid(counts("Fe"), "smact_2_2_1", 1)
 
 
 def test_nothing_and_unknown_elements_are_invalid():
-    for table in TABLES:
+    for table in OxidationStates:
         assert not comp_valid([], table)
         assert not comp_valid([(0, 1), (8, 2)], table)
         assert not comp_valid([(118, 1)], table)

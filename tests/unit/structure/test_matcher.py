@@ -6,6 +6,7 @@ import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from crystal_cases import broken, caesium_chloride, library, moved, mp_20, one_atom, rock_salt, with_nan
+from crystal_lists import listed
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.csp import Predictions, assign_targets, score_prediction
 from xtalgen.metrics.types import Settings
@@ -27,7 +28,7 @@ def in_process(monkeypatch):
 
 
 def score(sample, targets, own, work):
-    predictions = Predictions(sample, targets, own, None, None)
+    predictions = listed(Predictions, sample, targets, own, None, None)
     return score_prediction(predictions, SETTINGS, work=work, key="test").metrics
 
 
@@ -125,7 +126,7 @@ def test_wrong_composition_is_no_match_and_not_compared(tmp_path):
 def test_the_tolerances_are_those_of_the_recipe(tmp_path):
     tight = replace(SETTINGS.recipe.prediction, tolerances=Tolerances(ltol=0.3, stol=0.02, angle_tol=10.0))
     strict = replace(SETTINGS, recipe=replace(SETTINGS.recipe, prediction=tight))
-    predictions = Predictions([prediction(rock_salt(), "p", shift=0.03)], [rock_salt("a")], [0], None, None)
+    predictions = listed(Predictions, [prediction(rock_salt(), "p", shift=0.03)], [rock_salt("a")], [0], None, None)
     rates = [
         score_prediction(predictions, settings, work=tmp_path / name, key=name).metrics["match_rate_all"].value
         for name, settings in (("usual", SETTINGS), ("strict", strict))
