@@ -25,9 +25,12 @@ examples:
 FILE: .extxyz, .xyz, .cif, .zip of CIFs, .csv with a column cif, pymatgen .json[.gz], or .npz with the arrays
 frac_coords, atom_types, num_atoms, lengths and angles. Broken entries stay in every denominator. What takes long (the
 parsed data set, fingerprints, relaxed structures) is kept in the cache and found again by content; a killed run goes on
-where it stopped. For --task csp every structure predicts the test crystal whose id is its name (ID, ID.cif or preds/ID.cif in a zip,
-a CIF block data_ID; several for one id are its k predictions). Where no name is an id, the order of the file decides:
-the first k structures are those of the first test crystal. Test crystals without a prediction count as missed.
+where it stopped.
+
+--task csp: every structure predicts the test crystal whose id is its name (ID, a block data_ID of a CIF, ID.cif or
+preds/ID.cif in a zip; ID_1, ID_2, … for several predictions). Where no name is a test id, the order of the file
+decides: the first k structures are predictions of the first test crystal. Test crystals without a prediction count as
+missed.
 """
 
 

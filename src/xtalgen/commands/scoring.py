@@ -44,7 +44,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Scored:
-    """The files written: the metrics (JSON) and the verdicts crystal by crystal (Parquet); notes: lines for the user."""
+    """The files written, metrics (JSON) and verdicts crystal by crystal (Parquet), and notes for the user."""
 
     metrics: Path
     ledger: Path

@@ -158,7 +158,7 @@ def _without_electronegativity(
 
 
 def _neutral(amounts: Sequence[int], states: Sequence[Sequence[int]]) -> bool:
-    """Whether one state of each element can be chosen with Σ amount · state = 0: subset-sum over a set of reachable sums.
+    """Whether one state of each element can be chosen so that Σ amount · state = 0, by the set of reachable sums.
 
     The set is an integer whose bit i stands for the sum lowest + i.
     """
