@@ -1,4 +1,4 @@
-"""The contract of a model, and the way to load one by name.
+"""The abstract class of all models, and the way to load one by name.
 
 A model is one file `models/NAME.py` that defines a final class `Model(AbstractModel)`; networks live under
 `models/networks/`. Training and sampling import only torch, numpy, pyarrow, pyyaml, safetensors, tqdm and jaxtyping, so
@@ -16,9 +16,8 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 import numpy as np
 
 from xtalgen.crystals import Crystal
+from xtalgen.training.contract import TASKS, check_class
 from xtalgen.training.job import Job
-
-TASKS = ("dng", "csp")
 
 
 class AbstractModel(ABC):
@@ -90,13 +89,18 @@ class AbstractPromptedModel(AbstractModel):
 
 
 def load(name: str) -> AbstractModel:
-    """Returns the model `models/NAME.py`. Raises ValueError naming the models there are."""
+    """Returns the model `models/NAME.py`.
+
+    Raises ValueError naming the models there are, ModelContractError when its class breaks the contract.
+    """
     known = names()
     if name not in known:
         raise ValueError(
             f"no model {name!r}; there are {', '.join(known)}. A model is a file src/xtalgen/models/NAME.py."
         )
-    return importlib.import_module(f"xtalgen.models.{name}").Model()
+    kind = getattr(importlib.import_module(f"xtalgen.models.{name}"), "Model", None)
+    check_class(name, kind, AbstractModel)
+    return kind()
 
 
 def names() -> list[str]:

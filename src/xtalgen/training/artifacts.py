@@ -11,14 +11,11 @@ import torch
 import xtalgen
 from xtalgen.training import checkpoint
 from xtalgen.training.batches import Split
+from xtalgen.training.contract import CHECKPOINT, TRAINING, TRAINING_CONTRACT
 from xtalgen.training.distributed import current
 from xtalgen.training.job import Job
 from xtalgen.training.loop import CLOCKS, WITHOUT_EFFECT, FitConfig, Outcome, Trainable, forget
 from xtalgen.training.performance import Precision, mean_flop, peak_flop_per_s, peak_memory
-
-CHECKPOINT = "checkpoint.safetensors"
-TRAINING = "training.json"
-CONTRACT = "training/1"
 
 
 def write_results(
@@ -41,9 +38,8 @@ def write_results(
     common = {"model": model, "task": job.task, "seed": job.seed, "config": asdict(config)}
     lasting = {name: value for name, value in asdict(config).items() if name not in WITHOUT_EFFECT}
     checkpoint.save_checkpoint(job.out / CHECKPOINT, module.kept(), {**common, **facts, "config": lasting})
-    checkpoint.write_json(
-        job.out / TRAINING, {"contract": CONTRACT, **common, **_account(module, outcome, split, job, config.precision)}
-    )
+    account = _account(module, outcome, split, job, config.precision)
+    checkpoint.write_json(job.out / TRAINING, {"contract": TRAINING_CONTRACT, **common, **account})
     forget(outcome)
 
 

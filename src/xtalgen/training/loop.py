@@ -29,6 +29,7 @@ from tqdm import tqdm
 from xtalgen.runtime import provenance
 from xtalgen.training import checkpoint
 from xtalgen.training.batches import Batch, Data, mix_seed
+from xtalgen.training.contract import LOG
 from xtalgen.training.distributed import current
 from xtalgen.training.job import Job
 from xtalgen.training.meters import Tally
@@ -36,7 +37,6 @@ from xtalgen.training.optimizer import Optimiser, cosine
 from xtalgen.training.performance import Precision, compile_network, mean_flop, products
 
 STATE = "state.pt"
-LOG = "log.csv"
 # Settings that do not change the weights.
 WITHOUT_EFFECT = ("save_seconds",)
 # What the seconds of a training are, by kind of device: `clock` in log.csv and training.json.
