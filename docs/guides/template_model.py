@@ -16,10 +16,10 @@ from torch.nn import functional
 from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel
 from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready, read_trained, to_crystals
-from xtalgen.training.artifacts import write_results
-from xtalgen.training.batches import MAX_ELEMENT, Batch, load_split, mix_seed
+from xtalgen.training.artifacts import train_and_write
+from xtalgen.training.batches import MAX_ELEMENT, Batch, load_split
 from xtalgen.training.job import Job
-from xtalgen.training.loop import FitConfig, Trainable, fit
+from xtalgen.training.loop import FitConfig, Trainable
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,10 @@ class Model(AbstractModel):
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: TemplateConfig, job: Job) -> None:
         """Trains; see `AbstractModel.train`."""
         split = load_split(train, val, job.device)  # leaves out and counts what cannot be trained on
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))  # seeds the initial weights
-            module = CubicCells(config.hidden).to(job.device)
-        outcome = fit(module, split.train, split.val, config, job)  # resumable; writes log.csv
-        write_results(Path(__file__).stem, module, outcome, split=split, config=config, job=job, facts={})
+        # Seeds the weights, trains (resumable), and writes the checkpoint, log.csv and training.json.
+        train_and_write(
+            Path(__file__).stem, lambda: CubicCells(config.hidden), split=split, config=config, job=job, facts={}
+        )
 
     def sample(
         self, checkpoint: Path, wanted: Sequence[np.ndarray], sampling: TemplateSampling, seed: int, device: str

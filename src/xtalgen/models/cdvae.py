@@ -18,7 +18,7 @@ from xtalgen.models import AbstractModel
 from xtalgen.models.diffusion.annealed_langevin import CDVAESampling, decode
 from xtalgen.models.diffusion.vae import Constants, CrystalVAE, Noise, Weights, fit_constants
 from xtalgen.models.networks.bonded_graph import pad_bonds
-from xtalgen.training.artifacts import write_results
+from xtalgen.training.artifacts import initialise, write_results
 from xtalgen.training.batches import DeviceData, Extra, load_split, mix_seed, select
 from xtalgen.training.checkpoint import load_checkpoint
 from xtalgen.training.job import Job
@@ -93,9 +93,7 @@ class Model(AbstractModel):
         usable, _ = select(train, refuse)
         constants = fit_constants(usable, config.property) if usable else None
         split = load_split(train, val, job.device, refuse, extra_of(config.bonds, config.property, constants))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = build(job.task, constants, asdict(config)).to(job.device)
+        module = initialise(lambda: build(job.task, constants, asdict(config)), job)
         generator = torch.Generator(job.device).manual_seed(mix_seed(job.seed, 3))
         module.fit_scales(next(split.train.batches(config.batch_size)), generator)
         outcome = fit(module, split.train, split.val, config, job)

@@ -27,10 +27,10 @@ from xtalgen.models.sampling.requests import (
     read_trained,
     to_crystals,
 )
-from xtalgen.training.artifacts import write_results
+from xtalgen.training.artifacts import train_and_write
 from xtalgen.training.batches import load_split, mix_seed
 from xtalgen.training.job import Job
-from xtalgen.training.loop import FitConfig, fit
+from xtalgen.training.loop import FitConfig
 from xtalgen.training.performance import products
 
 # The authors' step sizes of the corrector on MP-20.
@@ -104,12 +104,12 @@ class Model(AbstractModel):
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: DiffCSPConfig, job: Job) -> None:
         """Trains DiffCSP for the task of the job; see `AbstractModel.train`."""
         split = load_split(train, val, job.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = _build(job.task, asdict(config)).to(job.device)
-        outcome = fit(module, split.train, split.val, config, job)
         facts = {"histogram": histogram_of(split.train.n_atoms)}
-        write_results("diffcsp", module, outcome, split=split, config=config, job=job, facts=facts)
+
+        def make() -> CrystalDiffusion:
+            return _build(job.task, asdict(config))
+
+        train_and_write("diffcsp", make, split=split, config=config, job=job, facts=facts)
 
     def sample(
         self, checkpoint: Path, wanted: int | Sequence[np.ndarray], sampling: DiffCSPSampling, seed: int, device: str

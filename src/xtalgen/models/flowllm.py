@@ -26,11 +26,10 @@ from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import ANGLE_SPAN, LOWEST_ANGLE, angles_to_logit
 from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready
 from xtalgen.structure.lattice import lattice_to_parameters
-from xtalgen.training.artifacts import write_results
-from xtalgen.training.batches import load_split, mix_seed
+from xtalgen.training.artifacts import train_and_write
+from xtalgen.training.batches import load_split
 from xtalgen.training.checkpoint import load_checkpoint
 from xtalgen.training.job import Job
-from xtalgen.training.loop import fit
 
 # A start nearer to a border of the angles than this is moved there: the logit is finite only inside.
 MARGIN = ANGLE_SPAN * SMALLEST_PROBABILITY
@@ -70,12 +69,12 @@ class Model(AbstractModel):
         """
         split = load_split(train, val, job.device, _unpaired, _starts)
         constants = fit_constants(split.train.crystals)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = build("csp", constants, asdict(config)).to(job.device)
-        outcome = fit(module, split.train, split.val, config, job)
         facts = {"constants": asdict(constants)}
-        write_results("flowllm", module, outcome, split=split, config=config, job=job, facts=facts)
+
+        def make() -> RiemannianFlow:
+            return build("csp", constants, asdict(config))
+
+        train_and_write("flowllm", make, split=split, config=config, job=job, facts=facts)
 
     def sample(
         self,

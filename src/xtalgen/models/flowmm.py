@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -34,10 +33,10 @@ from xtalgen.models.sampling.requests import (
     read_trained,
     to_crystals,
 )
-from xtalgen.training.artifacts import write_results
-from xtalgen.training.batches import load_split, mix_seed
+from xtalgen.training.artifacts import train_and_write
+from xtalgen.training.batches import load_split
 from xtalgen.training.job import Job
-from xtalgen.training.loop import FitConfig, fit
+from xtalgen.training.loop import FitConfig
 
 
 @dataclass(frozen=True)
@@ -73,12 +72,12 @@ class Model(AbstractModel):
         """Trains FlowMM for the task of the job; see `AbstractModel.train`."""
         split = load_split(train, val, job.device, angles_outside)
         constants = fit_constants(split.train.crystals)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = build(job.task, constants, asdict(config)).to(job.device)
-        outcome = fit(module, split.train, split.val, config, job)
         facts = {"constants": asdict(constants), "histogram": histogram_of(split.train.n_atoms)}
-        write_results("flowmm", module, outcome, split=split, config=config, job=job, facts=facts)
+
+        def make() -> RiemannianFlow:
+            return build(job.task, constants, asdict(config))
+
+        train_and_write("flowmm", make, split=split, config=config, job=job, facts=facts)
 
     def sample(
         self, checkpoint: Path, wanted: int | Sequence[np.ndarray], sampling: FlowMMSampling, seed: int, device: str

@@ -23,7 +23,7 @@ from xtalgen.models.orbits.network import Orbits, Steps
 from xtalgen.models.orbits.sampling import atoms_of, draw, to_crystal
 from xtalgen.models.orbits.steps import Groups, Written, formula_of
 from xtalgen.models.sampling.requests import Wanted, histogram_of, in_batches, make_ready
-from xtalgen.training.artifacts import write_results
+from xtalgen.training.artifacts import initialise, write_results
 from xtalgen.training.batches import MAX_ELEMENT, Data, Split, load_split, mix_seed
 from xtalgen.training.checkpoint import CheckpointError, load_checkpoint
 from xtalgen.training.job import Job
@@ -160,9 +160,7 @@ class Model(AbstractModel):
         split, groups = load_orbits(train, val, job.device)
         whole = load_split(train, val, job.device)
         facts = {"groups": groups.to_json(), "formulas": _bounds(whole)}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = _build(facts, asdict(config), Memory.of(split.train.crystals, groups)).to(job.device)
+        module = initialise(lambda: _build(facts, asdict(config), Memory.of(split.train.crystals, groups)), job)
         module.distances.copy_(torch.from_numpy(pair_distances(whole.train.crystals)))
         spent = _fit_first(module.formulas, (whole.train, whole.val), config.of("formula"), job, "formulas")
         spent += _fit_first(module.analogues, load_analogues(split, groups), config.of("analogue"), job, "analogues")

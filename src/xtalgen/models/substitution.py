@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import ClassVar, Literal, final
 
 import numpy as np
-import torch
 
 from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel
@@ -18,8 +17,8 @@ from xtalgen.models.orbits.dataset import load_orbits
 from xtalgen.models.orbits.sampling import atoms_of, to_crystal
 from xtalgen.models.orbits.steps import Groups, Written, formula_of, written_of
 from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready, read_trained
-from xtalgen.training.artifacts import write_results
-from xtalgen.training.batches import Split, mix_seed
+from xtalgen.training.artifacts import initialise, write_results
+from xtalgen.training.batches import Split
 from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, fit
 
@@ -65,9 +64,7 @@ class Model(AbstractModel):
         """Learns how far apart elements are, and remembers the training set; see `AbstractModel.train`."""
         orbits, groups = load_orbits(train, val, job.device)
         near, far = load_analogues(orbits, groups)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = Analogues(Memory.of(near.crystals, groups).arrays()).to(job.device)
+        module = initialise(lambda: Analogues(Memory.of(near.crystals, groups).arrays()), job)
         outcome = fit(module, near, far, config, job)
         facts = {"groups": groups.to_json(), "memory": module.sizes()}
         split = Split(near, far, orbits.left_out)

@@ -13,16 +13,16 @@ from xtalgen.models.networks.edges import (
     Edges,
     edge_vectors,
     edges_of,
-    from_source,
-    from_target,
+    element_embedding,
+    harmonics_between,
+    linear_on_edges,
     sum_at_target,
     swap,
     to_rows,
     to_slots,
 )
 from xtalgen.models.networks.periodic_graph import PeriodicGraph
-from xtalgen.models.networks.radial_basis import BesselBasis, SphericalBesselBasis, spherical_harmonics
-from xtalgen.training.batches import MAX_ELEMENT
+from xtalgen.models.networks.radial_basis import BesselBasis, SphericalBesselBasis
 
 RADIAL, ORDERS = 6, 7
 SMALL, MEDIUM, OUTPUT = 8, 64, 256  # widths of projected bases, of messages in triplets, and of the output blocks
@@ -57,17 +57,16 @@ class Embedding(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.elements = nn.Embedding(MAX_ELEMENT + 1, hidden)
-        nn.init.uniform_(self.elements.weight, -(3.0**0.5), 3.0**0.5)
+        self.elements = element_embedding(hidden)
         self.from_radial = nn.Linear(RADIAL, hidden)
         self.join = nn.Linear(3 * hidden, hidden)
 
     def forward(self, atomic_numbers: Tensor, radial: Tensor, edges: Edges) -> Tensor:
         atoms = self.elements(atomic_numbers)
         target, source, edge = self.join.weight.split(self.hidden, dim=1)
-        length = functional.linear(functional.silu(self.from_radial(radial)), edge, self.join.bias)
-        own = from_target(edges, functional.linear(atoms, target))
-        return functional.silu(own + from_source(edges, functional.linear(atoms, source)) + length)
+        rows = functional.silu(self.from_radial(radial))
+        joined = linear_on_edges(edges, atoms, rows, source=source, target=target, edge=edge, bias=self.join.bias)
+        return functional.silu(joined)
 
 
 class Interaction(nn.Module):
@@ -163,10 +162,8 @@ class DenseDimeNet(nn.Module):
 
         k ≠ i as numbers of atoms, as in DimeNet's code: messages from other images of i are left out too.
         """
-        cosines = directions @ directions.transpose(-1, -2)
         other = graph.source.unsqueeze(-1) != graph.source.unsqueeze(-2)
-        harmonics = torch.stack([value * other for value in spherical_harmonics(cosines, ORDERS)], dim=-1)
-        return harmonics.flatten(-2).flatten(0, 1)
+        return harmonics_between(directions, other, ORDERS, dim=-1).flatten(-2).flatten(0, 1)
 
     def flop(self, n_atoms: int, slots: int) -> int:
         """Returns the FLOP of one forward pass of a crystal padded to n_atoms: matrix products, 2 per multiply-add."""

@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from xtalgen.models.networks.periodic_graph import PeriodicGraph
+from xtalgen.models.networks.radial_basis import spherical_harmonics
+from xtalgen.training.batches import MAX_ELEMENT
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Edges:
 
 
 # Maps the values of rows, slots or atoms.
-Way = Callable[[Edges, Tensor], Tensor]
+LinearMap = Callable[[Edges, Tensor], Tensor]
 
 
 def edges_of(graph: PeriodicGraph, *, packed: bool) -> Edges:
@@ -73,6 +76,42 @@ def edge_vectors(
         return torch.where(present, vectors / lengths.unsqueeze(-1), torch.zeros_like(vectors)), lengths
 
 
+def linear_on_edges(
+    edges: Edges,
+    atoms: Float[Tensor, "batch atoms hidden"],
+    rows: Float[Tensor, "edges features"],
+    *,
+    source: Float[Tensor, "outputs hidden"],
+    target: Float[Tensor, "outputs hidden"],
+    edge: Float[Tensor, "outputs features"],
+    bias: Float[Tensor, "outputs"] | None = None,
+) -> Float[Tensor, "edges outputs"]:
+    """Returns W [h_source, h_target, e] + b for each edge, the columns of W given apart.
+
+    The parts of the atoms are computed once per atom, not once per edge.
+    """
+    ends = from_source(edges, functional.linear(atoms, source)) + from_target(edges, functional.linear(atoms, target))
+    return ends.add_(functional.linear(rows, edge, bias))
+
+
+def harmonics_between(
+    directions: Float[Tensor, "batch atoms slots 3"], allowed: Bool[Tensor, "*shape"], orders: int, dim: int
+) -> Float[Tensor, "..."]:
+    """Returns Y_l⁰(angle) between the edges of each atom, stacked along `dim` for l < orders; 0 where not allowed.
+
+    directions: unit vectors, 0 in slots without an edge; allowed: broadcasts to (batch, atoms, slots, slots).
+    """
+    cosines = directions @ directions.transpose(-1, -2)
+    return torch.stack([value * allowed for value in spherical_harmonics(cosines, orders)], dim=dim)
+
+
+def element_embedding(hidden: int) -> nn.Embedding:
+    """Returns a table of vectors by atomic number (0 for padding), uniform in ±√3: of variance 1."""
+    table = nn.Embedding(MAX_ELEMENT + 1, hidden)
+    nn.init.uniform_(table.weight, -math.sqrt(3.0), math.sqrt(3.0))
+    return table
+
+
 def swap(edges: Edges, rows: Float[Tensor, "edges features"]) -> Float[Tensor, "edges features"]:
     """Returns for each edge the row of its reverse."""
     return _Pass.apply(rows, edges, _swap, _swap)
@@ -104,16 +143,16 @@ def to_rows(edges: Edges, slots: Float[Tensor, "batch atoms slots features"]) ->
 
 
 class _Pass(torch.autograd.Function):
-    """A linear map along edges together with its transpose, the way of the gradient."""
+    """A linear map along edges, with its transpose for the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, edges: Edges, there: Way, back: Way) -> Tensor:
-        ctx.edges, ctx.back = edges, back
-        return there(edges, values)
+    def forward(ctx: Any, values: Tensor, edges: Edges, forward: LinearMap, transpose: LinearMap) -> Tensor:
+        ctx.edges, ctx.transpose = edges, transpose
+        return forward(edges, values)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        return ctx.back(ctx.edges, gradient), None, None, None
+        return ctx.transpose(ctx.edges, gradient), None, None, None
 
 
 def _swap(edges: Edges, rows: Tensor) -> Tensor:

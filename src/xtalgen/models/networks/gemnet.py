@@ -19,16 +19,16 @@ from xtalgen.models.networks.edges import (
     Edges,
     edge_vectors,
     edges_of,
-    from_source,
-    from_target,
+    element_embedding,
+    harmonics_between,
+    linear_on_edges,
     sum_at_target,
     swap,
     to_rows,
     to_slots,
 )
 from xtalgen.models.networks.periodic_graph import nearest_graph
-from xtalgen.models.networks.radial_basis import GaussianBasis, spherical_harmonics
-from xtalgen.training.batches import MAX_ELEMENT
+from xtalgen.models.networks.radial_basis import GaussianBasis
 
 HALF = 1 / math.sqrt(2.0)  # keeps the variance of a sum of two
 ORDERS = 7
@@ -132,9 +132,7 @@ class EdgeEmbedding(Dense):
 
     def forward(self, atoms: Tensor, rows: Tensor, edges: Edges) -> Tensor:  # type: ignore[override]
         source, target, edge = self.weight.split(self.columns, dim=1)
-        sent = from_source(edges, functional.linear(atoms, source))
-        sent = sent + from_target(edges, functional.linear(atoms, target))
-        return ScaledSiLU.apply(sent.add_(functional.linear(rows, edge)))
+        return ScaledSiLU.apply(linear_on_edges(edges, atoms, rows, source=source, target=target, edge=edge))
 
 
 class Triplets(nn.Module):
@@ -243,8 +241,7 @@ class DenseGemNetT(nn.Module):
         super().__init__()
         self.hidden, self.latent, self.trip = hidden, latent, trip
         self.cutoff, self.neighbours, self.slots = cutoff, neighbours, slots
-        self.elements = nn.Embedding(MAX_ELEMENT + 1, hidden)
-        nn.init.uniform_(self.elements.weight, -math.sqrt(3.0), math.sqrt(3.0))
+        self.elements = element_embedding(hidden)
         self.with_latent = nn.Linear(hidden + latent, hidden)
         self.basis = GaussianBasis(RADIAL, cutoff)
         self.down = nn.ModuleDict(
@@ -292,11 +289,9 @@ class DenseGemNetT(nn.Module):
         """Returns the radial basis (0 without an edge), and its projections and the angular basis by name."""
         with torch.autocast(lengths.device.type, enabled=False):
             radial = self.basis(lengths) * edges.present.unsqueeze(-1)
-            around = to_slots(edges, directions)
-            cosines = around @ around.transpose(-1, -2)
             # An edge forms no triplet with itself; with other images of its source it does.
             other = ~torch.eye(edges.shape[2], dtype=torch.bool, device=lengths.device)
-            angular = torch.stack([value * other for value in spherical_harmonics(cosines, ORDERS)], dim=-2)
+            angular = harmonics_between(to_slots(edges, directions), other, ORDERS, dim=-2)
         circular = functional.linear(radial, self.circular.permute(2, 0, 1).flatten(0, 1))
         bases = {name: layer(radial) for name, layer in self.down.items()}
         return radial, {
