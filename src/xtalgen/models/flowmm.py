@@ -84,7 +84,7 @@ class Model(AbstractModel):
     ) -> Iterator[Crystal]:
         """Yields the crystals asked for; see `AbstractModel.sample`.
 
-        The noise of a crystal depends only on the seed and its place, not on batch size or device. Status is
+        The noise of a crystal depends only on the seed and its index, not on batch size or device. Status is
         "unknown_element" when a decoded atomic number is above 104, "bad_lattice" when the cell cannot exist,
         "not_finite" when the integration diverged, "too_large" when more than 100 atoms are wanted. Raises
         ValueError when the checkpoint was trained for the other task.
@@ -120,7 +120,7 @@ def build(task: str, constants: Constants, config: dict[str, Any]) -> Riemannian
 
 
 def finish(module: RiemannianFlow, start: State, wanted: Wanted, sampling: FlowMMSampling) -> list[Crystal]:
-    """Returns the crystals at the end of the flow that begins at `start`, by Euler steps."""
+    """Returns the crystals at the end of the flow from `start`, by Euler steps."""
     slopes = (sampling.slope_types, sampling.slope, sampling.slope_lattice)
     end = integrate(module, start, wanted, sampling.steps, slopes)
     return decode(end, from_bits(end.types) if module.n_types else wanted.atomic_numbers, wanted.n_atoms)

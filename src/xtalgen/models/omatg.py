@@ -73,7 +73,7 @@ class Model(AbstractModel):
     ) -> Iterator[Crystal]:
         """Yields the crystals asked for; see `AbstractModel.sample`.
 
-        The noise of a crystal depends only on the seed and its place, not on batch size or device. Statuses are those
+        The noise of a crystal depends only on the seed and its index, not on batch size or device. Statuses are those
         of `to_crystals` and `in_batches`. Raises ValueError when asked for de novo generation.
         """
         weights, facts = read_trained(checkpoint, wanted, device)

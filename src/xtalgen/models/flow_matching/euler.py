@@ -68,7 +68,9 @@ class Flow(Trainable):
         """Returns x₁, the data, in the coordinates in which paths are straight."""
 
     @abstractmethod
-    def error(self, found: State, target: State, mask: Bool[Tensor, "batch atoms"]) -> tuple[Tensor, dict[str, Tensor]]:
+    def error(
+        self, predicted: State, target: State, mask: Bool[Tensor, "batch atoms"]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted squared error of a velocity, and its parts before weighting."""
 
     @abstractmethod
@@ -88,7 +90,7 @@ def straight_path(
     """Returns the point x_t = x₀ + t (x₁ - x₀) of each straight path, and its velocity u = x₁ - x₀.
 
     On the torus of the coordinates f, x₁ - x₀ is the logarithmic map of f₀ to f₁, the shortest way around
-    (FlowMM, section 3.2). Its mean over the atoms is removed from u, since a network that sees only differences of
+    (FlowMM). Its mean over the atoms is removed from u, since a network that sees only differences of
     coordinates cannot find a common translation; f_t itself is not re-centred.
     """
     per_atom = time[:, None, None]  # (batch, 1, 1)

@@ -102,15 +102,15 @@ def _positive(deviations: Float[np.ndarray, "6"]) -> Float[np.ndarray, "6"]:
 
 def to_bits(atomic_numbers: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 7"]:
     """Returns the seven bits of Z - 1, most significant first, as ±1 (Chen et al. 2023, analog bits)."""
-    places = torch.arange(N_BITS - 1, -1, -1, device=atomic_numbers.device)
-    bits = ((atomic_numbers - 1).clamp_min(0).unsqueeze(-1) >> places) & 1
+    exponents = torch.arange(N_BITS - 1, -1, -1, device=atomic_numbers.device)
+    bits = ((atomic_numbers - 1).clamp_min(0).unsqueeze(-1) >> exponents) & 1
     return 2.0 * bits.float() - 1.0
 
 
 def from_bits(bits: Float[Tensor, "*shape 7"]) -> Int[Tensor, "*shape"]:
     """Returns the atomic numbers, 1 to 128, of the signs of the bits."""
-    places = torch.arange(N_BITS - 1, -1, -1, device=bits.device)
-    return ((bits > 0).long() << places).sum(dim=-1) + 1
+    exponents = torch.arange(N_BITS - 1, -1, -1, device=bits.device)
+    return ((bits > 0).long() << exponents).sum(dim=-1) + 1
 
 
 class RiemannianFlow(Flow):
@@ -147,7 +147,9 @@ class RiemannianFlow(Flow):
         self.head_lattice = nn.Linear(2 * hidden, 6)
         self.head_types = nn.Linear(hidden, self.n_types) if self.n_types else None
 
-    def error(self, found: State, target: State, mask: Bool[Tensor, "batch atoms"]) -> tuple[Tensor, dict[str, Tensor]]:
+    def error(
+        self, predicted: State, target: State, mask: Bool[Tensor, "batch atoms"]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted mean squared error of the velocity over the batch, and its parts before weighting.
 
         Per crystal each part is a mean over atoms and components; parts are weighted 400 : 1 (: 40 for types), summing
@@ -155,11 +157,11 @@ class RiemannianFlow(Flow):
         """
         atoms = mask.unsqueeze(-1) / mask.sum(dim=1)[:, None, None]  # 1 / n at atoms, 0 at padding: (batch, atoms, 1)
         parts = {
-            "coords": (((found.coords - target.coords) ** 2 * atoms).sum(dim=(1, 2)) / 3).mean(),
-            "lattice": ((found.lattice - target.lattice) ** 2).mean(),
+            "coords": (((predicted.coords - target.coords) ** 2 * atoms).sum(dim=(1, 2)) / 3).mean(),
+            "lattice": ((predicted.lattice - target.lattice) ** 2).mean(),
         }
         if self.n_types:
-            parts["types"] = (((found.types - target.types) ** 2 * atoms).sum(dim=(1, 2)) / N_BITS).mean()
+            parts["types"] = (((predicted.types - target.types) ** 2 * atoms).sum(dim=(1, 2)) / N_BITS).mean()
         return sum(weight * parts[name] for name, weight in self.weights.items()), parts
 
     def encode(self, batch: Batch) -> State:

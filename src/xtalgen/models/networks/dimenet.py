@@ -1,7 +1,8 @@
 """DimeNet++ (Gasteiger et al. 2020, arXiv 2011.14115) on dense slots: CDVAE's encoder.
 
-A message k → j changes the message j → i. On a symmetric graph the edges that leave atom j are the reverses of those
-that enter it, so the sum over k is one batched product per atom j, whose result travels to i by the swap of edges.
+The message of an edge j → i is updated by those of the edges k → j, directional message passing (arXiv 2003.03123):
+m_ji ← f(m_ji, Σ_k g(m_kj, e_RBF(d_ji), a_SBF(d_kj, angle kji))). On a symmetric graph the edges that leave atom j are
+the reverses of those that enter it, so the sum over k is one batched product per atom j, passed on by the swap of edges.
 """
 
 import torch
@@ -24,7 +25,7 @@ from xtalgen.models.networks.edges import (
 from xtalgen.models.networks.periodic_graph import PeriodicGraph
 from xtalgen.models.networks.radial_basis import BesselBasis, SphericalBesselBasis
 
-RADIAL, ORDERS = 6, 7
+RADIAL, ORDERS = 6, 7  # radial functions n; spherical harmonics l = 0 … 6
 SMALL, MEDIUM, OUTPUT = 8, 64, 256  # widths of projected bases, of messages in triplets, and of the output blocks
 BEFORE_SKIP, AFTER_SKIP, OUTPUT_LAYERS = 1, 2, 3
 
@@ -93,13 +94,15 @@ class Interaction(nn.Module):
         """Returns the messages after this round."""
         # Absent edges send nothing: their radial basis is 0 and the layer that follows has no bias.
         sent = functional.silu(self.down(functional.silu(self.from_reverse(rows)) * self.radial(radial)))
+        # The two linear layers of the basis as one: (medium, orders, radial).
         weight = (self.circular[1].weight @ self.circular[0].weight).unflatten(1, (ORDERS, RADIAL))
-        # The basis of a triplet is a product of one function of |kj| and one of the angle: the first goes to the edge.
+        # a_SBF factorises into j_l(z_ln d_kj / c) and Y_l(angle kji): the first is applied once per edge k → j.
         filters = torch.einsum("elr,clr->elc", bessel, weight)
         weighted = to_slots(edges, (sent.unsqueeze(-2) * filters).flatten(1)).unflatten(-1, (ORDERS, MEDIUM))
-        told = (angular @ weighted.flatten(0, 1).flatten(1, 2)).view(*edges.shape, MEDIUM)
-        told = swap(edges, to_rows(edges, told))
-        changed = self.before_skip(functional.silu(self.from_edge(rows)) + functional.silu(self.up(told)))
+        # Σ_k Σ_l Y_l(angle kji) (…): (atoms, slots, slots · orders) @ (atoms, slots · orders, medium).
+        received = (angular @ weighted.flatten(0, 1).flatten(1, 2)).view(*edges.shape, MEDIUM)
+        received = swap(edges, to_rows(edges, received))
+        changed = self.before_skip(functional.silu(self.from_edge(rows)) + functional.silu(self.up(received)))
         return self.after_skip(functional.silu(self.last(changed)) + rows)
 
 
