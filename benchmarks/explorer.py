@@ -85,7 +85,7 @@ def measure(count, folder):
     for name in ("first build", "build, positions kept"):
         begun, cpu = time.perf_counter(), time.process_time()
         options = Options(max_crystals=None, max_reference=None)
-        explorer([files], [], options=options, projection=projection.Settings(), cache=folder / "cache", out=page)
+        explorer([files], [], options=options, umap=projection.UmapConfig(), cache=folder / "cache", out=page)
         times[name] = f"{time.perf_counter() - begun:.1f} s wall, {time.process_time() - cpu:.1f} s CPU"
     times["page"] = f"{page.stat().st_size / 1e6:.2f} MB"
     if find_chromium() is None:

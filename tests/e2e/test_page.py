@@ -21,7 +21,7 @@ def build(folder, files, name="explorer.html", **options):
     page = folder / name
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(projection, "FEWEST", 1000)  # principal components: UMAP takes half a minute to compile itself
-        explorer(files, [], options=Options(**options), projection=projection.Settings(), cache=None, out=page)
+        explorer(files, [], options=Options(**options), umap=projection.UmapConfig(), cache=None, out=page)
     return page
 
 

@@ -45,7 +45,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Layer:
+class CrystalSet:
     """One set on the page. spg_num 0 and descriptors NaN where not known; `total`: crystals before thinning."""
 
     name: str
@@ -77,7 +77,7 @@ class Layer:
         return described
 
 
-def load(files: Files) -> Layer:
+def load(files: Files) -> CrystalSet:
     """Returns a set. Raises ContractError when a file is no table, or no metrics, of its kind."""
     table = read_table(files.crystals)
     rows = [_prepared(row, files.reference) for row in from_table(table)]
@@ -86,7 +86,7 @@ def load(files: Files) -> Layer:
     before = [geometry(samples[row.id]) if row.id in samples else None for row in rows]
     embedding, spg_num, descriptors = _embedding(files.embedding, rows)
     evaluation = None if files.metrics is None else read_evaluation(files.metrics)
-    layer = Layer(
+    crystal_set = CrystalSet(
         name=files.name,
         reference=files.reference,
         rows=rows,
@@ -99,22 +99,24 @@ def load(files: Files) -> Layer:
         embedding=embedding,
         evaluation=evaluation,
     )
-    return replace(layer, notes=_notes(layer))
+    return replace(crystal_set, notes=_notes(crystal_set))
 
 
-def thin(found: Sequence[Layer], max_crystals: int | None, max_reference: int | None, seed: int) -> list[Layer]:
-    """Returns the layers with at most so many generated and reference crystals; seeded subsets, shared out by size."""
+def thin(
+    sets: Sequence[CrystalSet], max_crystals: int | None, max_reference: int | None, seed: int
+) -> list[CrystalSet]:
+    """Returns the sets with at most so many generated and reference crystals; seeded subsets, shared out by size."""
     thinned = []
-    for index, layer in enumerate(found):
-        most = max_reference if layer.reference else max_crystals
-        total = sum(len(other.rows) for other in found if other.reference == layer.reference)
+    for index, crystal_set in enumerate(sets):
+        most = max_reference if crystal_set.reference else max_crystals
+        total = sum(len(other.rows) for other in sets if other.reference == crystal_set.reference)
         if most is None or total <= most:
-            thinned.append(layer)
+            thinned.append(crystal_set)
             continue
-        count = len(layer.rows) * most // total
-        chosen = np.sort(np.random.default_rng([seed, index]).choice(len(layer.rows), count, replace=False))
-        note = f"{layer.name}: {count:,} of {layer.total:,} crystals are shown, chosen at random."
-        thinned.append(_take(layer, chosen.tolist(), note))
+        count = len(crystal_set.rows) * most // total
+        chosen = np.sort(np.random.default_rng([seed, index]).choice(len(crystal_set.rows), count, replace=False))
+        note = f"{crystal_set.name}: {count:,} of {crystal_set.total:,} crystals are shown, chosen at random."
+        thinned.append(_take(crystal_set, chosen.tolist(), note))
     return thinned
 
 
@@ -179,40 +181,37 @@ def _embedding(path: Path | None, rows: Sequence[Crystal]) -> tuple[str | None, 
 
 
 def _prepared(row: Crystal, reference: bool) -> Crystal:
-    """Returns the row with `gain`, the energy that relaxation won, in eV/atom.
+    """Returns a reference row without its energy above the hull.
 
-    A data set's energies above hull are of its own calculations; beside those of a potential they would mislead.
+    It comes from the data set's own calculations and cannot be compared with the energies of a potential.
     """
-    if reference:
-        return replace(row, info={name: value for name, value in row.info.items() if name != "e_above_hull"})
-    first, last = row.info.get("e_initial"), row.info.get("energy")
-    if first is None or last is None or not row.n_atoms:
+    if not reference:
         return row
-    return replace(row, info={**row.info, "gain": (first - last) / row.n_atoms})
+    return replace(row, info={name: value for name, value in row.info.items() if name != "e_above_hull"})
 
 
-def _notes(layer: Layer) -> list[str]:
-    if not layer.rows:
-        return [f"{layer.name}: no crystals."]
+def _notes(crystal_set: CrystalSet) -> list[str]:
+    if not crystal_set.rows:
+        return [f"{crystal_set.name}: no crystals."]
     notes = []
-    missing = sum(found is None for found in layer.final)
+    missing = sum(found is None for found in crystal_set.final)
     if missing:
-        notes.append(f"{layer.name}: {missing:,} of {layer.total:,} crystals have no geometry to show.")
-    if not layer.reference and "valid" not in layer.columns:
-        notes.append(f"{layer.name}: not judged; the table has no verdicts.")
+        notes.append(f"{crystal_set.name}: {missing:,} of {crystal_set.total:,} crystals have no geometry to show.")
+    if not crystal_set.reference and "valid" not in crystal_set.columns:
+        notes.append(f"{crystal_set.name}: not judged; the table has no verdicts.")
     return notes
 
 
-def _take(layer: Layer, chosen: list[int], note: str) -> Layer:
+def _take(crystal_set: CrystalSet, chosen: list[int], note: str) -> CrystalSet:
     pick = lambda values: [values[index] for index in chosen]  # noqa: E731
     return replace(
-        layer,
-        rows=pick(layer.rows),
-        final=pick(layer.final),
-        before=pick(layer.before),
-        spg_num=pick(layer.spg_num),
-        descriptors=layer.descriptors[chosen],
-        notes=[*layer.notes, note],
+        crystal_set,
+        rows=pick(crystal_set.rows),
+        final=pick(crystal_set.final),
+        before=pick(crystal_set.before),
+        spg_num=pick(crystal_set.spg_num),
+        descriptors=crystal_set.descriptors[chosen],
+        notes=[*crystal_set.notes, note],
     )
 
 
