@@ -118,7 +118,7 @@ _ENERGY = {"unit": "eV/atom", "step": 1e-4, "digits": 3}
 # In the order of menus, filters and lists.
 COLUMNS: tuple[Column, ...] = (
     Column(
-        "e_above_hull", Kind.NUMBER, "energy above hull", **_ENERGY, colour=Colour.SCALE, ends=(0, 0.5), reverse=True
+        "e_above_hull", Kind.NUMBER, "energy above hull", **_ENERGY, colour=Colour.SCALE, ends=(0.0, 0.5), reverse=True
     ),
     Column("gain", Kind.NUMBER, "energy released by relaxation", **_ENERGY, value=energy_gain),
     Column("sun", Kind.FLAG, "stable, unique and novel", yes="S.U.N.", shown=Shown.VERDICT),
@@ -169,7 +169,7 @@ COLUMNS: tuple[Column, ...] = (
         1e-3,
         2,
         colour=Colour.SCALE,
-        ends=(0, 1),
+        ends=(0.0, 1.0),
         shown=Shown.PANEL,
     ),
     Column("n_steps", Kind.NUMBER, "relaxation steps"),

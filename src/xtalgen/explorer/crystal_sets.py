@@ -1,4 +1,4 @@
-"""What the explorer and the figures read of each set: crystals now and as sampled, verdicts, descriptors, metrics."""
+"""The sets that explorer and figures show: crystals, as sampled and relaxed, verdicts, descriptors, metrics."""
 
 import functools
 import warnings
@@ -14,15 +14,15 @@ from xtalgen.explorer.encoding import Geometry, geometry
 from xtalgen.metrics.result_file import Evaluation, read_evaluation
 from xtalgen.report.learning_curve import read_log
 
-MOST_STEPS = 300  # points of a learning curve on the page
+MOST_STEPS = 300  # points per learning curve on the page
 
 
 @dataclass(frozen=True)
 class Files:
     """The files of one set; None where there is none.
 
-    crystals: evaluated crystals, or the data set's own for a reference; sample: the same ids as sampled; embedding:
-    descriptors; metrics: JSON of the evaluate stage.
+    crystals: evaluated crystals, or those of the data set for a reference. sample: the same ids as sampled.
+    embedding: descriptors. metrics: JSON of the stage `evaluate`.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Files:
 
     @staticmethod
     def from_arguments(sets: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> "list[Files]":
-        """Returns the sets of a command line: a name and the files in the order above; a dash stands for no file."""
+        """Returns the sets of a command line: a name, then the files in the order above; a dash stands for no file."""
 
         def path(text: str) -> Path | None:
             return None if text == "-" else Path(text)
@@ -46,7 +46,7 @@ class Files:
 
 @dataclass(frozen=True)
 class CrystalSet:
-    """One set on the page. spg_num 0 and descriptors NaN where not known; `total`: crystals before thinning."""
+    """One set on the page. Where unknown, spg_num is 0 and descriptors are NaN. total: crystals before thinning."""
 
     name: str
     reference: bool
@@ -62,7 +62,7 @@ class CrystalSet:
     notes: list[str] = field(default_factory=list)
 
     def describe(self, colour: int) -> dict[str, Any]:
-        """Returns what the page's header says of the set. colour: its place in the palette."""
+        """Returns the set's entry in the page's header. colour: its index in the palette, -1 for a reference."""
         described: dict[str, Any] = {
             "name": self.name,
             "reference": self.reference,
@@ -78,7 +78,7 @@ class CrystalSet:
 
 
 def load(files: Files) -> CrystalSet:
-    """Returns a set. Raises ContractError when a file is no table, or no metrics, of its kind."""
+    """Returns a set read from its files; raises ContractError when one is not a table or a metrics file of its kind."""
     table = read_table(files.crystals)
     rows = [_prepared(row, files.reference) for row in from_table(table)]
     samples = {} if files.sample is None else {row.id: row for row in from_table(read_table(files.sample))}
@@ -105,7 +105,7 @@ def load(files: Files) -> CrystalSet:
 def thin(
     sets: Sequence[CrystalSet], max_crystals: int | None, max_reference: int | None, seed: int
 ) -> list[CrystalSet]:
-    """Returns the sets with at most so many generated and reference crystals; seeded subsets, shared out by size."""
+    """Returns the sets with at most so many generated and reference crystals: seeded subsets, in proportion to size."""
     thinned = []
     for index, crystal_set in enumerate(sets):
         most = max_reference if crystal_set.reference else max_crystals
@@ -136,7 +136,7 @@ def learning_curves(logs: Sequence[tuple[str, Path]]) -> list[dict[str, Any]]:
 
 @functools.cache
 def elements() -> dict[str, list[Any]]:
-    """Returns what the page knows of elements, by atomic number; index 0 is no element.
+    """Returns the properties of elements, indexed by atomic number; index 0 is not an element.
 
     Masses in atomic units, covalent radii in Å (Cordero et al. 2008, doi:10.1039/b801115j), Jmol's colours.
     """
@@ -146,7 +146,7 @@ def elements() -> dict[str, list[Any]]:
 
     known = [Element.from_Z(number) for number in range(1, 119)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # noble gases have none; they go last in a formula
+        warnings.simplefilter("ignore")  # noble gases have none: last in a formula
         negativity = [float(element.X) if np.isfinite(element.X) else 9.0 for element in known]
     colours = [f"#{bytes(round(255 * part) for part in colour).hex()}" for colour in jmol_colors]
     return {
@@ -161,7 +161,7 @@ def elements() -> dict[str, list[Any]]:
 
 @functools.cache
 def space_groups() -> list[str]:
-    """Returns the Hermann-Mauguin symbols by number; index 0 is no group."""
+    """Returns the Hermann-Mauguin symbols indexed by space-group number; index 0 is not a group."""
     from pymatgen.symmetry.groups import sg_symbol_from_int_number
 
     return ["", *(sg_symbol_from_int_number(number) for number in range(1, 231))]
@@ -198,7 +198,7 @@ def _notes(crystal_set: CrystalSet) -> list[str]:
     if missing:
         notes.append(f"{crystal_set.name}: {missing:,} of {crystal_set.total:,} crystals have no geometry to show.")
     if not crystal_set.reference and "valid" not in crystal_set.columns:
-        notes.append(f"{crystal_set.name}: not judged; the table has no verdicts.")
+        notes.append(f"{crystal_set.name}: not judged: the table has no verdicts.")
     return notes
 
 

@@ -118,7 +118,7 @@ class App {
     if (i < 0) return;
     if (this.carded !== i) {
       const more = this.map.stack(i).length - 1;
-      const hint = more ? make("small", {}, `and ${more} more at this point: click again`) : "";
+      const hint = more ? make("small", {}, `and ${more} more in this place: click again`) : "";
       box.replaceChildren(...card(this.crystals, i), hint);
       this.carded = i;
     }
