@@ -31,7 +31,7 @@ MISSING = -(2**31)
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the page draws: cell lengths (3,) in Å, angles (3,) in degrees, fractional coordinates (n, 3), elements (n,)."""
+    """What the page draws: lengths (3,) in Å, angles (3,) in degrees, fractional coordinates (n, 3), elements (n,)."""
 
     lengths: np.ndarray
     angles: np.ndarray
@@ -89,7 +89,7 @@ def scaled(values: Sequence[float | int | None], step: float) -> np.ndarray:
 
 
 def unit_positions(points: Float[np.ndarray, "n 2"]) -> np.ndarray:
-    """Returns points of a map as uint16 (2 n,), interleaved x, y; both axes have one scale, the longer fills the range."""
+    """Returns points of a map as uint16 (2 n,), interleaved x, y, on one scale; the longer axis fills the range."""
     if not len(points):
         return np.zeros(0, dtype="u2")
     low = points.min(axis=0)
