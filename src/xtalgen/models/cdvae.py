@@ -39,7 +39,7 @@ class CDVAEConfig(FitConfig):
     epochs: int = 1000
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-4
-    schedule: Literal["cosine", "plateau", "constant"] = "plateau"
+    schedule: Literal["cosine", "cosine_by_step", "plateau", "constant"] = "plateau"
     ema_decay: float = 0.0
     bonds: Literal["crystal_nn", "radius"] = "crystal_nn"
     property: str | None = None

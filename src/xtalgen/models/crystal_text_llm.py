@@ -148,7 +148,7 @@ class Model(AbstractPromptedModel):
             found: dict[str, Any] = {"hidden": None, "rank": None, "guesses": None}
             if crystal.ok and not unwritable(crystal):
                 rng = np.random.default_rng(mix_seed(seed, place))
-                masked = int(rng.choice(np.unique(crystal.atomic_numbers)))
+                masked = int(rng.choice(crystal.atomic_numbers))
                 prompt = ask_hidden(write_crystal(crystal, rng.random(3), masked))
                 found = _guess(model, prompt, SYMBOLS[masked - 1], sampling.candidates or SYMBOLS)
             yield replace(crystal, info={**crystal.info, **found})

@@ -50,7 +50,7 @@ class DiffCSPConfig(FitConfig):
     epochs: int = 1000
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-4
-    schedule: Literal["cosine", "plateau", "constant"] = "plateau"
+    schedule: Literal["cosine", "cosine_by_step", "plateau", "constant"] = "plateau"
     ema_decay: float = 0.0
     hidden: int = 512
     layers: int = 6

@@ -32,10 +32,11 @@ def train(
 
     task: "shared" for a model whose one checkpoint serves all tasks. train, val: crystal tables; rows that are not
     usable are counted, not fatal. settings: values of the model's Config. work: folder of resumable states, kept
-    between attempts. device: "cpu", "cuda" or "auto" (cuda when there is one). max_seconds: budget over all attempts.
-    Under torchrun several processes train together. Raises ValueError for an unknown model, task or setting, a wrong
-    device, or a table without usable crystals; ContractError for a wrong table; TrainingError when training does not
-    get anywhere; BusyError when another process trains in `work`.
+    between attempts. device: "cpu", "cuda" or "auto" (cuda when there is one). max_seconds: budget over all attempts,
+    in CPU time per thread on a CPU, wall time on a GPU. Under torchrun several processes train together. Raises
+    ValueError for an unknown model, task or setting, a wrong device, or a table without usable crystals; ContractError
+    for a wrong table; TrainingError when training does not get anywhere; BusyError when another process trains in
+    `work`.
     """
     loaded = models.load(model)
     tasks = (SHARED,) if loaded.shared_checkpoint else loaded.tasks

@@ -13,7 +13,7 @@ from xtalgen.training import checkpoint
 from xtalgen.training.batches import Split
 from xtalgen.training.distributed import current
 from xtalgen.training.job import Job
-from xtalgen.training.loop import WITHOUT_EFFECT, FitConfig, Outcome, Trainable, forget
+from xtalgen.training.loop import CLOCKS, WITHOUT_EFFECT, FitConfig, Outcome, Trainable, forget
 from xtalgen.training.performance import Precision, mean_flop, peak_flop_per_s, peak_memory
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -83,6 +83,8 @@ def _account(module: Trainable, outcome: Outcome, split: Split, job: Job, precis
         "epochs": progress.epoch,
         "steps": progress.steps,
         "seconds": round(progress.seconds, 3),
+        "clock": CLOCKS[split.train.device.type],
+        "max_seconds": job.max_seconds,
         "out_of_time": outcome.out_of_time,
         "best_epoch": progress.best_epoch,
         "best_val_loss": progress.best_val_loss,

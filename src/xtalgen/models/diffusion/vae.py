@@ -161,7 +161,8 @@ class CrystalVAE(Trainable):
         true = lattice_from_parameters(batch.lengths, batch.angles)
         lattice, replaced = true, torch.zeros(len(batch), device=true.device)
         if not (self.training and self.epoch <= self.teacher_forcing):
-            lattice, replaced = self._usable(found, batch)
+            # As published: a predicted cell is where the decoder works, not what its errors teach the head.
+            lattice, replaced = self._usable(found.detach(), batch)
         parts |= self._denoising(
             batch, latent=latent, composition=composition, true=true, lattice=lattice, generator=generator
         )
