@@ -1,9 +1,9 @@
 """Times and sizes of the explorer: building the page, opening it in headless Chromium, hovering.
 
-PYTHONPATH=src:tests python benchmarks/explorer.py --crystals 2000 20000
-PYTHONPATH=src:tests python benchmarks/explorer.py --crystals 200000 --plane
-Crystals are DiffCSP's samples of MP-20 where ../shared/data has them, else five prototypes; all with a geometry before
-relaxation, the worst case. --plane: principal components in place of UMAP, whose time is its own row.
+PYTHONPATH=src:tests/helpers python benchmarks/explorer.py --crystals 2000 20000
+PYTHONPATH=src:tests/helpers python benchmarks/explorer.py --crystals 200000 --plane
+The crystals are DiffCSP's samples of MP-20 if ../shared/data has them, otherwise five prototypes. All have a geometry
+before relaxation, which is the worst case. --plane: principal components instead of UMAP.
 """
 
 import argparse
@@ -41,7 +41,7 @@ PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ??
 def real_crystals(count):
     if not SAMPLES.is_file():
         return [crystal(index, f"made-{index}") for index in range(count)]
-    data = dict(np.load(SAMPLES))  # read once: the archive unpacks an array whenever it is asked for
+    data = dict(np.load(SAMPLES))  # read once: the archive unpacks an array at every access
     ends = np.cumsum(data["num_atoms"])
     lattices = lattice_from_parameters(data["lengths"].astype(float), data["angles"].astype(float))
     rows = []

@@ -103,7 +103,7 @@ export function showState({ crystals, map, nGenerated, state }, shown) {
     button.setAttribute("aria-pressed", String(state.flags.has(button.dataset.flag)));
   }
   $("hull").value = state.hull === null ? 100 : Math.round((state.hull + 0.2) * 100);
-  $("hull-label").textContent = state.hull === null ? "no limit" : fixed(state.hull, 2, "eV/atom");
+  $("hull-label").textContent = state.hull === null ? "any" : `≤ ${fixed(state.hull, 2, "eV/atom")}`;
   $("unlasso").hidden = !state.lasso;
 }
 
