@@ -218,7 +218,7 @@ def test_module_runs_on_the_embedded_data_set(tmp_path, root):
     Structure(Lattice.cubic(3.61), ["Cu"] * 4, [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]).to(
         str(tmp_path / "mine.cif"), fmt="cif"
     )
-    command = [sys.executable, "-m", "xtalgen.stages.evaluate"]
+    command = [sys.executable, "-m", "xtalgen", "score"]
     options = {"capture_output": True, "text": True, "cwd": tmp_path, "env": {"PYTHONPATH": str(root / "src")}}
     text = subprocess.run([*command, "--help"], check=True, **options).stdout
     assert "python -m xtalgen score samples.npz --dataset mp_20 --recipe cdvae" in text

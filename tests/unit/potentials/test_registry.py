@@ -126,7 +126,7 @@ def test_foreign_pickle_is_refused_before_it_runs(tmp_path):
 def test_pickle_of_somebody_elses_model_needs_its_digest(tmp_path):
     """A hook of this test's own makes it a model that holds more than mace-torch's parts."""
     file = save_tiny_mace(tmp_path / "hooked.model", hook=note)
-    with pytest.raises(PotentialError, match=r"test_potentials\.note"):
+    with pytest.raises(PotentialError, match=r"test_registry\.note"):
         potentials.load(str(file))
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert potentials.load(str(file), sha256=digest).identity.pinned
