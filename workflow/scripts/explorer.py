@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--reference", nargs=3, action="append", default=[], metavar=("NAME", "CRYSTALS", "EMBEDDING"))
     parser.add_argument("--curve", nargs=2, action="append", default=[], metavar=("NAME", "LOG"), help="learning curve")
     parser.add_argument("--title", default="xtalgen explorer")
-    parser.add_argument("--max-crystals", type=int, help="largest number of generated crystals shown; a seeded subset of more")
+    parser.add_argument("--max-crystals", type=int, help="largest number of generated crystals shown (a seeded subset)")
     parser.add_argument("--max-reference", type=int, help="largest number of reference crystals shown")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, help="folder in which positions are cached by content")
