@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
-from xtalgen.metrics.registry import TOLERANCE
+from xtalgen.metrics.names import TOLERANCE
 from xtalgen.metrics.validity import MIN_DISTANCE, ValidityRules
 from xtalgen.structure.geometry import MIN_VOLUME
 from xtalgen.structure.matcher import CSP, SAME, Tolerances

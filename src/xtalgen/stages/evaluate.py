@@ -21,8 +21,8 @@ from xtalgen.metrics.csp import Predictions, assign_targets, score_prediction
 from xtalgen.metrics.distributions import density, num_elems
 from xtalgen.metrics.dng import relaxed_well, score_generation
 from xtalgen.metrics.infilling import score_guesses
+from xtalgen.metrics.names import GENERATION, names_for
 from xtalgen.metrics.protocols import describe_choices
-from xtalgen.metrics.registry import GENERATION, for_task
 from xtalgen.metrics.types import Inputs, Scores, Settings
 from xtalgen.runtime.atomic import write_text
 from xtalgen.runtime.resume import clear, content_key
@@ -62,13 +62,13 @@ def evaluate(
 ) -> None:
     """Writes the metrics of a set to `out_json` and its verdicts row by row to `out_table`.
 
-    task: one of `metrics.EVERY_TASK`; "own" is a user's structures, scored as dng. name: of the set, by default the
+    task: one of `EVERY_TASK`; "own" is a user's structures, scored as dng. name: of the set, by default the
     stem of `out_json`. work: folder for finished structure comparisons, by default beside `out_json`. Crystals that
     failed keep their row and stay in every denominator; a metric that cannot be computed is null with its reason.
     Raises ContractError, naming file and remedy, when files do not fit each other.
     """
     warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # once per crystal with a noble gas
-    wanted = [metric.name for metric in for_task(task)]
+    wanted = names_for(task)
     name = name or out_json.stem
     work = work or out_json.parent / f"work-{out_json.stem}"
     table = read_table(sources.sample)
