@@ -75,7 +75,8 @@ def report(evaluation: "Evaluation") -> str:
     from xtalgen.metrics.registry import METRICS, for_task
     from xtalgen.report.score_table import ARROWS
 
-    rows, absent = [("", "value", "95 % interval", "n")], {}
+    rows = [("", "value", "95 % interval", "n")]
+    absent: dict[str | None, list[str]] = {}
     for metric in for_task(evaluation.task):
         found = evaluation.value(metric.name)
         if found.value is None:

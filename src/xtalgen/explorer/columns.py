@@ -113,7 +113,7 @@ def energy_gain(row: Crystal) -> float | None:
     return None if first is None or last is None or not row.n_atoms else (first - last) / row.n_atoms
 
 
-_ENERGY = {"unit": "eV/atom", "step": 1e-4, "digits": 3}
+_ENERGY: dict[str, Any] = {"unit": "eV/atom", "step": 1e-4, "digits": 3}
 
 # In the order of menus, filters and lists.
 COLUMNS: tuple[Column, ...] = (

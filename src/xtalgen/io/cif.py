@@ -242,7 +242,7 @@ def read_label(label: str, warned: list[str]) -> int:
     Letters behind the element that are no digit's are assumed to number the site, unless they are an element
     themselves (OH); the assumption is appended to `warned`. Raises CrystalError with status unknown_element.
     """
-    letters = re.match(r"[A-Za-z]*", label.strip())[0]
+    letters = (re.match(r"[A-Za-z]*", label.strip()) or [""])[0]
     if letters.capitalize() in NUMBERS and not GROUPS.match(label.strip()):
         if is_ambiguous(letters):
             warned.append(f"site {label} was read as {letters.capitalize()}")

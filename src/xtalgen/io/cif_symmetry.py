@@ -7,7 +7,7 @@ what was read must agree with the chemical formula and the number of formula uni
 import functools
 import itertools
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -137,7 +137,7 @@ def check_formula(block: Block, counts: Counter[int]) -> None:
 @functools.lru_cache(maxsize=10_000)
 def read_formula_sum(formula: str) -> dict[int, float]:
     """Returns the amount of each element in a formula such as "Fe2 O3", by atomic number; {} when it is not plain."""
-    amounts: Counter[int] = Counter()
+    amounts: defaultdict[int, float] = defaultdict(float)
     end = 0
     for match in AMOUNT.finditer(formula):
         if match.start() != end:

@@ -169,4 +169,4 @@ def _rows_of_frame(content: Mapping[str, Any]) -> list[tuple[str, Any]] | None:
 
 
 def _holds(items: list[tuple[str, Any]] | None) -> bool:
-    return bool(items) and any(_structure_of(item)[0] is not None for _, item in items)
+    return items is not None and any(_structure_of(item)[0] is not None for _, item in items)

@@ -76,7 +76,7 @@ class Rules:
     """Base of groups of choices: a text given for a `Choice` becomes it, or raises ValueError when it is misspelt."""
 
     def __post_init__(self) -> None:
-        for item in fields(self):  # type: ignore[arg-type] - subclasses are dataclasses
+        for item in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
             default = item.default[0] if isinstance(item.default, tuple) and item.default else item.default
             if isinstance(default, Choice):
                 given = getattr(self, item.name)

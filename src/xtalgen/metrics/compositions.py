@@ -117,10 +117,11 @@ def _is_valid(found: Sequence[Element], amounts: Sequence[int], table: str) -> b
         return True
     states = [element.oxidation_states for element in found]
     scale = [element.electronegativity for element in found]
-    if None in scale:
+    known = [value for value in scale if value is not None]
+    if len(known) < len(scale):
         choices = () if table in OF_PACKAGE else _without_electronegativity(states, scale)
         return any(_neutral(amounts, allowed) for allowed in choices)
-    for bound in (*sorted(set(scale)), math.inf):
+    for bound in (*sorted(set(known)), math.inf):
         allowed = [
             [state for state in own if (state >= 0 if value < bound else state <= 0)]
             for own, value in zip(states, known, strict=True)

@@ -99,11 +99,8 @@ def relaxed_phases(relaxed: CrystalList) -> list[Phase | None]:
 
 def reference_phases(hull: CrystalList) -> list[Phase]:
     """Returns the phases of a hull's reference crystals; those without a geometry or an energy are left out."""
-    return [
-        phase_with(row, row.info["energy"])
-        for row, fine in zip(hull, hull.usable, strict=True)
-        if fine and relaxed_well(row)
-    ]
+    rows = (row for row, fine in zip(hull, hull.usable, strict=True) if fine and relaxed_well(row))
+    return [phase for row in rows if (phase := phase_with(row, row.info["energy"]))]
 
 
 def energy_for_hull(row: Crystal, name: str) -> float | None:

@@ -49,8 +49,8 @@ def framework_novel(
     """
     novel = np.array([kind.novel for kind in kinds], dtype=bool)
     rows = np.flatnonzero(novel & has_f_block(crystals))
-    merged = [merge_f_block(known[row]) for row in np.flatnonzero(has_f_block(known))]
-    found = matching.compare([merge_f_block(crystals[row]) for row in rows], merged)
+    merged = [merge_f_block(known[int(row)]) for row in np.flatnonzero(has_f_block(known))]
+    found = matching.compare([merge_f_block(crystals[int(row)]) for row in rows], merged)
     novel[rows] = [kind.novel for kind in found]
     return novel
 

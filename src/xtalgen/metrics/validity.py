@@ -61,11 +61,12 @@ def struct_valid(
     """
     distances = np.full(len(crystals), np.nan)
     rows = np.flatnonzero(fits_guards(crystals, ValidityRules()) if accepted is None else accepted)
-    pairs = np.array([crystals[row].n_atoms * (crystals[row].n_atoms - 1) // 2 for row in rows], dtype=int)
+    sizes = [crystals[int(row)].n_atoms for row in rows]
+    pairs = np.array([size * (size - 1) // 2 for size in sizes], dtype=np.int64)
     blocks = np.cumsum(pairs) // BLOCK_PAIRS
     for block in np.unique(blocks):
         chosen = rows[blocks == block]
-        distances[chosen] = _min_distances([crystals[row] for row in chosen])
+        distances[chosen] = _min_distances([crystals[int(row)] for row in chosen])
     return distances >= min_distance, distances
 
 

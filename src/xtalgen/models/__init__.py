@@ -95,7 +95,7 @@ def load(name: str) -> AbstractModel:
         raise ValueError(
             f"no model {name!r}; there are {', '.join(known)}. A model is a file src/xtalgen/models/NAME.py."
         )
-    kind = getattr(importlib.import_module(f"xtalgen.models.{name}"), "Model", None)
+    kind: Any = getattr(importlib.import_module(f"xtalgen.models.{name}"), "Model", None)
     check_class(name, kind, AbstractModel)
     return kind()
 

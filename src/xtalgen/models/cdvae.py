@@ -93,6 +93,7 @@ class Model(AbstractModel):
         usable, _ = select(train, refuse)
         constants = fit_constants(usable, config.property) if usable else None
         split = load_split(train, val, job.device, refuse, extra_of(config.bonds, config.property, constants))
+        assert constants is not None  # `load_split` has refused a set without usable crystals
         module = initialise(lambda: build(job.task, constants, asdict(config)), job)
         generator = torch.Generator(job.device).manual_seed(mix_seed(job.seed, 3))
         module.fit_scales(next(split.train.batches(config.batch_size)), generator)

@@ -104,7 +104,7 @@ class Model(AbstractModel):
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: DiffCSPConfig, job: Job) -> None:
         """Trains DiffCSP for the task of the job; see `AbstractModel.train`."""
         split = load_split(train, val, job.device)
-        facts = {"histogram": histogram_of(split.train.n_atoms)}
+        facts = {"histogram": histogram_of(split.train.sizes())}
 
         def make() -> CrystalDiffusion:
             return _build(job.task, asdict(config))

@@ -72,7 +72,7 @@ class Model(AbstractModel):
         """Trains FlowMM for the task of the job; see `AbstractModel.train`."""
         split = load_split(train, val, job.device, angles_outside)
         constants = fit_constants(split.train.crystals)
-        facts = {"constants": asdict(constants), "histogram": histogram_of(split.train.n_atoms)}
+        facts = {"constants": asdict(constants), "histogram": histogram_of(split.train.sizes())}
 
         def make() -> RiemannianFlow:
             return build(job.task, constants, asdict(config))

@@ -182,6 +182,7 @@ class Model(AbstractModel):
 
         Statuses: those of `in_batches`; "no_space_group" where no known space group has positions for the atoms;
         "bad_lattice" where the angles drawn make no cell. Results depend on the seed and a crystal's index.
+        Raises CheckpointError for a checkpoint without formulas or analogues.
         """
         weights, facts = load_checkpoint(checkpoint, device)
         if not {"formulas", "memory"} <= facts.keys():

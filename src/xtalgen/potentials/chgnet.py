@@ -25,7 +25,8 @@ class Chgnet(PotentialFamily):
 
     def find_weights(self, entry: PotentialEntry) -> Path:
         """Returns the file of an entry's weights in the installed wheel."""
-        return Path(str(importlib.util.find_spec("chgnet").origin)).parent / "pretrained" / str(entry.weights)
+        spec = importlib.util.find_spec("chgnet")
+        return Path(str(spec and spec.origin)).parent / "pretrained" / str(entry.weights)
 
     def load(self, identity: Identity, device: str) -> Potential:
         """Returns a CHGNet model as a potential."""

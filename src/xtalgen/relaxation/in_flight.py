@@ -183,9 +183,10 @@ class _InFlightBatch:
         converged = max_force <= config.fmax
         if failure is None and not converged and relaxation.steps < config.max_steps:
             return None
-        frac_coords = None if failure else positions @ np.linalg.inv(lattice)
-        failure = failure or _overlap(lattice, frac_coords, self.potential)
         if failure:
+            return failure
+        frac_coords = positions @ np.linalg.inv(lattice)
+        if failure := _overlap(lattice, frac_coords, self.potential):
             return failure
         return Outcome(
             "ok",

@@ -47,7 +47,7 @@ def relax_all(
     known = _read_store(store, config)
     keys = [_key(row, identity, config, device) for row in rows]
     pending = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
-    run = {"workers": workers, "device": device, "store": store, "identity": identity, "config": config}
+    run: dict[str, Any] = {"workers": workers, "device": device, "store": store, "identity": identity, "config": config}
     # Expensive crystals first, so that they do not run alone at the end. A batch that hung or died is split up.
     items = sorted(pending.items(), key=lambda item: -cost(item[1]))
     undone = _relax_batches(_batches(items, workers, device), label, known, **run)

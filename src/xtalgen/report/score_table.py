@@ -261,6 +261,7 @@ def _number(value: float, digits: int) -> str:
 
 
 def _with_interval(value: Estimate, scale: float, digits: int) -> str:
+    assert value.value is not None
     text = _number(value.value * scale, digits)
     if value.low is None or value.high is None:
         return text
@@ -268,8 +269,9 @@ def _with_interval(value: Estimate, scale: float, digits: int) -> str:
 
 
 def _overlap(one: Estimate, other: Estimate) -> bool:
-    bounds = (one.low, one.high, other.low, other.high)
-    return None not in bounds and one.low <= other.high and other.low <= one.high
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return False
+    return one.low <= other.high and other.low <= one.high
 
 
 def _magnitude(value: Any) -> str:

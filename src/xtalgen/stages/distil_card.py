@@ -84,10 +84,10 @@ class Run:
     workers: int
     device: str
 
-    def outcomes(self, rows: Sequence[Crystal], who: str, settings: RelaxConfig) -> list[Outcome]:
+    def outcomes(self, rows: Sequence[Crystal], who: str, config: RelaxConfig) -> list[Outcome]:
         """Returns what became of the crystals under one of the potentials."""
         found, _ = relax_all(
-            rows, identity=self.pair[who], settings=settings, workers=self.workers, device=self.device,
+            rows, identity=self.pair[who], config=config, workers=self.workers, device=self.device,
             store=self.work, label=f"card: {who}",
         )  # fmt: skip
         return found
@@ -124,7 +124,7 @@ def _given(
     run: Run, rows: Sequence[Crystal], levels: Mapping[str, Mapping[int, float]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the errors on crystals as published, and the mean one of the crystals with each element."""
-    found: dict[str, list[Prediction | str]] = {}
+    found: dict[str, list[Any]] = {}  # predictions, or why there is none
     for who, identity in run.pair.items():
         potential = registry.load_identified(identity, run.device)
         found[who] = [answer for _, answer in evaluate(rows, potential)]
@@ -169,7 +169,7 @@ def _relaxed(
 ) -> dict[str, Any]:
     """Returns the errors where each potential relaxes the crystals for itself."""
     settings = RelaxConfig(size.fmax, size.max_steps, None)
-    found = {who: run.outcomes(rows, who, settings) for who in run.pair}
+    found: dict[str, Sequence[Any]] = {who: run.outcomes(rows, who, settings) for who in run.pair}
     kept = [place for place in range(len(rows)) if all(found[who][place].energy is not None for who in found)]
     ends = {who: [found[who][place].energy / rows[place].n_atoms for place in kept] for who in found}
     form = {who: _forms([rows[place] for place in kept], ends[who], levels[who]) for who in found}

@@ -1,6 +1,5 @@
 """Stage `evaluate`: every metric of one set with its interval and recipe, and the verdicts crystal by crystal."""
 
-import itertools
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -90,7 +89,7 @@ def evaluate(
     warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # once per crystal with a noble gas
     work = work or out_json.parent / f"work-{out_json.stem}"
     tables = read_sources(sources)
-    if _hull_has_corrections(tables.facts):
+    if tables.relaxed is not None and _hull_has_corrections(tables.facts):
         corrected = corrected_for_hull(
             tables.relaxed, tables.sample, workers=settings.workers, timeout=CORRECTION_TIMEOUT
         )
@@ -118,15 +117,16 @@ def read_sources(sources: Sources) -> Tables:
     files = {name: getattr(sources, name) for name in ("sample", "train", "test", "val", "relaxed", "hull")}
     read = {name: read_table(path) for name, path in files.items() if path is not None}
     facts = {name: read_facts(table) for name, table in read.items()}
-    if "relaxed" in read and "hull" in read:
+    if sources.relaxed is not None and sources.hull is not None:
         check_potentials(sources.relaxed, facts["relaxed"], sources.hull, facts["hull"])
-    crystals = {name: CrystalList(from_table(table)) for name, table in read.items()}
-    if "relaxed" in crystals:
+    crystals: dict[str, Any] = {name: CrystalList(from_table(table)) for name, table in read.items()}
+    if sources.relaxed is not None:
         rows = {crystal.id: crystal for crystal in crystals["relaxed"]}
         ids = [crystal.id for crystal in crystals["sample"]]
         _check_ids(sources.relaxed, list(rows), sources.sample, ids)
         crystals["relaxed"] = CrystalList(rows[identifier] for identifier in ids)
-    return Tables(table=read["sample"], facts=facts, **{name: crystals.get(name) for name in files})
+    named: dict[str, Any] = {name: crystals.get(name) for name in files}
+    return Tables(table=read["sample"], facts=facts, **named)
 
 
 def _score(task: str, sources: Sources, tables: Tables, settings: Settings, work: Path) -> Scores:
@@ -179,7 +179,7 @@ def _known(recipe: Recipe, splits: Mapping[str, CrystalList | None]) -> CrystalL
         raise ContractError(
             f"Recipe {recipe.name!r} asks for novelty against the split {missing[0]!r}: give its table too."
         )
-    return CrystalList.join([splits[name] for name in named])
+    return CrystalList.join([split for name in named if (split := splits[name]) is not None])
 
 
 def _requests(sources: Sources, tables: Tables, targets: Sequence[int]) -> Requests:
@@ -245,7 +245,7 @@ def _write_verdicts(tables: Tables, verdicts: Mapping[str, Any], out: Path) -> N
         for name in CARRIED:
             kind = {"n_steps": pa.int64(), "relax_error": pa.string()}.get(name, pa.float64())
             columns[name] = (kind, [row.info.get(name) for row in tables.relaxed])
-    write_table(replace_columns(tables.table, columns | verdicts), out, **tables.facts["sample"])
+    write_table(replace_columns(tables.table, {**columns, **verdicts}), out, **tables.facts["sample"])
 
 
 def _formula(crystal: Crystal) -> str:

@@ -94,7 +94,10 @@ def page(
 
 
 def viewer_script() -> bytes:
-    """Returns chemiscope's script, which contains 3Dmol.js, preceded by the licences that must accompany it."""
+    """Returns chemiscope's script, which contains 3Dmol.js, preceded by the licences that must accompany it.
+
+    Raises FileNotFoundError when the installed chemiscope has no such script.
+    """
     spec = importlib.util.find_spec("chemiscope")
     script = Path(str(spec.origin)).parent / "sphinx/static/chemiscope.min.js" if spec else None
     if script is None or not script.is_file():
@@ -145,7 +148,7 @@ def _duplicates(sets: Sequence[CrystalSet]) -> np.ndarray:
     values, start = [], 0
     for crystal_set in sets:
         index = {row.id: start + place for place, row in enumerate(crystal_set.rows)}
-        values += [index.get(row.info.get("duplicate_of"), -1) for row in crystal_set.rows]
+        values += [index.get(row.info.get("duplicate_of", ""), -1) for row in crystal_set.rows]
         start += len(crystal_set.rows)
     return np.array(values, dtype="i4")
 

@@ -116,6 +116,7 @@ def draw_funnels(figure: Any, found: Sequence[CrystalSet]) -> None:
         _say(figure.subplots(), "no evaluated sets")
         return
     for axes, (crystal_set, look) in zip(figure.subplots(len(shown), squeeze=False)[:, 0], shown, strict=True):
+        assert crystal_set.evaluation is not None
         steps = [step.replace("_", " ") for step, _ in crystal_set.evaluation.funnel]
         counts = [count for _, count in crystal_set.evaluation.funnel]
         bars = axes.barh(steps, counts, color=look["color"], height=0.72)

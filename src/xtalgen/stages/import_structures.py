@@ -39,7 +39,8 @@ def import_structures(structures: Path, *, out: Sequence[Path], workers: int) ->
     besides the contract's: `source_name` (name inside the file), `error` (null when ok), `warning` (what was assumed,
     null when nothing), `energy_given` (the file's own energy in eV, null when absent; never mixed with computed
     energies). Raises ValueError, naming the remedy, when the file as a whole cannot be used: unknown suffix, empty, no
-    archive; and, after the rows are written, when none of them is a crystal.
+    archive; and, after the rows are written, when none of them is a crystal. Raises FileNotFoundError when there is no
+    such file.
     """
     if structures.exists():
         check_structure_file(structures)

@@ -81,7 +81,7 @@ class SamplingRequest:
         generator = models.load(self.model)
         sampling = models.build(generator.Sampling, self.settings, f"sample settings of {self.model}")
         seed = int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0])
-        make = generator.infill if self.infill else generator.sample
+        make = getattr(generator, "infill" if self.infill else "sample")
         wanted = self._wanted(start, stop)
         made = list(make(self.checkpoint, wanted, sampling, seed, self.device))
         check_sample(self.model, made, wanted)

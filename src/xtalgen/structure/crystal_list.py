@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -60,7 +61,7 @@ class CrystalList(Sequence[Crystal]):
     def __len__(self) -> int:
         return len(self._crystals)
 
-    def __getitem__(self, row):  # noqa: ANN001, ANN204 - as a list's
+    def __getitem__(self, row: Any) -> Any:  # as a list's
         return self._crystals[row]
 
     def __iter__(self) -> Iterator[Crystal]:

@@ -8,6 +8,7 @@ and a suffix for origin or axes (`:2`, `H`, ICSD's `Z`).
 import functools
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -52,7 +53,8 @@ def find_settings(*, symbol: str = "", hall: str = "", number: int = 0) -> list[
     At least one of the three is given. Several settings are left where a symbol does not tell the origin or the axes.
     Raises SymbolError where one of the three is unknown or they contradict each other.
     """
-    given = [(find, name) for find, name in ((_by_symbol, symbol), (_by_hall, hall), (_by_number, number)) if name]
+    ways: tuple[tuple[Any, str | int], ...] = ((_by_symbol, symbol), (_by_hall, hall), (_by_number, number))
+    given = [(find, name) for find, name in ways if name]
     found = [find(name) for find, name in given]
     common = [setting for setting in found[0] if all(setting in others for others in found[1:])]
     if not common:
@@ -134,7 +136,7 @@ def _table() -> tuple[tuple[SpaceGroupSetting, str], ...]:
 
     entries = (HallSymbolEntry(hall_number=index) for index in range(1, N_SETTINGS + 1))
     return tuple(
-        (SpaceGroupSetting(entry.hall_number, entry.number, entry.hm_full, entry.setting), entry.hall_symbol)
+        (SpaceGroupSetting(entry.hall_number, entry.number, entry.hm_full, str(entry.setting)), entry.hall_symbol)
         for entry in entries
     )
 

@@ -24,7 +24,7 @@ TRAINING_CONTRACT, CHECKPOINT_CONTRACT = "training/1", "checkpoint/1"
 # equal bytes.
 CHECKPOINT_KEY = "xtalgen"
 GUIDE = "docs/guides/add-a-model.md"
-KINDS = {"text": str, "integer": int, "number": (int, float), "boolean": bool, "object": dict}
+KINDS: dict[str, Any] = {"text": str, "integer": int, "number": (int, float), "boolean": bool, "object": dict}
 
 TRAITS = ("shared_checkpoint", "needs_bonds", "needs_wyckoff", "needs_base", "takes_prompts")
 
@@ -53,14 +53,15 @@ def check_class(name: str, kind: Any, base: type) -> None:
     if missing := sorted(getattr(kind, "__abstractmethods__", ())):
         broken(name, "class", f"it does not implement {', '.join(missing)}")
     for part in ("Config", "Sampling"):
-        settings = getattr(kind, part, None)
-        if not is_dataclass(settings) or not settings.__dataclass_params__.frozen:
+        settings: Any = getattr(kind, part, None)
+        if not is_dataclass(settings) or not getattr(settings, "__dataclass_params__").frozen:  # noqa: B009
             broken(name, "settings", f"{part} is {settings!r}, no frozen dataclass")
         for known in fields(settings):
             if known.default is MISSING and known.default_factory is MISSING:
                 broken(name, "settings", f"{part}.{known.name} has no default")
-    if not kind.tasks or not set(kind.tasks) <= set(TASKS):
-        broken(name, "traits", f"tasks is {kind.tasks!r}")
+    tasks = getattr(kind, "tasks", ())
+    if not tasks or not set(tasks) <= set(TASKS):
+        broken(name, "traits", f"tasks is {tasks!r}")
     for trait in TRAITS:
         if not isinstance(getattr(kind, trait), bool):
             broken(name, "traits", f"{trait} is {getattr(kind, trait)!r}, neither True nor False")
@@ -91,7 +92,9 @@ def check_training(model: str, task: str, out: Path) -> None:
 
 
 def check_sample(
-    model: str, made: Sequence[Crystal], wanted: int | Sequence[np.ndarray] | Sequence[Crystal] | Sequence[Mapping]
+    model: str,
+    made: Sequence[Crystal],
+    wanted: int | Sequence[np.ndarray] | Sequence[Crystal] | Sequence[Mapping[str, Any]],
 ) -> None:
     """Raises ModelContractError when crystals break a rule. wanted: what this call of `sample` was asked for."""
     number = wanted if isinstance(wanted, int) else len(wanted)

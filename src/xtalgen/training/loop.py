@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from xtalgen.runtime import provenance
 from xtalgen.training import checkpoint
-from xtalgen.training.batches import Batch, Data, mix_seed
+from xtalgen.training.batches import Data, mix_seed
 from xtalgen.training.contract import LOG
 from xtalgen.training.distributed import current
 from xtalgen.training.job import Job

@@ -271,9 +271,9 @@ def _decode_batch(
 ) -> list[Crystal]:
     start, exists = _start(module, latents, batch, fixed=fixed, seed=seed)
     generator = torch.Generator(latents.device).manual_seed(mix_seed(seed, 2, batch.indices[0]))
-    coords, elements = anneal(module, start, sampling, generator)
-    finite = (torch.isfinite(coords).all(dim=(1, 2)) & torch.isfinite(latents).all(dim=1)).tolist()
-    lattices, coords = start.lattice.double().cpu().numpy(), torus.wrap(coords.double()).cpu().numpy()
+    moved, elements = anneal(module, start, sampling, generator)
+    finite = (torch.isfinite(moved).all(dim=(1, 2)) & torch.isfinite(latents).all(dim=1)).tolist()
+    lattices, coords = start.lattice.double().cpu().numpy(), torus.wrap(moved.double()).cpu().numpy()
     kept = elements.cpu().numpy().astype(np.uint8)
     crystals = []
     for row, n in enumerate(batch.n_atoms):
@@ -303,7 +303,9 @@ def _compositions(
     module: CrystalVAE, latents: Float[Tensor, "crystals latent"], counts: Sequence[int], seed: int
 ) -> list[Int[np.ndarray, "atoms"]]:
     """Returns elements by the composition head, see `sample_composition`."""
-    shares = module.composition(latents).softmax(dim=-1).double().cpu().numpy()
+    logits = module.composition(latents)
+    assert logits is not None  # the task is dng
+    shares = logits.softmax(dim=-1).double().cpu().numpy()
     return [
         sample_composition(share, count, np.random.default_rng(mix_seed(seed, 3, index)))
         for index, (share, count) in enumerate(zip(shares, counts, strict=True))

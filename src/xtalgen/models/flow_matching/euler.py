@@ -43,9 +43,7 @@ class EulerSampling:
 class Flow(Trainable):
     """A network that learns the velocity from a base distribution to the data. precision: of its matrix products."""
 
-    @property
-    def precision(self) -> Precision:
-        """The precision of matrix products."""
+    precision: Precision
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss of flow matching, E ‖v(x_t, t) - u‖², and its parts before weighting (`error`).

@@ -30,6 +30,7 @@ from xtalgen.models.manifolds.lattices import (
 from xtalgen.models.networks.cspnet import DenseCSPNet
 from xtalgen.structure.lattice import lattice_to_parameters
 from xtalgen.training.batches import MAX_ELEMENT, Batch
+from xtalgen.training.performance import Precision
 
 N_BITS = 7
 TIME_WIDTH = 256
@@ -173,7 +174,7 @@ class RiemannianFlow(Flow):
         }
         if self.n_types:
             parts["types"] = (((predicted.types - target.types) ** 2 * atoms).sum(dim=(1, 2)) / N_BITS).mean()
-        return sum(weight * parts[name] for name, weight in self.weights.items()), parts
+        return reduce(add, (weight * parts[name] for name, weight in self.weights.items())), parts
 
     def encode(self, batch: Batch) -> State:
         """Returns the data."""

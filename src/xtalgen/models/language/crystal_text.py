@@ -108,7 +108,8 @@ def _read(text: str) -> tuple[list[float], list[int], np.ndarray, np.ndarray]:
         raise TextError("bad_lattice", f"a length of {lengths} Å is outside {SHORTEST} to {LONGEST}")
     angles = [int(word) for word in _words(lines, 1, ANGLE)]
     check_cell(lengths, angles)
-    numbers, coords = [], []
+    numbers: list[int] = []
+    coords = []
     for index in range(2, len(lines), 2):
         if len(numbers) == MOST_ATOMS:
             raise TextError("too_large", f"more than {MOST_ATOMS} atoms")

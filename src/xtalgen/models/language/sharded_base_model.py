@@ -20,7 +20,7 @@ INDEX, WHOLE, TIED = "model.safetensors.index.json", "model.safetensors", "lm_he
 def share_out(config: Any, location: str, dtype: torch.dtype, device: str) -> nn.Module:
     """Returns the causal language model of a configuration, its decoder layers shared among the current processes.
 
-    place: folder with safetensors, or a name on the Hugging Face hub. Frozen throughout. Raises ValueError when the
+    location: folder with safetensors, or a name on the Hugging Face hub. Frozen throughout. Raises ValueError when the
     files lack a weight, or the model is not a stack of layers.
     """
     from accelerate import init_empty_weights

@@ -105,7 +105,7 @@ class CellNetwork(Trainable):
         }
         if self.n_types:
             parts["types"] = ((predicted.types - target.types) ** 2 * atoms).sum() / self.n_types
-        return sum(self.weights[name] * part for name, part in parts.items()), parts
+        return reduce(add, (self.weights[name] * part for name, part in parts.items())), parts
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
         """Returns the FLOP of one crystal padded to n_atoms: (forward, forward and backward); heads included."""

@@ -10,7 +10,7 @@ import torch
 
 from xtalgen.crystals import Crystal
 from xtalgen.models.orbits.network import Steps, TokenBuffer
-from xtalgen.models.orbits.steps import Answer, Groups, Query, answers_of, formula_of, write
+from xtalgen.models.orbits.steps import Answer, Formula, Groups, Query, answers_of, formula_of, write
 from xtalgen.training.batches import Bucketed, Split, select, select_both
 
 COLUMN = "wyckoff"
@@ -22,7 +22,7 @@ class OrbitData(Bucketed):
 
     def __init__(self, crystals: Sequence[Crystal], groups: Groups, device: str) -> None:
         self.crystals, self.device = list(crystals), torch.device(device)
-        all_answers = [answers_of(crystal.info[COLUMN], groups) for crystal in crystals]
+        all_answers: list[Any] = [answers_of(crystal.info[COLUMN], groups) for crystal in crystals]
         formulas = [formula_of(crystal.atomic_numbers) for crystal in crystals]
         asked = [replay(formula, answers, groups) for formula, answers in zip(formulas, all_answers, strict=True)]
         lengths = np.array([len(queries) for queries in asked])
@@ -71,7 +71,7 @@ def load_orbits(train: Sequence[Crystal], val: Sequence[Crystal], device: str) -
     return Split(data["train"], data["val"], left_out), groups
 
 
-def replay(formula: tuple, answers: Sequence[Answer], groups: Groups) -> list[Query]:
+def replay(formula: Formula, answers: Sequence[Answer], groups: Groups) -> list[Query]:
     """Returns the queries of a crystal's steps, given its answers."""
     writing = write(formula, groups, looking_ahead=False)
     return [next(writing), *(writing.send(answer) for answer in answers[:-1])]

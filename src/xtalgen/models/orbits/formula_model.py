@@ -126,7 +126,7 @@ class Formulas(Trainable):
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)  # dropout draws from the global generator
             parts = self.log_losses(steps_of(batch.atomic_numbers, self.most))
-        return sum(parts.values()), parts
+        return reduce(add, parts.values()), parts
 
     def log_losses(self, steps: Steps) -> dict[str, Float[Tensor, ""]]:
         """Returns the mean negative log-likelihoods of the elements and of the counts of formulas."""

@@ -230,7 +230,7 @@ class Orbits(Trainable):
             torch.manual_seed(seed)  # dropout draws from the global generator
             known = self.network(batch)
         parts = {name: value / len(batch) for name, value in self._log_losses(known, batch).items()}
-        return sum(parts.values()), parts
+        return reduce(add, parts.values()), parts
 
     def _log_losses(self, known: Tensor, steps: Steps) -> dict[str, Float[Tensor, ""]]:
         network = self.network

@@ -74,7 +74,7 @@ class _Row:
 
     number: int
     index: int
-    writing: Iterator[Any]
+    writing: Generator[Query, Any, Written | None]
     query: Query | None
     first: bool = False
     given: tuple[int, ...] = ()
@@ -91,7 +91,7 @@ class _Row:
     @property
     def choices(self) -> tuple[int, ...]:
         """Its answers, as long as they are choices."""
-        return tuple(map(int, self.told))
+        return tuple(map(int, self.answers))
 
     @property
     def steps(self) -> int:
@@ -141,7 +141,7 @@ class _Drawing:
         for row in self.rows:
             score, known = row.score, self.symmetries[row.index]
             if known:
-                score = TRUST * score + np.log(known.get(tuple(row.answers), 0.0) + FLOOR)
+                score = TRUST * score + np.log(known.get(row.choices, 0.0) + FLOOR)
             if row.first or score > best[row.index][0]:
                 best[row.index] = (score, row)
         return [row for _, row in best.values()]
@@ -155,7 +155,7 @@ class _Drawing:
         firsts = {(row.index, *row.answers): row for row in reversed(rows)}
         indices = {answers: index for index, answers in enumerate(firsts)}
         for row in rows:
-            self.buffer.ask(row.number, row.steps, row.query)
+            self.buffer.ask(row.number, row.steps, row.asked)
         known, kind, group = self._hidden([*firsts.values()])
         groups, sites = network.group_scores(known), network.site_scores(known, group)
         width = max(groups.shape[1], sites.shape[1])
@@ -163,7 +163,7 @@ class _Drawing:
         scores = torch.where((kind == GROUP).unsqueeze(-1), groups, sites).double()
         closed = torch.ones(scores.shape, dtype=torch.bool)
         for index, row in enumerate(firsts.values()):
-            closed[index, list(row.query.choices)] = False
+            closed[index, list(row.asked.choices)] = False
         scores = scores.masked_fill(closed.to(scores.device), float("-inf")).log_softmax(dim=-1)
         scores = scores[[indices[(row.index, *row.answers)] for row in rows]]
         chosen = _pick(scores, self._chances(rows), heats[[row.number for row in rows]].to(scores.device))
@@ -171,14 +171,14 @@ class _Drawing:
         chosen = torch.where(given >= 0, given, chosen)
         gained = scores.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
         for row, answer, score in zip(rows, chosen.tolist(), gained.tolist(), strict=True):
-            self.buffer.answer(row.number, row.steps, row.query, answer)
+            self.buffer.answer(row.number, row.steps, row.asked, answer)
             row.score += score
             row.go_on(answer)
 
     def draw_numbers(self, rows: Sequence[_Row], temperature: float, analogues: "_Numbers") -> None:
         """Draws a number for each of these rows."""
         for row in rows:
-            self.buffer.ask(row.number, row.steps, row.query)
+            self.buffer.ask(row.number, row.steps, row.asked)
         known, kind, _ = self._hidden(rows)
         circular = kind >= X
         scores = self.orbits.network.number_scores(known, kind).double().log_softmax(dim=-1)
@@ -189,7 +189,7 @@ class _Drawing:
         numbers = read_number(scores.softmax(dim=-1), bins, circular)
         analogues.follow(rows, numbers, circular)
         for row, answer in zip(rows, numbers.tolist(), strict=True):
-            self.buffer.answer(row.number, row.steps, row.query, answer)
+            self.buffer.answer(row.number, row.steps, row.asked, answer)
             row.go_on(answer)
 
     def _hidden(
@@ -209,9 +209,8 @@ class _Numbers:
     """Numbers of the analogues of the chosen symmetry; analogues that agree with the numbers drawn gain weight."""
 
     def __init__(self, best: Sequence[_Row], retrieved: Sequence[Retrieved | None], device: str) -> None:
-        analogues = [
-            known.numbers_of(tuple(row.answers)) if known else ([], ())
-            for row, known in zip(best, retrieved, strict=True)
+        analogues: list[tuple[Any, Any]] = [
+            known.numbers_of(row.choices) if known else ([], ()) for row, known in zip(best, retrieved, strict=True)
         ]
         longest = max((len(one) for numbers, _ in analogues for one in numbers), default=0)
         self.values = torch.zeros(len(best), MOST_RETRIEVED, longest, dtype=torch.float64, device=device)

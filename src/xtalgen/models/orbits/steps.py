@@ -86,7 +86,7 @@ class Groups(Sequence[Group]):
         self.indices = {group.spg_num: index for index, group in enumerate(self.groups)}
         self.positions = tuple(position for group in self.groups for position in group.positions)
 
-    def __getitem__(self, index: int) -> Group:
+    def __getitem__(self, index: int) -> Group:  # type: ignore[override]  # nobody takes slices
         return self.groups[index]
 
     def __len__(self) -> int:
@@ -214,7 +214,8 @@ def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator
         if not every:
             return None
     index = yield Query(GROUP, choices=every)
-    group, used, sites = groups[index], 0, []
+    group, used = groups[index], 0
+    sites: list[tuple[int, int]] = []
     for number, (element, count) in enumerate(formula):
         left, slot, rest = count, 0, counts[number + 1 :]
         while left:
