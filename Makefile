@@ -40,9 +40,12 @@ test-slurm: $(STAMP)  ## run the workflow on a real SLURM of one node (root, Deb
 
 check: $(STAMP) lint test  ## lint, format check and all tests: what CI runs
 
-lint: $(STAMP)  ## check style, formatting and the workflow
+lint: $(STAMP)  ## check style, formatting, types, layers, sizes and the workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=src $(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+	$(BIN)/python benchmarks/house.py --check
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint > /dev/null
 	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory lint-page; \
