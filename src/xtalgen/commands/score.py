@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtalgen.io.entries import STRUCTURE_SUFFIXES, explain_suffix
+from xtalgen.io.entries import explain_suffix
+from xtalgen.io.structure_files import SUFFIXES
 
 if TYPE_CHECKING:
     from xtalgen.metrics.result_file import Evaluation
@@ -49,8 +50,8 @@ def check_file(path: Path) -> None:
         raise IsADirectoryError(f"{path}: is a folder. Give one file, such as a .zip of its CIFs.")
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file.")
-    if not path.name.lower().endswith(STRUCTURE_SUFFIXES):
-        raise ValueError(explain_suffix(path, STRUCTURE_SUFFIXES))
+    if not path.name.lower().endswith(SUFFIXES):
+        raise ValueError(explain_suffix(path, SUFFIXES))
 
 
 def _run(args: argparse.Namespace) -> str:

@@ -17,10 +17,8 @@ from xtalgen.metrics.symmetry import space_groups, symmetry_metrics
 from xtalgen.metrics.types import Columns, Flags, Inputs, Scores, Settings, count_survivors
 from xtalgen.metrics.uniqueness import Kind
 from xtalgen.metrics.validity import Validity, judge
-from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.crystal_list import CrystalList
-from xtalgen.structure.geometry import usable
-from xtalgen.thermodynamics.energy_above_hull import AboveHull, Phase, energies_above_hull
+from xtalgen.thermodynamics.energy_above_hull import AboveHull, Phase, energies_above_hull, phase_with
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def _above_hull(inputs: Inputs, settings: Settings) -> list[AboveHull]:
         return [AboveHull(None, "no_energy")] * len(inputs.sample)
     if settings.recipe.stability.energies is Geometry.SAMPLED:
         phases = [
-            _phase(before, energy_for_hull(after, "e_initial")) if fine else None
+            phase_with(before, energy_for_hull(after, "e_initial")) if fine else None
             for before, after, fine in zip(inputs.sample, inputs.relaxed, inputs.sample.usable, strict=True)
         ]
     else:
@@ -94,7 +92,7 @@ def _above_hull(inputs: Inputs, settings: Settings) -> list[AboveHull]:
 def relaxed_phases(relaxed: CrystalList) -> list[Phase | None]:
     """Returns the phase of each relaxed row on the scale of the hull; None where it was not relaxed."""
     return [
-        _phase(row, energy_for_hull(row, "energy")) if fine and relaxed_well(row) else None
+        phase_with(row, energy_for_hull(row, "energy")) if fine and relaxed_well(row) else None
         for row, fine in zip(relaxed, relaxed.usable, strict=True)
     ]
 
@@ -102,7 +100,7 @@ def relaxed_phases(relaxed: CrystalList) -> list[Phase | None]:
 def reference_phases(hull: CrystalList) -> list[Phase]:
     """Returns the phases of a hull's reference crystals; those without a geometry or an energy are left out."""
     return [
-        _phase(row, row.info["energy"])
+        phase_with(row, row.info["energy"])
         for row, fine in zip(hull, hull.usable, strict=True)
         if fine and relaxed_well(row)
     ]
@@ -111,17 +109,6 @@ def reference_phases(hull: CrystalList) -> list[Phase]:
 def energy_for_hull(row: Crystal, name: str) -> float | None:
     """Returns an energy of a relaxed row on the scale of the hull, where that is not the potential's own."""
     return row.info.get(f"hull_{name}", row.info.get(name))
-
-
-def phase_of(row: Crystal, energy: float | None) -> Phase | None:
-    """Returns the phase of a crystal and its energy in eV; None where either cannot be used."""
-    return _phase(row, energy) if usable(row) else None
-
-
-def _phase(row: Crystal, energy: float | None) -> Phase | None:
-    if energy is None or not np.isfinite(energy):
-        return None
-    return Phase(reduced_counts(row.atomic_numbers), energy / row.n_atoms)
 
 
 def _new(

@@ -13,7 +13,7 @@ from crystal_lists import listed
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import Fingerprints, structure_fingerprint
 from xtalgen.featurizers.magpie import magpie_features
-from xtalgen.io.parsing import read_crystal
+from xtalgen.io.structure_files import read_crystal
 from xtalgen.metrics.coverage import cutoffs
 from xtalgen.metrics.csp import Predictions, score_prediction
 from xtalgen.metrics.distances import coverage_metrics
