@@ -135,7 +135,7 @@ _ALL = (
     _rate(
         "unique",
         "Unique",
-        "Share of all crystals asked for that are the first of their kind in sample order: no earlier unique one "
+        "Share of all crystals asked for that are unique in sample order: no earlier unique one "
         "matches by StructureMatcher (ltol 0.2, stol 0.3, angle 5°), relaxed where relaxation gave a structure.",
         f"{MATTERGEN}; {FLOWMM}",
     ),

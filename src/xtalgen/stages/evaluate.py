@@ -24,7 +24,7 @@ from xtalgen.metrics.infilling import score_guesses
 from xtalgen.metrics.protocols import Recipe, describe_choices
 from xtalgen.metrics.registry import GENERATION, for_task
 from xtalgen.metrics.result_file import Evaluation, write_evaluation
-from xtalgen.metrics.types import Inputs, Scores, Settings
+from xtalgen.metrics.types import Inputs, MetricConfig, Scores
 from xtalgen.runtime.resume import clear, content_key
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.space_group import SYMPREC
@@ -72,7 +72,7 @@ class Tables:
 def evaluate(
     task: str,
     sources: Sources,
-    settings: Settings,
+    settings: MetricConfig,
     *,
     out_table: Path,
     out_json: Path,
@@ -128,7 +128,7 @@ def read_sources(sources: Sources) -> Tables:
     return Tables(table=read["sample"], facts=facts, **{name: crystals.get(name) for name in files})
 
 
-def _score(task: str, sources: Sources, tables: Tables, settings: Settings, work: Path) -> Scores:
+def _score(task: str, sources: Sources, tables: Tables, settings: MetricConfig, work: Path) -> Scores:
     if task == "infilling":
         return score_guesses(tables.sample)
     if task in GENERATION:
@@ -254,7 +254,7 @@ def _formula(crystal: Crystal) -> str:
     return Composition({Element.from_Z(number): count for number, count in counts}).reduced_formula
 
 
-def _describe_recipe(task: str, settings: Settings, facts: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def _describe_recipe(task: str, settings: MetricConfig, facts: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Returns every choice behind the numbers, with the versions of the libraries that made them."""
     choices = describe_choices(settings.recipe, task) | {
         "intervals": f"95 %; rates: Wilson; others: percentile bootstrap, {settings.resamples} resamples",
