@@ -5,35 +5,10 @@ Markdown for people, CSV in long format for machines.
 
 from pathlib import Path
 
-<<<<<<< HEAD
 from xtalgen.metrics.result_file import read_evaluations
 from xtalgen.report.long_csv import long_csv
 from xtalgen.report.markdown import markdown
 from xtalgen.report.published import read_published
-=======
-from xtalgen.metrics.names import GENERATION
-from xtalgen.metrics.registry import METRICS
-from xtalgen.metrics.result_file import Evaluation, flatten, read_evaluations
-from xtalgen.report.published import Published, read_published
-from xtalgen.report.score_table import (
-    CONDITIONAL,
-    COST,
-    DE_NOVO,
-    INFILLING,
-    NONE,
-    PREDICTION,
-    STABILITY,
-    SYMMETRY,
-    Column,
-    align,
-    escape,
-    heads,
-    published_block,
-    score_block,
-    scores,
-    shown,
-)
->>>>>>> main
 from xtalgen.runtime.atomic import write_text
 
 
