@@ -120,20 +120,27 @@ def unique_and_novel(
     limit = None if workers == 1 else timeout * max(sizes)  # only a backstop; each comparison has its own limit
     results = map_items(_compare, groups, workers=workers, timeout=limit, label="unique, novel", initializer=warm_up)
     for formula, result in zip(asked, results, strict=True):
-        rows, names = samples[formula], references.get(formula, [])
-        for place, row in enumerate(rows):
+        same = [crystals[row] for row in samples[formula]], [known[row] for row in references.get(formula, [])]
+        for place, row in enumerate(samples[formula]):
             if isinstance(result, Failure):
                 kinds[row] = MatchVerdict(False, False, status=result.kind)
-                continue
-            duplicate, match, status = result[place]
-            kinds[row] = MatchVerdict(
-                unique=status == "ok" and duplicate is None,
-                novel=status == "ok" and match is None,
-                duplicate_of=None if duplicate is None else crystals[rows[duplicate]].id,
-                match_id=None if match is None else known[names[match]].id,
-                status=status,
-            )
+            else:
+                duplicate, match, status = result[place]
+                kinds[row] = _verdict(duplicate, match, status, *same)
     return kinds
+
+
+def _verdict(
+    duplicate: int | None, match: int | None, status: str, samples: Sequence[Crystal], known: Sequence[Crystal]
+) -> MatchVerdict:
+    """Returns the verdict of one comparison among the samples and known crystals of a formula."""
+    return MatchVerdict(
+        unique=status == "ok" and duplicate is None,
+        novel=status == "ok" and match is None,
+        duplicate_of=None if duplicate is None else samples[duplicate].id,
+        match_id=None if match is None else known[match].id,
+        status=status,
+    )
 
 
 def _by_formula(crystals: Sequence[Crystal], among: Collection[Formula] | None = None) -> dict[Formula, list[int]]:

@@ -68,11 +68,11 @@ def markdown(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> st
 def compact(rows: Sequence[Evaluation]) -> str:
     """Returns the scores without intervals, for a terminal: `*` at the best of several rows, `≈` if maybe noise."""
     parts = []
-    for title, tasks, columns in TABLES:
+    for title, tasks, every in TABLES:
         for name, group in _groups(rows, tasks):
-            if not _has(group, columns):
+            if not _has(group, every):
                 continue
-            columns = shown(group, columns)  # noqa: PLW2901 - no other group needs them
+            columns = shown(group, every)
             cells = scores(group, columns, plain=True)
             head = ["", *(text.replace("Property Distribution: ", "") for text in heads(group, columns)), "n"]
             body = [[row.run, *line, str(row.n)] for row, line in zip(group, cells, strict=True)]

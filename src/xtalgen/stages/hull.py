@@ -78,22 +78,19 @@ def hull(
     print(f"hull: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} references", file=sys.stderr)
     run: dict[str, Any] = {"identity": identity, "workers": workers, "device": device, "store": cache}
     computed = [energies == "consistent" or len(elements_of(row)) == 1 for row in chosen]
-    outcomes, n_computed = relax_all(list(compress(chosen, computed)), config=config, label="hull", **run)
-    rows = [_row(*row) for row in zip(compress(chosen, computed), outcomes, compress(sources, computed), strict=True)]
+    rows, n_computed = _computed(chosen, sources, computed, config, run)
     missing = missing_elements(samples, rows)
     terminals, n_more = _prototypes(missing, config, run)
     uncovered = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in terminals})
     n_prototype = len(terminals)
     if energies == "dft":
-        grounds = lowest([*(row for row in rows if len(elements_of(row)) == 1), *terminals])
-        terminals = [replace(row, id=f"terminal-{chemical_symbols[row.atomic_numbers[0]]}") for row in grounds]
-        level = {int(row.atomic_numbers[0]): energy_per_atom(row) for row in grounds}
-        rows = [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
+        terminals = lowest([*(row for row in rows if len(elements_of(row)) == 1), *terminals])
+        rows = _all_from_dft(chosen, sources, terminals)
+        terminals = [replace(row, id=f"terminal-{chemical_symbols[row.atomic_numbers[0]]}") for row in terminals]
     metadata = describe(identity, config, device) | {
         "energies": energies,
         "relax_steps": str(relax_steps),
-        "n_dataset": str(sum(row.ok for row in rows)),
-        "n_failed": str(sum(not row.ok for row in rows)),
+        **_counted(rows),
         "n_prototype": str(n_prototype),
         "n_computed": str(n_computed + n_more),
         "missing_terminals": " ".join(chemical_symbols[number] for number in uncovered),
@@ -182,6 +179,30 @@ def _prototypes(numbers: Sequence[int], config: RelaxConfig, run: Mapping[str, A
 def _row(crystal: Crystal, outcome: Outcome, source: str) -> Crystal:
     info = {"source": source} | {name: getattr(outcome, name) for name in ("energy", "converged", "relax_error")}
     return replace(moved(crystal, outcome), info=info)
+
+
+def _computed(
+    chosen: Sequence[Crystal],
+    sources: Sequence[str],
+    wanted: Sequence[bool],
+    config: RelaxConfig,
+    run: Mapping[str, Any],
+) -> tuple[list[Crystal], int]:
+    """Returns the wanted ones of the references with their energies, and how many energies had to be computed."""
+    picked = list(compress(chosen, wanted))
+    outcomes, n_computed = relax_all(picked, config=config, label="hull", **run)
+    rows = [_row(*row) for row in zip(picked, outcomes, compress(sources, wanted), strict=True)]
+    return rows, n_computed
+
+
+def _counted(rows: Sequence[Crystal]) -> dict[str, str]:
+    return {"n_dataset": str(sum(row.ok for row in rows)), "n_failed": str(sum(not row.ok for row in rows))}
+
+
+def _all_from_dft(chosen: Sequence[Crystal], sources: Sequence[str], grounds: Sequence[Crystal]) -> list[Crystal]:
+    """Returns the references on the scale of the elements' ground states."""
+    level = {int(row.atomic_numbers[0]): energy_per_atom(row) for row in grounds}
+    return [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
 
 
 def _from_dft(crystal: Crystal, source: str, level: Mapping[int, float]) -> Crystal:

@@ -1,12 +1,14 @@
 """Stage `second_potential`: energies above a second potential's hull, for an uncertainty of the best candidates."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from xtalgen import crystals
-from xtalgen.crystals import ContractError, Crystal
+from xtalgen.crystals import ContractError
 from xtalgen.metrics.candidates import choose
 from xtalgen.potentials import registry
 from xtalgen.potentials.types import PotentialError
@@ -58,21 +60,13 @@ def second_potential(
     )
     config = RelaxConfig(0.0, 0, timeout)
     rows = [*chosen, *competing]
-    found, _ = relax_all(
-        rows,
-        identity=identity,
-        config=config,
-        workers=workers,
-        device=device,
-        store=cache,
-        label="second",
-    )
+    run: dict[str, Any] = {"identity": identity, "config": config, "workers": workers, "device": device}
+    found, _ = relax_all(rows, store=cache, label="second", **run)
     phases = [phase_of(row, outcome.energy) for row, outcome in zip(rows, found, strict=True)]
     references = [phase for phase in phases[len(chosen) :] if phase is not None]
     above = energies_above_hull(phases[: len(chosen)], references, workers=workers)
     judged = [
-        Crystal(row.id, row.status, row.lattice, row.frac_coords, row.atomic_numbers,
-                {"second_e_above_hull": one.value, "second_status": one.status})
+        replace(row, info={"second_e_above_hull": one.value, "second_status": one.status})
         for row, one in zip(chosen, above, strict=True)
-    ]  # fmt: skip
+    ]
     crystals.write_table(crystals.to_table(judged, COLUMNS), out, **describe(identity, config, device))
