@@ -79,10 +79,7 @@ def hull(
     run: dict[str, Any] = {"identity": identity, "workers": workers, "device": device, "store": cache}
     computed = [energies == "consistent" or len(elements_of(row)) == 1 for row in chosen]
     rows, n_computed = _computed(chosen, sources, computed, config, run)
-    missing = missing_elements(samples, rows)
-    terminals, n_more = _prototypes(missing, config, run)
-    uncovered = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in terminals})
-    n_prototype = len(terminals)
+    terminals, n_more, facts = _terminals(missing_elements(samples, rows), config, run)
     if energies == "dft":
         terminals = lowest([*(row for row in rows if len(elements_of(row)) == 1), *terminals])
         rows = _all_from_dft(chosen, sources, terminals)
@@ -91,9 +88,8 @@ def hull(
         "energies": energies,
         "relax_steps": str(relax_steps),
         **_counted(rows),
-        "n_prototype": str(n_prototype),
         "n_computed": str(n_computed + n_more),
-        "missing_terminals": " ".join(chemical_symbols[number] for number in uncovered),
+        **facts,
     }
     crystals.write_table(crystals.to_table(rows + terminals, COLUMNS), out, **metadata)
 
@@ -160,6 +156,16 @@ def _write_mp2020(
         "missing_terminals": " ".join(chemical_symbols[number] for number in missing_elements(samples, rows)),
     }
     crystals.write_table(crystals.to_table(rows, COLUMNS), out, **metadata)
+
+
+def _terminals(
+    missing: Sequence[int], config: RelaxConfig, run: Mapping[str, Any]
+) -> tuple[list[Crystal], int, dict[str, str]]:
+    """Returns prototypes of elements without a reference, how many energies had to be computed, and what to say."""
+    found, n_computed = _prototypes(missing, config, run)
+    uncovered = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in found})
+    named = " ".join(chemical_symbols[number] for number in uncovered)
+    return found, n_computed, {"n_prototype": str(len(found)), "missing_terminals": named}
 
 
 def _prototypes(numbers: Sequence[int], config: RelaxConfig, run: Mapping[str, Any]) -> tuple[list[Crystal], int]:
