@@ -21,8 +21,8 @@ from xtalgen.metrics.csp import Predictions, assign_targets, score_prediction
 from xtalgen.metrics.distributions import density, num_elems
 from xtalgen.metrics.dng import final_crystals, score_generation
 from xtalgen.metrics.infilling import score_guesses
+from xtalgen.metrics.names import GENERATION, names_for
 from xtalgen.metrics.protocols import Recipe, describe_choices
-from xtalgen.metrics.registry import GENERATION, for_task
 from xtalgen.metrics.result_file import Evaluation, write_evaluation
 from xtalgen.metrics.types import Inputs, Scores, Settings
 from xtalgen.runtime.resume import clear, content_key
@@ -81,7 +81,7 @@ def evaluate(
 ) -> None:
     """Writes the metrics of a set to `out_json` and its verdicts row by row to `out_table`.
 
-    task: one of `metrics.registry.EVERY_TASK`; "own" is a user's structures, scored as dng. name: of the set, by
+    task: one of `metrics.names.EVERY_TASK`; "own" is a user's structures, scored as dng. name: of the set, by
     default the stem of `out_json`. work: folder for finished structure comparisons, by default beside `out_json`.
     Crystals that failed keep their row and stay in every denominator; a metric that cannot be computed is null with its
     reason. Raises ContractError, naming file and remedy, when files do not fit each other.
@@ -104,7 +104,7 @@ def evaluate(
         data=_describe_data(tables, scores.n_reference),
         funnel=tuple(scores.funnel),
         failures=scores.failures,
-        metrics={metric.name: scores.metrics[metric.name] for metric in for_task(task)},
+        metrics={name: scores.metrics[name] for name in names_for(task)},
         cost=_cost(sources.training, tables.facts["sample"], len(tables.sample)),
         outcomes=scores.outcomes,
     )

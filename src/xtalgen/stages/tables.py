@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xtalgen.metrics.registry import GENERATION, METRICS
+from xtalgen.metrics.names import GENERATION
+from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, flatten, read_evaluations
 from xtalgen.report.published import Published, read_published
 from xtalgen.report.score_table import (
