@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from xtalgen.experiment.data_set_names import published_sets
 from xtalgen.experiment.model_traits import (
     model_file,
     needs_base,
@@ -33,7 +34,7 @@ USUAL = ("dng", "csp")
 ENERGIES = frozenset({"e_form_per_atom", "e_above_hull"})
 SPLITS = ("train", "val", "test")
 SHARED = "shared"
-PUBLISHED_SETS = ("aflow_20", "mp_20", "mp_20_grouped", "mpts_52", "perov_5", "carbon_24")
+PUBLISHED_SETS = published_sets()
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
