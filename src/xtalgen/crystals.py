@@ -142,8 +142,12 @@ def read_crystals(path: Path) -> list[Crystal]:
 def check_table(table: pa.Table, path: Path) -> None:
     """Raises ContractError when the table breaks the contract; `path` is only named in the message."""
     for wanted in GEOMETRY:
-        if wanted.name not in table.column_names or table.schema.field(wanted.name).type != wanted.type:
-            raise ContractError(f"{path}: column {wanted.name!r} of type {wanted.type} is missing. Rerun its stage.")
+        if wanted.name not in table.column_names:
+            raise ContractError(f"{path}: column {wanted.name!r} is missing. Rerun its stage.")
+        if (found := table.schema.field(wanted.name).type) != wanted.type:
+            raise ContractError(
+                f"{path}: column {wanted.name!r} has type {found}, expected {wanted.type}. Rerun its stage."
+            )
     ids = table["id"].to_pylist()
     if len(set(ids)) != len(ids):
         seen: set[str] = set()

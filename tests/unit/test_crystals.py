@@ -190,3 +190,11 @@ def test_columns_are_replaced_in_place_or_appended():
 def test_empty_tables_are_tables(tmp_path):
     write_table(to_table([]), tmp_path / "table.parquet")
     assert read_crystals(tmp_path / "table.parquet") == []
+
+
+def test_a_column_of_another_type_is_not_called_missing(tmp_path):
+    table = to_table([]).set_column(0, "id", pa.array([], pa.int64()))
+    with pytest.raises(ContractError, match=r"column 'id' has type int64, expected string"):
+        write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(ContractError, match=r"column 'status' is missing"):
+        write_table(to_table([]).drop_columns("status"), tmp_path / "t.parquet")

@@ -1,6 +1,12 @@
 """Checkpoints: trains the model of each run for each of its tasks."""
 
 
+def budget(run, training):
+    """Returns the argument that limits the time of a training, if it is limited."""
+    limit = plan.max_seconds(run, training)
+    return f"--max-seconds {limit}" if limit else ""
+
+
 rule train:
     """Train a run's model; a killed training resumes from its work folder."""
     input:
@@ -27,7 +33,7 @@ rule train:
         settings=lambda wildcards: plan.settings(wildcards.run, "train", wildcards.training),
         seed=config["seed"],
         device=config["device"],
-        budget=(f"--max-seconds {config['train']['max_seconds']}" if config["train"]["max_seconds"] else ""),
+        budget=lambda wildcards: budget(wildcards.run, wildcards.training),
         code=lambda wildcards: code("train", wildcards.run),
         # One process per GPU; give the rule more of them in the profile: set-resources: {train: {gpu: 4}}.
         python=lambda wildcards, resources: (

@@ -21,7 +21,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the resumable state")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--max-seconds", type=float, default=None, help="budget over all attempts")
+    parser.add_argument(
+        "--max-seconds", type=float, default=None, help="over all attempts; of CPU time where there is no GPU"
+    )
     arguments = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
     with one_line():

@@ -34,6 +34,8 @@ USUAL = ("dng", "csp")
 ENERGIES = frozenset({"e_form_per_atom", "e_above_hull"})
 SPLITS = ("train", "val", "test")
 SHARED = "shared"
+# Of all settings of training the one that is the workflow's, not the model's.
+BUDGET = "max_seconds"
 PUBLISHED_SETS = published_sets()
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
@@ -59,6 +61,7 @@ class Plan:
             self._check_base(name, run)
             self._check_prompts(name, run)
             self._check_tasks(name, run)
+            self._check_budget(name, run)
             if "sweep" in run and ("csp" not in run.get("tasks", TASKS) or needs_base(run["model"])):
                 raise ConfigError(f"{where}.sweep: predicts structures; only a run of its own with the task 'csp' can.")
         for name, dataset in self.config["datasets"].items():
@@ -105,6 +108,13 @@ class Plan:
         if wrong:
             remedy = f"write `tasks: [{', '.join(fitting)}]`"
             raise ConfigError(f"runs.{name}.tasks: model {run['model']} is not for {wrong[0]!r}; {remedy}.")
+
+    def _check_budget(self, name: str, run: Mapping[str, Any]) -> None:
+        common, of_tasks = _apart(run.get("train", {}))
+        for where, own in (("train", common), *((f"train.{task}", values) for task, values in of_tasks.items())):
+            limit = own.get(BUDGET)
+            if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0):
+                raise ConfigError(f"runs.{name}.{where}.{BUDGET}: {limit!r} is no number of seconds above 0.")
 
     def _check_dataset(self, name: str, where: str) -> None:
         if name not in self.config["datasets"]:
@@ -184,9 +194,15 @@ class Plan:
 
     def settings(self, run: str, stage: str, task: str) -> str:
         """Returns the settings of a run's stage as JSON; those under the task's name override the common ones."""
-        values = self.runs[run].get(stage, {})
-        common = {key: value for key, value in values.items() if key not in TASKS}
-        return json.dumps(common | values.get(task, {}), sort_keys=True)
+        common, of_tasks = _apart(self.runs[run].get(stage, {}))
+        chosen = common | of_tasks.get(task, {})
+        return json.dumps({key: value for key, value in chosen.items() if key != BUDGET}, sort_keys=True)
+
+    def max_seconds(self, run: str, task: str) -> float | None:
+        """Returns the time budget of a training: the run's own, for the task before that for all, else everybody's."""
+        common, of_tasks = _apart(self.runs[run].get("train", {}))
+        limit = (self.config.get("train", {}) | common | of_tasks.get(task, {})).get(BUDGET)
+        return None if limit is None else float(limit)
 
     def swept(self) -> list[str]:
         """Returns the runs whose settings of sampling are tried on the validation split."""
@@ -268,6 +284,12 @@ class Plan:
     def source(self, dataset: str) -> str | None:
         """Returns the folder or file a data set is read from; None where it comes by itself."""
         return self.config["datasets"][dataset].get("source")
+
+
+def _apart(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """Returns the settings of a stage for all tasks, and those under the name of a task, which a setting may share."""
+    of_tasks = {key: value for key, value in values.items() if key in TASKS and isinstance(value, Mapping)}
+    return {key: value for key, value in values.items() if key not in of_tasks}, of_tasks
 
 
 def own_file(folder: Path, name: str) -> str:

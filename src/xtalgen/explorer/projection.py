@@ -33,9 +33,22 @@ def project(
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n components"]]:
     """Returns the positions on the map and the principal components they come from.
 
-    Seeded and on one thread, so that the same descriptors give the same map. `cache`: folder that keeps the result
-    under a hash of descriptors, settings and versions. Fewer than 16 crystals are drawn by their first two components.
+    Seeded and on one thread, so that the same descriptors give the same map. Equal descriptors share one position:
+    UMAP would spread copies out, since each has nothing but the others as neighbours. `cache`: folder that keeps the
+    result under a hash of descriptors, settings and versions. Fewer than 16 distinct crystals are drawn by their first
+    two components.
     """
+    _, first, inverse = np.unique(descriptors, axis=0, return_index=True, return_inverse=True)
+    in_order = np.argsort(first)  # distinct rows in the order of their first occurrence
+    rank = np.argsort(in_order)
+    points, components = _project_distinct(descriptors[first[in_order]], settings, cache)
+    rows = rank[inverse.ravel()]
+    return points[rows], components[rows]
+
+
+def _project_distinct(
+    descriptors: Float[np.ndarray, "n features"], settings: Settings, cache: Path | None
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n components"]]:
     kept = None if cache is None else cache / f"{_key(descriptors, settings)}.npz"
     if kept is not None and kept.is_file():
         with np.load(kept) as found:

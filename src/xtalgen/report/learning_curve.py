@@ -12,7 +12,7 @@ from jaxtyping import Float
 from xtalgen.report.style import BLUE, GREY, ORANGE, STYLE
 
 # Columns of a training log that are no part of the loss.
-FIXED = ("epoch", "step", "seconds", "loss", "val_loss", "lr", "skipped", "samples_per_s", "gflop_per_s")
+FIXED = ("epoch", "step", "seconds", "clock", "loss", "val_loss", "lr", "skipped", "samples_per_s", "gflop_per_s")
 PARTS = ("#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#8C6D31", "#999999")
 DASHES = ((), (5, 1.5), (1.5, 1.5), (5, 1.5, 1.5, 1.5))
 SMOOTH_FROM = 400

@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import signal
+import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +32,10 @@ def one_line() -> Iterator[None]:
     """
     try:
         yield
+    except KeyboardInterrupt:
+        # 130, as shells count it: 128 and the number of the signal.
+        print("stopped by Ctrl-C; what is finished is kept: run the same command again to go on", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         told = explain(error)
         if told is None:

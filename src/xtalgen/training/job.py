@@ -13,8 +13,9 @@ class Job:
     """What a training needs beside crystals and hyper-parameters.
 
     work: folder that survives a killed job; out: folder of the results; device: "cpu" or "cuda"; max_seconds: stop (and
-    still write a usable checkpoint) when the training has run this long, over all its resumptions; None for no limit;
-    data: metadata of the training table (data set, whether published, caveat), passed on to training.json.
+    still write a usable checkpoint) when the training has run this long, over all its resumptions: CPU time per thread
+    on a CPU, wall time on a GPU; None for no limit; data: metadata of the training table (data set, whether published,
+    caveat), passed on to training.json.
     """
 
     task: str

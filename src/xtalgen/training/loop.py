@@ -1,7 +1,9 @@
 """The training loop of all models that learn by a loss on batches: resumable, logged, within a time budget.
 
 On CPU a training depends only on configuration, data, seed and number of threads: one that is killed and resumed gives
-the same weights, bit by bit. On a GPU it gives them up to rounding.
+the same weights, bit by bit. On a GPU it gives them up to rounding. A training that a time budget ends depends on the
+clock too, which never runs twice alike: on a CPU it counts the processor's work, so that waiting for a busy core costs
+nothing; on a GPU it is the wall clock.
 """
 
 import hashlib
@@ -27,16 +29,20 @@ from tqdm import tqdm
 from xtalgen.runtime import provenance
 from xtalgen.training import checkpoint
 from xtalgen.training.batches import Batch, Data, mix_seed
+from xtalgen.training.contract import LOG
 from xtalgen.training.distributed import current
 from xtalgen.training.job import Job
-from xtalgen.training.meters import Tally
+from xtalgen.training.meters import LossMeter
 from xtalgen.training.optimizer import Optimiser, cosine
 from xtalgen.training.performance import Precision, compile_network, mean_flop, products
 
 STATE = "state.pt"
-LOG = "log.csv"
 # Settings that do not change the weights.
 WITHOUT_EFFECT = ("save_seconds",)
+# What the seconds of a training are, by kind of device: `clock` in log.csv and training.json.
+CLOCKS = {"cpu": "CPU time per thread", "cuda": "wall time"}
+# Share of the validation loss by which it must fall to count as an improvement, for the plateau schedule: PyTorch's.
+PLATEAU_THRESHOLD = 1e-4
 # How far (of all steps) a training may lag behind its time budget before the schedule follows the clock.
 SLACK = 0.02
 logger = logging.getLogger(__name__)
@@ -52,12 +58,12 @@ class FitConfig:
 
     schedule: "cosine" from learning_rate to final_learning_rate over all epochs, stepped once an epoch;
     "cosine_by_step" the same, stepped once a step; "plateau" multiplies by plateau_factor after plateau_patience
-    validations without improvement, down to final_learning_rate; or "constant". warmup_steps: first steps, over which
-    the rate rises to the schedule's. clip: "value", "norm" or "none". max_bad_steps: give up after so many consecutive
-    steps whose loss or gradient is not finite. precision: of matrix products (`engine.products`).
-    save_seconds: time between two savings of the resumable state. parts: each batch is computed in so many parts, which
-    several processes share out; with the same parts any number of processes takes the same steps. At least the number
-    of processes.
+    validations without improvement by 0.01 %, down to final_learning_rate; or "constant". warmup_steps: first steps,
+    over which the rate rises to the schedule's; cosine_by_step begins after them. clip: "value", "norm" or "none".
+    max_bad_steps: give up after so many consecutive steps whose loss or gradient is not finite. precision: of matrix
+    products (`engine.products`). save_seconds: time between two savings of the resumable state. parts: each batch is
+    computed in so many parts, which several processes share out; with the same parts any number of processes takes the
+    same steps. At least the number of processes.
     """
 
     epochs: int = 2000
@@ -116,7 +122,8 @@ class Trainable(nn.Module, ABC):
 class Progress:
     """Where a training stands: everything in it but the weights.
 
-    seconds: spent, over all resumptions; saving: the part of them that went into storing the resumable state.
+    seconds: spent, over all resumptions, by the clock of the device (`CLOCKS`); saving: the part of them that went into
+    storing the resumable state; mark: the validation loss that the plateau schedule asks to be improved.
     """
 
     epoch: int = 0
@@ -130,6 +137,7 @@ class Progress:
     stale: int = 0
     best_epoch: int | None = None
     best_val_loss: float | None = None
+    mark: float | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -146,8 +154,8 @@ def fit(module: Trainable, train: Data, val: Data, config: FitConfig, job: Job) 
     """Trains the module, resuming an unfinished training of the same identity in `job.work`.
 
     Writes log.csv into job.out as it goes. With a budget of job.max_seconds that is too short for all epochs, the
-    learning rate follows the clock instead of the epochs, so that it ends at its end. Raises TrainingError when
-    config.max_bad_steps consecutive steps were not finite, CheckpointError when the stored state cannot be used.
+    learning rate follows the clock (`CLOCKS`) instead of the epochs, so that it ends at its end. Raises TrainingError
+    when config.max_bad_steps consecutive steps were not finite, CheckpointError when the stored state cannot be used.
     """
     return _Fit(module, train, val, config, job).run()
 
@@ -174,13 +182,13 @@ class _Fit:
             clip=config.clip,
             clip_at=config.clip_at,
         )
-        self.progress, self.tally = Progress(), Tally(self.device)
+        self.progress, self.meter = Progress(), LossMeter(self.device)
         self.best: list[Tensor] | None = None
         self.flop_per_crystal = mean_flop(module.flop, train.padded_sizes())[1]
         self.steps_per_epoch = len(train.plan(config.batch_size))
         self.identity = _identity(module, train, val, config, job)
         self.folder = job.work / hashlib.sha256(self.identity.encode()).hexdigest()[:16]
-        self.started = self.saved = time.monotonic()
+        self.started, self.saved = self._clock(), time.monotonic()
         self.now = 0.0
 
     def run(self) -> Outcome:
@@ -206,12 +214,12 @@ class _Fit:
             named: dict[str, Tensor] = {}
             total, finite = self.optimiser.update(self._losses(batch, named), self._rate())
             self.processes.add_up(list(named.values()))
-            self.tally.add(total, named, len(batch), finite)
+            self.meter.add(total, named, len(batch), finite)
             progress.batches += 1
             progress.steps += 1
             progress.crystals += len(batch)
             if self.job.max_seconds is not None:
-                self.now = self.processes.agree(time.monotonic() - self.started, self.device)
+                self.now = self.processes.agree(self._clock() - self.started, self.device)
             if self._out_of_time():
                 break
             if time.monotonic() - self.saved >= config.save_seconds:
@@ -238,7 +246,7 @@ class _Fit:
     def _end_epoch(self) -> None:
         progress, config = self.progress, self.config
         self._give_up_when_bad()
-        losses, crystals, skipped = self.tally.read()
+        losses, crystals, skipped = self.meter.read()
         seconds, rate = self._seconds(), self._rate()
         if skipped:
             logger.warning("epoch %d: skipped %d steps that were not finite", progress.epoch, skipped)
@@ -248,6 +256,7 @@ class _Fit:
             "epoch": progress.epoch,
             "step": progress.steps,
             "seconds": round(seconds, 3),
+            "clock": CLOCKS[self.device.type],
             **losses,
             "val_loss": self._validate() if last or (progress.epoch + 1) % config.val_every == 0 else None,
             "lr": rate,
@@ -258,7 +267,7 @@ class _Fit:
         progress.rows.append(row)
         if self.processes.first:
             checkpoint.append_row(self.job.out / LOG, row)
-        self.tally.clear()
+        self.meter.clear()
         progress.epoch += 1
         progress.batches = 0
         progress.epoch_started = self._seconds()
@@ -279,8 +288,10 @@ class _Fit:
         mean = self.processes.agree(float(total / len(self.val)), self.device)
         value = mean if math.isfinite(mean) else None
         if value is not None and (progress.best_val_loss is None or value < progress.best_val_loss):
-            progress.best_val_loss, progress.best_epoch, progress.stale = value, progress.epoch, 0
+            progress.best_val_loss, progress.best_epoch = value, progress.epoch
             self.best = [weight.clone() for weight in self.optimiser.average]
+        if value is not None and (progress.mark is None or value < progress.mark * (1 - PLATEAU_THRESHOLD)):
+            progress.mark, progress.stale = value, 0
             return value
         progress.stale += 1
         if progress.stale > config.plateau_patience:
@@ -298,7 +309,9 @@ class _Fit:
         if config.schedule == "plateau":
             return max(config.learning_rate * progress.rate_scale, config.final_learning_rate)
         all_steps = config.epochs * self.steps_per_epoch
-        planned = progress.epoch / config.epochs if config.schedule == "cosine" else progress.steps / all_steps
+        warm = config.warmup_steps
+        by_step = max(progress.steps - warm, 0) / max(all_steps - warm, 1)
+        planned = progress.epoch / config.epochs if config.schedule == "cosine" else by_step
         if self.job.max_seconds is not None:
             spent = self._seconds() / self.job.max_seconds
             if spent > progress.steps / all_steps + SLACK:
@@ -308,7 +321,11 @@ class _Fit:
     def _seconds(self) -> float:
         # What all processes decide by the clock they decide by the clock of the first.
         shared = self.processes.world > 1 and self.job.max_seconds is not None
-        return self.now if shared else time.monotonic() - self.started
+        return self.now if shared else self._clock() - self.started
+
+    def _clock(self) -> float:
+        # A CPU's own count of this process's work, shared out among its threads; programs that compile stay uncounted.
+        return time.process_time() / torch.get_num_threads() if self.device.type == "cpu" else time.monotonic()
 
     def _out_of_time(self) -> bool:
         limit = self.job.max_seconds
@@ -318,7 +335,7 @@ class _Fit:
         return products(self.config.precision, self.device.type)
 
     def _give_up_when_bad(self) -> None:
-        bad = self.tally.longest_streak()
+        bad = self.meter.longest_streak()
         if bad >= self.config.max_bad_steps:
             raise TrainingError(
                 f"{self.job.out}: {bad} consecutive steps up to step {self.progress.steps} had a loss or gradient that "
@@ -327,19 +344,19 @@ class _Fit:
 
     def _save(self) -> None:
         self._give_up_when_bad()
-        self.progress.seconds = self._seconds()
+        self.progress.seconds, began = self._seconds(), self._clock()
         self.saved = time.monotonic()
         if not self.processes.first:
             return
         state = {
             "identity": self.identity,
             "progress": asdict(self.progress),
-            "tally": self.tally.state(),
+            "tally": self.meter.state(),
             "optimiser": self.optimiser.state(),
             "best": self.best,
         }
         checkpoint.save_state(self.folder / STATE, state)
-        self.progress.saving += time.monotonic() - self.saved
+        self.progress.saving += self._clock() - began
 
     def _resume(self) -> Progress:
         path = self.folder / STATE
@@ -350,10 +367,10 @@ class _Fit:
                     f"{path}: belongs to another training than its folder says. Delete {self.folder} to start afresh."
                 )
             self.progress = Progress(**state["progress"])
-            self.tally.load(state["tally"])
+            self.meter.load(state["tally"])
             self.optimiser.load(state["optimiser"])
             self.best = state["best"]
-            self.started = time.monotonic() - self.progress.seconds
+            self.started = self._clock() - self.progress.seconds
             logger.info("resumed at epoch %d, step %d from %s", self.progress.epoch, self.progress.steps, path)
         if self.processes.first:
             checkpoint.write_rows(self.job.out / LOG, self.progress.rows)

@@ -58,6 +58,29 @@ def test_settings_of_a_task_override_the_common_ones():
     assert json.loads(plan.settings("big", "train", "dng")) == {}
 
 
+def test_a_setting_with_the_name_of_a_task_reaches_the_model():
+    train = {"infilling": 0.1, "composition": 0.5}
+    runs = {"text": {"model": "crystal_text_llm", "dataset": "mp_20", "tasks": ["dng"], "train": train}}
+    assert json.loads(Plan(config(runs=runs)).settings("text", "train", "shared")) == train
+
+
+def test_the_time_budget_of_a_run_goes_before_that_of_all():
+    train = {"hidden": 64, "max_seconds": 60, "dng": {"max_seconds": 9.5}}
+    runs = {"big": {**config()["runs"]["big"], "train": train}, "small": config()["runs"]["small"]}
+    plan = Plan(config(runs=runs, train={"max_seconds": 3600}))
+    assert [plan.max_seconds("big", task) for task in ("csp", "dng")] == [60, 9.5]
+    assert plan.max_seconds("small", "csp") == 3600
+    assert Plan(config()).max_seconds("small", "csp") is None
+    assert json.loads(plan.settings("big", "train", "dng")) == {"hidden": 64}
+
+
+@pytest.mark.parametrize("limit", [0, -1, "1 h", True])
+def test_a_time_budget_is_a_number_of_seconds(limit):
+    runs = {"x": {"model": "flowmm", "dataset": "mp_20", "tasks": ["csp"], "train": {"csp": {"max_seconds": limit}}}}
+    with pytest.raises(ConfigError, match=r"runs\.x\.train\.csp\.max_seconds: .* above 0"):
+        Plan(config(runs=runs))
+
+
 def test_own_structures_are_compared_with_the_named_reference():
     assert Plan(config(evaluate={"reference": "mine"})).dataset("own") == "mine"
     assert Plan(config(runs={})).dataset("own") == "mp_20"

@@ -74,3 +74,14 @@ def test_map_separates_groups_is_seeded_and_kept(tmp_path, monkeypatch):
     assert np.array_equal(points, kept)
     with pytest.raises(TypeError):
         project(found, Settings(seed=4), tmp_path)
+
+
+def test_equal_crystals_share_one_point():
+    others = blobs(20)
+    copies = np.repeat(np.full((1, 6), 4.0), 100, axis=0)
+    mixed = np.concatenate([others[:30], copies, others[30:]])
+    points, components = project(mixed, Settings())
+    assert np.ptp(points[30:130], axis=0).tolist() == [0.0, 0.0]
+    assert np.ptp(components[30:130], axis=0).max() == 0.0
+    distinct = np.concatenate([others[:30], copies[:1], others[30:]])
+    assert np.array_equal(project(distinct, Settings())[0], points[[*range(31), *range(130, 160)]])

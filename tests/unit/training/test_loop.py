@@ -70,6 +70,11 @@ def weights(module):
     return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
 
 
+def clocks(cpu=lambda: 0.0, wall=lambda: 0.0):
+    """What stands for the module `time`; the CPU's count is of one thread."""
+    return SimpleNamespace(monotonic=wall, process_time=lambda: cpu() * torch.get_num_threads())
+
+
 def rows(job):
     with (job.out / "log.csv").open() as file:
         return list(csv.DictReader(file))
@@ -82,8 +87,8 @@ def test_learns_and_logs(data, job):
     assert [int(row["epoch"]) for row in log] == list(range(60))
     assert float(log[-1]["loss"]) < 0.3 * float(log[0]["loss"])
     assert [row["val_loss"] != "" for row in log[:4]] == [False, True, False, True]
-    assert list(log[0]) == ["epoch", "step", "seconds", "loss", "lengths", "val_loss", "lr", "skipped", "samples_per_s",
-                            "gflop_per_s"]  # fmt: skip
+    assert list(log[0]) == ["epoch", "step", "seconds", "clock", "loss", "lengths", "val_loss", "lr", "skipped",
+                            "samples_per_s", "gflop_per_s"]  # fmt: skip
     assert outcome.progress.best_val_loss == min(float(row["val_loss"]) for row in log if row["val_loss"])
     assert outcome.progress.crystals == 60 * 14
 
@@ -216,7 +221,7 @@ def test_result_is_the_average_at_the_best_validation(data, job):
 
 def test_time_budget_ends_the_schedule_at_its_end(data, job, monkeypatch):
     ticks = iter(range(10**6))
-    monkeypatch.setattr(fit, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+    monkeypatch.setattr(fit, "time", clocks(cpu=lambda: float(next(ticks))))
     config = replace(CONFIG, epochs=10**6, save_seconds=1e9)
     outcome = fit.fit(Toy(), *data, config, replace(job, max_seconds=400.0))
     assert outcome.out_of_time
@@ -230,7 +235,7 @@ def test_time_budget_ends_the_schedule_at_its_end(data, job, monkeypatch):
 
 def test_time_counts_over_resumptions(data, job, monkeypatch):
     ticks = iter(range(10**6))
-    monkeypatch.setattr(fit, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+    monkeypatch.setattr(fit, "time", clocks(cpu=lambda: float(next(ticks))))
     config = replace(CONFIG, epochs=10**6)
     with monkeypatch.context() as patch, stopped_while_writing(patch, 30):
         fit.fit(Toy(), *data, config, replace(job, max_seconds=400.0))
@@ -238,6 +243,27 @@ def test_time_counts_over_resumptions(data, job, monkeypatch):
     assert used > 50
     outcome = fit.fit(Toy(), *data, config, replace(job, max_seconds=400.0))
     assert 400 <= outcome.progress.seconds < 440
+
+
+def test_waiting_for_a_busy_core_costs_no_time(data, job, monkeypatch):
+    wall, cpu = iter(range(0, 10**9, 1000)), iter(range(10**6))
+    monkeypatch.setattr(fit, "time", clocks(lambda: float(next(cpu)), lambda: float(next(wall))))
+    outcome = fit.fit(Toy(), *data, replace(CONFIG, save_seconds=1e9), replace(job, max_seconds=400.0))
+    assert not outcome.out_of_time
+    assert outcome.progress.epoch == CONFIG.epochs
+    assert {row["clock"] for row in rows(job)} == {"CPU time per thread"}
+
+
+def test_the_seconds_of_a_cpu_are_those_of_each_thread(data, job, tmp_path, monkeypatch):
+    def steps(threads):
+        ticks = iter(range(10**6))
+        counted = SimpleNamespace(monotonic=lambda: 0.0, process_time=lambda: float(next(ticks)))
+        monkeypatch.setattr(fit, "time", counted)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        there = replace(job, work=tmp_path / f"work{threads}", max_seconds=100.0)
+        return fit.fit(Toy(), *data, replace(CONFIG, epochs=10**6, save_seconds=1e9), there).progress.steps
+
+    assert steps(4) == pytest.approx(4 * steps(1), rel=0.1)
 
 
 def test_an_ample_budget_changes_nothing(data, job, tmp_path):
@@ -271,7 +297,7 @@ def test_cosine_by_step_with_warm_up(data, job):
         fit.fit(Toy(), *data, config, job)
     steps = len(rates)
     assert steps == 3 * len(data[0].plan(4))
-    plain = [cosine(0.05, 0.0, step / steps) for step in range(steps)]
+    plain = [cosine(0.05, 0.0, max(step - 4, 0) / (steps - 4)) for step in range(steps)]
     assert rates == [rate * min(1.0, (step + 1) / 4) for step, rate in enumerate(plain)]
 
 
@@ -287,6 +313,31 @@ def test_plateau_lowers_the_rate_down_to_its_floor(data, job):
     )  # fmt: skip
     rates = [row["lr"] for row in fit.fit(Stuck(), *data, config, job).progress.rows]
     assert rates == [0.05, 0.05, 0.05, 0.025, 0.025, 0.02, 0.02, 0.02]
+
+
+def test_the_plateau_is_pytorchs(data, job):
+    losses = [1.0, 0.99995, 0.99992, 0.99985, 0.5, 0.6, 0.49999, 0.499975, 0.3]
+
+    class Given(Toy):
+        given = iter(losses)
+
+        def loss(self, batch, generator):
+            total, parts = super().loss(batch, generator)
+            return (total if self.training else total * 0 + next(self.given)), parts
+
+    config = replace(
+        CONFIG, epochs=len(losses), schedule="plateau", val_every=1, plateau_patience=1, plateau_factor=0.5,
+        final_learning_rate=0.001,
+    )  # fmt: skip
+    outcome = fit.fit(Given(), data[0], DeviceData(random_crystals(1, seed=2), "cpu"), config, job)
+    adam = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.05)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(adam, factor=0.5, patience=1)
+    expected = []
+    for loss in losses:
+        expected.append(adam.param_groups[0]["lr"])
+        theirs.step(loss)
+    assert [row["lr"] for row in outcome.progress.rows] == expected
+    assert outcome.progress.best_val_loss == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("clip", ["value", "norm", "none"])

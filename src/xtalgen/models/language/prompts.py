@@ -73,12 +73,12 @@ def ask_hidden(text: str) -> str:
 def draw(crystal: Crystal, mixture: Mixture, rng: np.random.Generator) -> tuple[str, str]:
     """Returns a prompt and its answer for a crystal: a random task, a random translation.
 
-    k ~ U{0 … 4} attributes are drawn of the four; those that the crystal lacks fall away. The formula is stated when
-    k > 0. Raises TextError when the cell cannot be written.
+    The element of a random atom is hidden. k ~ U{0 … 4} attributes are drawn of the four; those that the crystal lacks
+    fall away. The formula is stated when k > 0. Raises TextError when the cell cannot be written.
     """
     shift = rng.random(3)
     if rng.random() < mixture.infilling:
-        masked = int(rng.choice(np.unique(crystal.atomic_numbers)))
+        masked = int(rng.choice(crystal.atomic_numbers))
         return ask_hidden(write_crystal(crystal, shift, masked)), SYMBOLS[masked - 1]
     answer = write_crystal(crystal, shift)
     if rng.random() < mixture.composition:

@@ -209,7 +209,7 @@ from functools import partial
 import torch
 torch.set_num_threads(1)
 torch.compile = partial(torch.compile, backend="eager")
-from test_nn_langevin import FAST, anneal, batch_of, generator, start, tiny
+from unit.models.diffusion.test_annealed_langevin import FAST, anneal, batch_of, generator, start, tiny
 vae = tiny().eval()
 fixed = replace(FAST, slots=40)
 plain, compiled = (anneal(vae, start(vae), replace(fixed, compile=chosen), generator()) for chosen in (False, True))
