@@ -19,7 +19,7 @@ from xtalgen.metrics.choices import (
     Scale,
     Split,
 )
-from xtalgen.metrics.registry import TOLERANCE
+from xtalgen.metrics.names import TOLERANCE
 from xtalgen.metrics.validity import ValidityRules
 from xtalgen.structure.geometry import MIN_DISTANCE, MIN_VOLUME
 from xtalgen.structure.matcher import CSP, SAME, Tolerances

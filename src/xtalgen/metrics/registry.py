@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-# eV/atom. A relaxation that ends at 0.05 eV/Å leaves an energy undecided by about this much: copies of crystals on the
-# hull, relaxed again from a strained start, end 1e-5 above it, and "at most 0" must not turn on that.
-TOLERANCE = 1e-4
+from xtalgen.metrics.names import EVERY_TASK, GENERATION, JUDGED, TOLERANCE
 
 CDVAE = "Xie et al. 2022, CDVAE, arXiv:2110.06197"
 DIFFCSP = "Jiao et al. 2023, DiffCSP, arXiv:2309.04475"
@@ -19,9 +17,6 @@ MATTERGEN = "Zeni et al. 2025, MatterGen, doi:10.1038/s41586-025-08628-5"
 SYMMCD = "Levy et al. 2025, SymmCD, arXiv:2502.03638"
 WYFORMER = "Kazeev et al. 2025, WyFormer, arXiv:2503.02407, and its repository's protocol"
 METRE = "Martirossyan et al. 2025, All that structure matches does not glitter, arXiv:2509.12178"
-GENERATION = ("dng", "own")
-JUDGED = ("dng", "own", "csp", "conditional")
-EVERY_TASK = (*JUDGED, "infilling")
 GRUVER = "Gruver et al. 2024, arXiv:2402.04379"
 
 
