@@ -15,7 +15,7 @@ from typing import Any
 from xtalgen.metrics.names import GENERATION
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, flatten, read_evaluations
-from xtalgen.report.published import Published, read_published
+from xtalgen.report.published import Published, published_block, read_published
 from xtalgen.report.score_table import (
     CONDITIONAL,
     COST,
@@ -29,7 +29,6 @@ from xtalgen.report.score_table import (
     align,
     escape,
     heads,
-    published_block,
     score_block,
     scores,
     shown,
