@@ -319,9 +319,7 @@ _ALL = (
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})
 if list(METRICS) != list(TASKS_OF):
-    raise ValueError(
-        "metrics/names.py and metrics/registry.py must list the same metrics in the same order."
-    )
+    raise ValueError("metrics/names.py and metrics/registry.py must list the same metrics in the same order.")
 
 
 def for_task(task: str) -> list[Metric]:
