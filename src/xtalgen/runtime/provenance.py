@@ -117,7 +117,7 @@ def _read(text: bytes) -> tuple[str, list[str], list[str]]:
 
 @cache
 def _data_files(package: Path) -> dict[str | Path, set[Path]]:
-    """Returns the files of the package that are not code, by what modules spell: their name, or the path of a folder of data.
+    """Returns the package's files that are not code, by what modules spell: their name, or the path of a data folder.
 
     A file with the stem of a module beside it is also found under that module's path.
     """
