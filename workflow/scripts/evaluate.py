@@ -1,8 +1,4 @@
-"""Scores a set: metrics to a JSON file, verdicts crystal by crystal to a table.
-
-python workflow/scripts/evaluate.py --task dng --sample sample.parquet --train train.parquet --test test.parquet \
-    --out-table verdicts.parquet --out-json metrics.json
-"""
+"""Scores a set: metrics to a JSON file, verdicts crystal by crystal to a table."""
 
 import argparse
 from pathlib import Path
@@ -20,8 +16,7 @@ NUMBERS = ("match_timeout", "resamples", "workers", "seed")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the stage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", choices=EVERY_TASK, required=True)
     parser.add_argument("--set", dest="name", help="name of the set; by default the stem of --out-json")
     for name in FILES:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from xtalgen.crystals import read_crystals
-from xtalgen.runtime.arguments import add_job, add_settings
+from xtalgen.runtime.arguments import add_job, add_model
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.sample import SamplingRequest, read_targets, sample
@@ -12,9 +12,8 @@ from xtalgen.stages.sample import SamplingRequest, read_targets, sample
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="name of a file under src/xtalgen/models/")
     parser.add_argument("--checkpoint", type=Path, required=True)
-    add_settings(parser)
+    add_model(parser)
     add_job(parser)
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--n", type=int, help="crystals to generate de novo")

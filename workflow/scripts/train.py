@@ -5,16 +5,15 @@ import logging
 import sys
 from pathlib import Path
 
-from xtalgen.runtime.arguments import add_job, add_settings
+from xtalgen.runtime.arguments import add_job, add_model
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.train import train
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="name of a file in src/xtalgen/models")
     parser.add_argument("--task", required=True, help="dng or csp")
-    add_settings(parser)
+    add_model(parser)
     add_job(parser)
     parser.add_argument("--train", type=Path, required=True, help="crystal table (Parquet)")
     parser.add_argument("--val", type=Path, required=True, help="crystal table (Parquet)")

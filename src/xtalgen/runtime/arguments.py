@@ -18,8 +18,9 @@ def add_job(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to write; for a training, folder")
 
 
-def add_settings(parser: ArgumentParser) -> None:
-    """Adds --settings: the settings of a model that differ from its defaults, read into a dictionary."""
+def add_model(parser: ArgumentParser) -> None:
+    """Adds --model and --settings: the settings that differ from its defaults, read into a dictionary."""
+    parser.add_argument("--model", required=True, help="name of a file in src/xtalgen/models")
     parser.add_argument("--settings", type=json.loads, default={}, help="settings of the model, as JSON")
 
 
