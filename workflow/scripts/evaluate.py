@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xtalgen.metrics.names import EVERY_TASK
 from xtalgen.metrics.protocols import DEFAULT, RECIPES, choose_recipe
-from xtalgen.metrics.types import Settings
+from xtalgen.metrics.types import MetricConfig
 from xtalgen.runtime.arguments import flag
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.evaluate import Sources, evaluate
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in FILES:
         parser.add_argument(flag(name), type=Path, required=name in FILES[:3])
     for name in NUMBERS:
-        parser.add_argument(flag(name), type=type(getattr(Settings, name)), default=getattr(Settings, name))
+        parser.add_argument(flag(name), type=type(getattr(MetricConfig, name)), default=getattr(MetricConfig, name))
     parser.add_argument("--recipe", choices=RECIPES, default=DEFAULT, help="whose definitions to follow")
     for name in THRESHOLDS:
         parser.add_argument(flag(name), type=float, help="eV/atom; by default the recipe's")
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out-json", type=Path, required=True)
     given = vars(parser.parse_args(argv))
     files, thresholds, numbers = ({name: given.pop(name) for name in names} for names in (FILES, THRESHOLDS, NUMBERS))
-    settings = Settings(choose_recipe(given.pop("recipe"), **thresholds), **numbers)
+    settings = MetricConfig(choose_recipe(given.pop("recipe"), **thresholds), **numbers)
     with one_line():
         evaluate(given.pop("task"), Sources(**files), settings, **given)
 
