@@ -21,7 +21,7 @@ from xtalgen.metrics.csp import Predictions, assign_targets, score_prediction
 from xtalgen.metrics.distributions import density, num_elems
 from xtalgen.metrics.dng import final_crystals, score_generation
 from xtalgen.metrics.infilling import score_guesses
-from xtalgen.metrics.names import GENERATION, names_for
+from xtalgen.metrics.names import EVERY_TASK, GENERATION
 from xtalgen.metrics.protocols import Recipe, describe_choices
 from xtalgen.metrics.result_file import Evaluation, write_evaluation
 from xtalgen.metrics.types import Inputs, MetricConfig, Scores
@@ -86,6 +86,8 @@ def evaluate(
     Crystals that failed keep their row and stay in every denominator; a metric that cannot be computed is null with its
     reason. Raises ContractError, naming file and remedy, when files do not fit each other.
     """
+    if task not in EVERY_TASK:
+        raise ValueError(f"no task {task!r}; there are {', '.join(EVERY_TASK)}")
     warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # once per crystal with a noble gas
     work = work or out_json.parent / f"work-{out_json.stem}"
     tables = read_sources(sources)
@@ -104,7 +106,7 @@ def evaluate(
         data=_describe_data(tables, scores.n_reference),
         funnel=tuple(scores.funnel),
         failures=scores.failures,
-        metrics={name: scores.metrics[name] for name in names_for(task)},
+        metrics=scores.metrics,
         cost=_cost(sources.training, tables.facts["sample"], len(tables.sample)),
         outcomes=scores.outcomes,
     )
