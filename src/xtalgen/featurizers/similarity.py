@@ -1,4 +1,4 @@
-"""The known crystal that a new one is nearest to: first by composition, among those by structure."""
+"""The nearest known crystal of a new one: by composition first, then by structure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ N_ELEMENTS = 128
 
 @dataclass(frozen=True)
 class Nearest:
-    """A known crystal and how far it is.
+    """A known crystal and its distance.
 
     composition: the share of atoms that would have to be another element, 0 for the same composition, 1 for no common
     element. structure: Euclidean distance of the mean CrystalNN fingerprints, as in coverage; None where one has none.
@@ -33,8 +33,8 @@ def nearest_known(
 ) -> list[Nearest | None]:
     """Returns, for each crystal, the known one of nearest composition, and of these the nearest structure.
 
-    The twenty nearest compositions are looked at; ties beyond are cut in the order of the known crystals. None where
-    nothing is known. timeout: seconds for one fingerprint.
+    Twenty crystals of the nearest compositions are compared; of equally near ones the first are taken. None where
+    there are no known crystals. timeout: seconds for one fingerprint.
     """
     if not known or not crystals:
         return [None] * len(crystals)

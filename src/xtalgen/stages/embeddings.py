@@ -59,7 +59,7 @@ def embed(
             f"mean atom features of {identity.name} ({identity.version})",
             {"potential_sha256": identity.sha256},
         )
-        compute, given = functools.partial(describe, identity=identity, device=device), None
+        compute, given = functools.partial(embed_crystal, identity=identity, device=device), None
         # Several processes on one GPU would only share it.
         workers = 1 if device != "cpu" or len(rows) <= FEW else workers
     status = [_guard(row) for row in rows]
@@ -79,7 +79,7 @@ def embed(
     clear(work)
 
 
-def describe(item: Item, *, identity: Identity, device: str) -> list[Any]:
+def embed_crystal(item: Item, *, identity: Identity, device: str) -> list[Any]:
     """Returns [descriptor, space group number] of a cell: an empty descriptor where an element is unknown."""
     potential = _potential(identity, device)
     if not set(item[2].tolist()) <= potential.elements:

@@ -23,13 +23,13 @@ from xtalgen.crystals import ContractError, Crystal
 from xtalgen.potentials import registry
 from xtalgen.potentials.types import Identity, PotentialError
 from xtalgen.relaxation.in_flight import Outcome, RelaxConfig
-from xtalgen.relaxation.runner import describe, moved, relax_all
+from xtalgen.relaxation.runner import energy_metadata, moved, relax_all
 from xtalgen.runtime.devices import pick_device
 from xtalgen.structure.attributes import E_FORM
+from xtalgen.thermodynamics.competing_phases import competition, elements_of
 from xtalgen.thermodynamics.elemental_references import (
     PROTOTYPE,
     build_prototypes,
-    elements_of,
     energy_per_atom,
     lowest,
     missing_elements,
@@ -89,7 +89,7 @@ def hull(
         terminals = [replace(row, id=f"terminal-{chemical_symbols[row.atomic_numbers[0]]}") for row in grounds]
         level = {int(row.atomic_numbers[0]): energy_per_atom(row) for row in grounds}
         rows = [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
-    metadata = describe(identity, config, device) | {
+    metadata = energy_metadata(identity, config, device) | {
         "energies": energies,
         "relax_steps": str(relax_steps),
         "n_dataset": str(sum(row.ok for row in rows)),
@@ -118,19 +118,11 @@ def choose_references(samples: Sequence[Crystal], references: Sequence[Path]) ->
 
     An id that occurs in several files gets "#2", "#3", … from its second occurrence on.
     """
-    systems = np.zeros((len(samples), 256), dtype=bool)  # [sample, atomic number]
-    for index, sample in enumerate(samples):
-        systems[index, sample.atomic_numbers] = True
-    systems = np.unique(systems, axis=0)
-    chosen, sources, competes, times = [], [], {}, Counter()
+    competes = competition(samples)
+    chosen, sources, times = [], [], Counter()
     for file in references:
         for row in crystals.read_crystals(file):
-            if not row.ok:
-                continue
-            elements = elements_of(row)
-            if elements not in competes:
-                competes[elements] = bool(systems[:, sorted(elements)].all(axis=1).any())
-            if competes[elements]:
+            if row.ok and competes(row):
                 times[row.id] += 1
                 name = row.id if times[row.id] == 1 else f"{row.id}#{times[row.id]}"
                 chosen.append(replace(row, id=name, info={E_FORM: row.info.get(E_FORM)}))
@@ -154,7 +146,7 @@ def _write_mp2020(
                if any(entry.elements <= system for system in systems)]  # fmt: skip
     rows = [stand_in(entry) for entry in entries]
     rows = [replace(row, info={**row.info, "source": MP2020}) for row in rows]
-    metadata = describe(identity, RelaxConfig(0.0, 0, None), device) | {
+    metadata = energy_metadata(identity, RelaxConfig(0.0, 0, None), device) | {
         "energies": "mp2020",
         "energy_scale": identity.scale,
         "phase_diagram_sha256": hashlib.sha256(phase_diagram.read_bytes()).hexdigest(),

@@ -11,8 +11,9 @@ from xtalgen.metrics.candidates import choose
 from xtalgen.potentials import registry
 from xtalgen.potentials.types import PotentialError
 from xtalgen.relaxation.in_flight import RelaxConfig
-from xtalgen.relaxation.runner import describe, relax_all
+from xtalgen.relaxation.runner import energy_metadata, relax_all
 from xtalgen.runtime.devices import pick_device
+from xtalgen.thermodynamics.competing_phases import competition
 from xtalgen.thermodynamics.energy_above_hull import energies_above_hull, phase_of
 
 COLUMNS = {"second_e_above_hull": pa.float64(), "second_status": pa.string()}
@@ -49,9 +50,9 @@ def second_potential(
     if metadata.get("potential_sha256") == identity.sha256:
         raise PotentialError(f"potential {potential!r}: it relaxed the crystals; choose another one as the second.")
     chosen = choose(crystals.read_crystals(evaluated), count)
-    systems = {frozenset(row.atomic_numbers.tolist()) for row in chosen}
-    competing = [row for row in crystals.from_table(table) if row.ok and row.info.get("energy") is not None]
-    competing = [row for row in competing if any(set(row.atomic_numbers.tolist()) <= system for system in systems)]
+    competes = competition(chosen)
+    with_energy = (row for row in crystals.from_table(table) if row.ok and row.info.get("energy") is not None)
+    competing = [row for row in with_energy if competes(row)]
     print(
         f"second_potential: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} candidates",
         file=sys.stderr,
@@ -75,4 +76,4 @@ def second_potential(
                 {"second_e_above_hull": one.value, "second_status": one.status})
         for row, one in zip(chosen, above, strict=True)
     ]  # fmt: skip
-    crystals.write_table(crystals.to_table(judged, COLUMNS), out, **describe(identity, config, device))
+    crystals.write_table(crystals.to_table(judged, COLUMNS), out, **energy_metadata(identity, config, device))

@@ -1,20 +1,18 @@
-"""Geometry of single crystals: whether a cell can be worked with, its volume, distances between atoms."""
+"""Geometry of single crystals: volume, and whether it can be analysed."""
 
 import numpy as np
 from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
 
-MIN_VOLUME = 0.1
-
-
-MAX_VALID_NUMBER = 104
+MIN_VOLUME = 0.1  # Å³ per cell
+MAX_VALID_NUMBER = 104  # as FlowMM counts valid elements
 
 
 def usable(crystal: Crystal, max_number: int = MAX_VALID_NUMBER) -> bool:
     """Whether a crystal has a geometry to work on: finite, at least 0.1 Å³, elements up to Z = `max_number`.
 
-    FlowMM counts elements beyond 104 as invalid. Pymatgen would build neither a NaN nor a flat cell.
+    pymatgen cannot build a cell that is flat or holds NaN.
     """
     if crystal.lattice is None or crystal.frac_coords is None or crystal.atomic_numbers is None:
         return False
