@@ -23,7 +23,7 @@ import numpy as np
 
 from xtalgen.crystals import Crystal
 from xtalgen.datasets.embedded import all_records
-from xtalgen.io.parsing import read_crystal
+from xtalgen.io.structure_files import read_crystal
 from xtalgen.potentials import registry
 from xtalgen.relaxation.in_flight import RelaxConfig, cost, relax_crystals
 

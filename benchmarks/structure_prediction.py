@@ -79,7 +79,7 @@ class Ours:
         self.data, self.device = OrbitData(crystals, groups, device), device
         self.formulas = [formula_of(crystal.atomic_numbers) for crystal in crystals]
         self.distances = pair_distances(crystals)
-        self.recall = Analogues(Memory.of(crystals, groups).arrays()).to(device).remember()
+        self.retrieve = Analogues(Memory.of(crystals, groups).arrays()).to(device).retriever()
 
     def train(self):
         train_step(self.module, self.data, 64, self.device)
@@ -88,8 +88,8 @@ class Ours:
         settings = FormulaOrbitsSampling()
         self.module.eval()
         written = draw(self.module, self.formulas, range(len(self.formulas)), seed=0, device=self.device,
-                       temperature=0.0, candidates=settings.candidates, recall=self.recall,
-                       remembered=settings.analogues)  # fmt: skip
+                       temperature=0.0, candidates=settings.candidates, retrieve=self.retrieve,
+                       n_analogues=settings.analogues)  # fmt: skip
         move_apart(written, self.module.groups, self.distances, settings.contact_steps, self.device)
         self.module.train()
 

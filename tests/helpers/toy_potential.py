@@ -8,7 +8,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from xtalgen.crystals import Crystal
 from xtalgen.potentials.batch import one_by_one
 from xtalgen.potentials.types import Identity, Potential
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 
 
 class Constant(Calculator):

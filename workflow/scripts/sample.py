@@ -7,7 +7,7 @@ from pathlib import Path
 from xtalgen.crystals import read_crystals
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.sample import Order, read_targets, sample
+from xtalgen.stages.sample import SamplingRequest, read_targets, sample
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,10 +34,10 @@ def main(argv: list[str] | None = None) -> None:
     with one_line():
         targets = read_targets(args.targets, args.per_target, args.limit) if args.targets else ()
         starts = tuple(read_crystals(args.starts)) if args.starts else ()
-        order = Order(args.model, args.checkpoint, args.settings, args.seed, pick_device(args.device),
-                      args.n or len(targets + starts), targets, args.chunk, args.prefix, starts,
-                      tuple(args.attributes), args.infill)  # fmt: skip
-        sample(order, *map(int, args.shard.split("-of-")), work=args.work, out=args.out)
+        request = SamplingRequest(args.model, args.checkpoint, args.settings, args.seed, pick_device(args.device),
+                                  args.n or len(targets + starts), targets, args.chunk, args.prefix, starts,
+                                  tuple(args.attributes), args.infill)  # fmt: skip
+        sample(request, *map(int, args.shard.split("-of-")), work=args.work, out=args.out)
 
 
 if __name__ == "__main__":

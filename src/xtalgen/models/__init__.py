@@ -1,4 +1,4 @@
-"""The contract of a model, and the way to load one by name.
+"""The abstract class of all models, and the way to load one by name.
 
 A model is one file `models/NAME.py` that defines a final class `Model(AbstractModel)`; networks live under
 `models/networks/`. Training and sampling import only torch, numpy, pyarrow, pyyaml, safetensors, tqdm and jaxtyping, so
@@ -16,21 +16,19 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 import numpy as np
 
 from xtalgen.crystals import Crystal
+from xtalgen.training.contract import TASKS, check_class
 from xtalgen.training.job import Job
-
-TASKS = ("dng", "csp")
 
 
 class AbstractModel(ABC):
-    """A generative model of crystals. Subclasses are final and hold no state: all of it is in the checkpoint.
+    """A generative model of crystals. Subclasses are final and stateless: all state is in the checkpoint.
 
     Config: frozen dataclass, every hyper-parameter of training with its default.
     Sampling: frozen dataclass, every setting of sampling with its default.
-    Literals in the class body, which the workflow reads unimported: tasks, which of `TASKS` the model is for;
-    shared_checkpoint, one training serves both tasks;
-    needs_bonds, needs_wyckoff, crystals come with the column `bonds` or `wyckoff`; needs_base, the model refines the
-    crystals of another run and learns from pairs (`stages.refinement_pairs`); takes_prompts, it is an
-    `AbstractPromptedModel`.
+    The rest are literals in the class body, which the workflow reads without importing the file. tasks: those of `TASKS`
+    that the model is for; shared_checkpoint: one training for both tasks; needs_bonds, needs_wyckoff: crystals come with
+    the column `bonds` or `wyckoff`; needs_base: the model refines the crystals of another run and learns from pairs
+    (`stages.refinement_pairs`); takes_prompts: it is an `AbstractPromptedModel`. All rules are in training/contract.yaml.
     """
 
     Config: ClassVar[type]
@@ -44,10 +42,10 @@ class AbstractModel(ABC):
 
     @abstractmethod
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: Any, job: Job) -> None:
-        """Trains until done and writes `checkpoint.safetensors`, `log.csv` and `training.json` into `job.out`.
+        """Trains and writes `checkpoint.safetensors`, `log.csv` and `training.json` into `job.out`.
 
-        Resumes from `job.work` when an earlier attempt with the same configuration and data was killed there, and
-        refuses when they differ. On CPU the result is bit-equal to an uninterrupted training.
+        Resumes from `job.work` when an earlier attempt with the same configuration and data was killed. On a CPU the
+        result equals that of an uninterrupted training bit by bit.
         """
 
     @abstractmethod
@@ -59,44 +57,49 @@ class AbstractModel(ABC):
         seed: int,
         device: str,
     ) -> Iterator[Crystal]:
-        """Yields exactly the crystals asked for, failures included (with a status); ids are given by the caller.
+        """Yields exactly the crystals asked for, failed ones included (with a status); the caller assigns ids.
 
-        wanted: a number of crystals (dng), or one array of atomic numbers (n,) per crystal (csp): its crystal has
-        exactly these atoms, in this order; for a model with `needs_base`, the crystals of another run to refine, failed
-        ones among them. The same seed gives the same crystals.
+        wanted: a number of crystals (dng), or an array of atomic numbers (n,) for each crystal (csp), which has exactly
+        these atoms in this order; for a model with `needs_base`, the crystals of another run to be refined, failed ones
+        included. Equal seeds give equal crystals.
         """
 
     @abstractmethod
     def network_evaluations(self, sampling: Any) -> int:
-        """Returns how often the network is called per crystal with these settings of sampling."""
+        """Returns the number of network evaluations per crystal with these settings."""
 
 
 class AbstractPromptedModel(AbstractModel):
-    """A model that can also be asked for crystals with given properties, and for hidden elements.
+    """A model that also generates crystals with given properties, and predicts hidden elements.
 
-    Its `sample` takes mappings of attributes too (conditional): one for each crystal, names of
-    `structure.attributes.ATTRIBUTES`; a formula with a number of atoms fixes the atoms.
+    Its `sample` also takes one mapping of attributes per crystal (conditional), with names of
+    `structure.attributes.ATTRIBUTES`; a formula together with a number of atoms determines the atoms.
     """
 
     @abstractmethod
     def infill(
         self, checkpoint: Path, crystals: Sequence[Crystal], sampling: Any, seed: int, device: str
     ) -> Iterator[Crystal]:
-        """Yields the crystals in order, with what the model makes of one element that is hidden in each.
+        """Yields the crystals in order, with predictions of one element that is hidden in each.
 
-        `info` gets `hidden` (its symbol), `rank` (its place among the candidates by likelihood, from 1; None when it is
-        not among them) and `guesses` (the five likeliest); all None for crystals that are not ok or cannot be written.
+        `info` gets `hidden` (its symbol), `rank` (its rank among the candidates by likelihood, from 1; None when it is
+        no candidate) and `guesses` (the five likeliest); all None for crystals that are not ok or cannot be written.
         """
 
 
 def load(name: str) -> AbstractModel:
-    """Returns the model `models/NAME.py`. Raises ValueError naming the models there are."""
+    """Returns the model `models/NAME.py`.
+
+    Raises ValueError naming the models there are, ModelContractError when its class breaks the contract.
+    """
     known = names()
     if name not in known:
         raise ValueError(
             f"no model {name!r}; there are {', '.join(known)}. A model is a file src/xtalgen/models/NAME.py."
         )
-    return importlib.import_module(f"xtalgen.models.{name}").Model()
+    kind = getattr(importlib.import_module(f"xtalgen.models.{name}"), "Model", None)
+    check_class(name, kind, AbstractModel)
+    return kind()
 
 
 def names() -> list[str]:
@@ -105,9 +108,9 @@ def names() -> list[str]:
 
 
 def build(kind: type, values: dict[str, Any], where: str) -> Any:
-    """Returns the dataclass `kind` made from configuration values.
+    """Returns the dataclass `kind` with these configuration values.
 
-    Raises ValueError naming `where` it stands and the key when that is unknown or its value has the wrong type.
+    Raises ValueError naming `where` and the key when a key is unknown or its value has the wrong type.
     """
     fields = kind.__dataclass_fields__
     unknown = sorted(set(values) - set(fields))

@@ -18,7 +18,7 @@ from xtalgen.models import AbstractModel
 from xtalgen.models.diffusion.annealed_langevin import CDVAESampling, decode
 from xtalgen.models.diffusion.vae import Constants, CrystalVAE, Noise, Weights, fit_constants
 from xtalgen.models.networks.bonded_graph import pad_bonds
-from xtalgen.training.artifacts import write_results
+from xtalgen.training.artifacts import initialise, write_results
 from xtalgen.training.batches import DeviceData, Extra, load_split, mix_seed, select
 from xtalgen.training.checkpoint import load_checkpoint
 from xtalgen.training.job import Job
@@ -29,10 +29,10 @@ from xtalgen.training.loop import FitConfig, fit
 class CDVAEConfig(FitConfig):
     """Hyper-parameters of CDVAE on MP-20.
 
-    bonds: the encoder's graph, "crystal_nn" (the column of the stage `bonds`) or "radius" (like the decoder's);
-    property: the column that a head learns to predict from the latent vector, None for no head; teacher_forcing: last
-    epoch in which the decoder sees true cells; hidden: width of encoder and decoder; triplet: of the decoder's
-    triplets; slots: of the decoder's graph, 0 for as many as needed; levels: of noise, geometric from *_begin to *_end
+    bonds: graph of the encoder, "crystal_nn" (the column of the stage `bonds`) or "radius" (like the decoder's);
+    property: column that a head learns to predict from the latent vector, None for no head; teacher_forcing: last epoch
+    in which the decoder sees true cells; hidden: width of encoder and decoder; triplet: width of the decoder's triplets;
+    slots: of the decoder's graph, 0 for as many as needed; levels: of noise, geometric from *_begin to *_end
     (coordinates in Å); *_weight: of the parts of the loss.
     """
 
@@ -68,7 +68,7 @@ class CDVAEConfig(FitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.slots < 0 or (self.compile and not self.slots):
-            raise ValueError(f"slots must be 0 or more, and above 0 with compile, say 40; it is {self.slots}.")
+            raise ValueError(f"slots must be at least 0, and above 0 (such as 40) with compile, not {self.slots}.")
 
 
 @final
@@ -78,7 +78,7 @@ class Model(AbstractModel):
     Config = CDVAEConfig
     Sampling = CDVAESampling
     shared_checkpoint = False
-    # Read by the workflow, unimported: the splits of a run with this model pass through the stage `bonds`.
+    # Read by the workflow without importing this file: the run's splits pass through the stage `bonds`.
     needs_bonds: ClassVar[bool] = True
 
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: CDVAEConfig, job: Job) -> None:
@@ -93,9 +93,7 @@ class Model(AbstractModel):
         usable, _ = select(train, refuse)
         constants = fit_constants(usable, config.property) if usable else None
         split = load_split(train, val, job.device, refuse, extra_of(config.bonds, config.property, constants))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = build(job.task, constants, asdict(config)).to(job.device)
+        module = initialise(lambda: build(job.task, constants, asdict(config)), job)
         generator = torch.Generator(job.device).manual_seed(mix_seed(job.seed, 3))
         module.fit_scales(next(split.train.batches(config.batch_size)), generator)
         outcome = fit(module, split.train, split.val, config, job)
@@ -108,7 +106,7 @@ class Model(AbstractModel):
     ) -> Iterator[Crystal]:
         """Yields the crystals asked for; see `AbstractModel.sample`.
 
-        Statuses are those of `langevin.decode`, and "too_large" or "unknown_element" for a composition of more than 100
+        Statuses are those of `annealed_langevin.decode`, and "too_large" or "unknown_element" for a composition of more than 100
         atoms or with an element beyond 100. Raises ValueError when the checkpoint was trained for the other task.
         """
         module = load_module(checkpoint, device)
@@ -117,8 +115,8 @@ class Model(AbstractModel):
             raise ValueError(f"{checkpoint}: trained for {module.task!r}, cannot sample {asked!r}. Train that task.")
         number = wanted if isinstance(wanted, int) else len(wanted)
         latents = [
-            torch.randn(module.latent, generator=torch.Generator().manual_seed(mix_seed(seed, 0, place)))
-            for place in range(number)
+            torch.randn(module.latent, generator=torch.Generator().manual_seed(mix_seed(seed, 0, index)))
+            for index in range(number)
         ]
         if not latents:
             return
@@ -151,7 +149,7 @@ def reconstruct(
         return list(crystals)
     latents = encode(module, usable, seed, device)
     given = true_numbers or module.task == "csp"
-    found = decode(
+    decoded = decode(
         module,
         latents,
         sampling,
@@ -159,7 +157,7 @@ def reconstruct(
         counts=[crystal.n_atoms for crystal in usable] if true_counts else None,
         numbers=[crystal.atomic_numbers.astype(np.int64) for crystal in usable] if given else None,
     )
-    rest = iter(found)
+    rest = iter(decoded)
     return [replace(next(rest), id=crystal.id) if crystal.ok else crystal for crystal in crystals]
 
 
@@ -177,9 +175,9 @@ def optimise_property(
 ) -> list[Crystal]:
     """Returns crystals decoded along a descent of the predicted property in latent space (Xie et al. 2022).
 
-    Starts from the first `starts` crystals, from random latent vectors when there are none. Adam takes `steps` steps;
-    `snapshots` times on the way all latent vectors are decoded. Ids are START-STEP; `info` holds `step` and
-    `predicted`, in the property's unit. Raises ValueError when the model was trained without a property.
+    Starts from the first `starts` crystals, or from random latent vectors when there are none. Adam takes `steps` steps,
+    and all latent vectors are decoded at `snapshots` of them. Ids are START-STEP; `info` holds `step` and `predicted`,
+    in the property's unit. Raises ValueError when the model was trained without a property.
     """
     module = load_module(checkpoint, device)
     if module.head_property is None:
@@ -193,7 +191,7 @@ def optimise_property(
     every = max(steps // max(snapshots - 1, 1), 1)
     latents = latents.clone().requires_grad_()
     adam = torch.optim.Adam([latents], lr=learning_rate)
-    found = []
+    decoded = []
     for step in range(steps):
         adam.zero_grad()
         module.property_of(latents).mean().backward(inputs=[latents])
@@ -201,27 +199,27 @@ def optimise_property(
         if step % every == 0 or step == steps - 1:
             made = decode(module, latents.detach(), sampling, mix_seed(seed, step), numbers=numbers)
             predicted = _unscaled(module, latents)
-            found += [
+            decoded += [
                 replace(crystal, id=f"{i:04d}-{step:06d}", info={"step": step, "predicted": predicted[i]})
                 for i, crystal in enumerate(made)
             ]
-    return found
+    return decoded
 
 
 @torch.inference_mode()
 def encode(module: CrystalVAE, crystals: Sequence[Crystal], seed: int, device: str) -> Tensor:
     """Returns a latent vector (crystals, latent) drawn for each crystal, in order."""
     latents = []
-    for place, crystal in enumerate(crystals):
+    for index, crystal in enumerate(crystals):
         data = DeviceData([crystal], device, extra_of(module.bonds, None, module.constants))
         mean, log_variance = module.encode(next(data.batches(1)))
-        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(mix_seed(seed, 0, place)))
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(mix_seed(seed, 0, index)))
         latents.append(mean + torch.exp(0.5 * log_variance) * noise.to(device))
     return torch.cat(latents)
 
 
 def extra_of(bonds: str, column: str | None, constants: Constants | None) -> Extra:
-    """Returns what makes the tensors that CDVAE needs beside the geometry: bonds, and the standardised property."""
+    """Returns the function for the tensors that CDVAE needs besides the geometry: bonds, standardised property."""
 
     def make(crystals: Sequence[Crystal], width: int) -> Mapping[str, np.ndarray]:
         extra = pad_bonds(crystals, width) if bonds == "crystal_nn" else {}
@@ -259,7 +257,7 @@ def build(task: str, constants: Constants, config: Mapping[str, Any]) -> Crystal
 
 
 def load_module(checkpoint: Path, device: str) -> CrystalVAE:
-    """Returns the module of a checkpoint, ready to use. Raises CheckpointError when it is none."""
+    """Returns the module of a checkpoint in evaluation mode. Raises CheckpointError when the file is no checkpoint."""
     weights, facts = load_checkpoint(checkpoint, device)
     constants = {name: tuple(x) if isinstance(x, list) else x for name, x in facts["constants"].items()}
     module = build(facts["task"], Constants(**constants), facts["config"])

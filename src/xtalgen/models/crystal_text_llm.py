@@ -144,14 +144,14 @@ class Model(AbstractPromptedModel):
         The likelihood is that of the whole answer, end included. Of `sampling`, `base` and `candidates` count.
         """
         model = open_checkpoint(checkpoint, sampling, device)
-        for place, crystal in enumerate(crystals):
-            found: dict[str, Any] = {"hidden": None, "rank": None, "guesses": None}
+        for index, crystal in enumerate(crystals):
+            result: dict[str, Any] = {"hidden": None, "rank": None, "guesses": None}
             if crystal.ok and not unwritable(crystal):
-                rng = np.random.default_rng(mix_seed(seed, place))
+                rng = np.random.default_rng(mix_seed(seed, index))
                 masked = int(rng.choice(crystal.atomic_numbers))
                 prompt = ask_hidden(write_crystal(crystal, rng.random(3), masked))
-                found = _guess(model, prompt, SYMBOLS[masked - 1], sampling.candidates or SYMBOLS)
-            yield replace(crystal, info={**crystal.info, **found})
+                result = _guess(model, prompt, SYMBOLS[masked - 1], sampling.candidates or SYMBOLS)
+            yield replace(crystal, info={**crystal.info, **result})
 
     def network_evaluations(self, sampling: TextSampling) -> int:
         """Returns the most tokens of one try: the network is evaluated once for each token of a text, and for no more.
@@ -178,17 +178,17 @@ def answer(model: LanguageModel, asked: Sequence[Asked], sampling: TextSampling,
 
     `info` holds `text` (the last one) and `n_tries`.
     """
-    found: dict[int, Crystal] = {}
+    result: dict[int, Crystal] = {}
     pending = list(range(len(asked)))
     for attempt in range(sampling.max_tries):
-        requests = [_request(asked[place], mix_seed(seed, place, attempt)) for place in pending]
-        for place, text in zip(pending, write_texts(model, requests, sampling), strict=True):
-            crystal = _read(text, asked[place].numbers)
-            found[place] = replace(crystal, info={**crystal.info, "n_tries": attempt + 1})
-        pending = [place for place in pending if not found[place].ok]
+        requests = [_request(asked[index], mix_seed(seed, index, attempt)) for index in pending]
+        for index, text in zip(pending, write_texts(model, requests, sampling), strict=True):
+            crystal = _read(text, asked[index].numbers)
+            result[index] = replace(crystal, info={**crystal.info, "n_tries": attempt + 1})
+        pending = [index for index in pending if not result[index].ok]
         if not pending:
             break
-    return [found[place] for place in range(len(asked))]
+    return [result[index] for index in range(len(asked))]
 
 
 def _question(wanted: np.ndarray | Mapping[str, Any]) -> Asked | Crystal:

@@ -27,15 +27,15 @@ from xtalgen.models.sampling.requests import (
     read_trained,
     to_crystals,
 )
-from xtalgen.training.artifacts import write_results
+from xtalgen.training.artifacts import train_and_write
 from xtalgen.training.batches import load_split, mix_seed
 from xtalgen.training.job import Job
-from xtalgen.training.loop import FitConfig, fit
+from xtalgen.training.loop import FitConfig
 from xtalgen.training.performance import products
 
 # The authors' step sizes of the corrector on MP-20.
 STEP_RATE = {"csp": 1e-5, "dng": 5e-6}
-# Makes noise of the shape of a tensor.
+# Returns noise of the shape of a tensor.
 Noise = Callable[[Tensor], Tensor]
 
 
@@ -74,10 +74,10 @@ class DiffCSPConfig(FitConfig):
 class DiffCSPSampling:
     """Settings of the predictor-corrector sampler.
 
-    levels: of noise on the way down, two network calls each; fewer than the training had are spread over its range;
-    step_rate: of the corrector at the lowest level, growing with the square of the noise; None for the authors' on
-    MP-20: 1e-5 for structure prediction, 5e-6 for de novo generation. batch_size: crystals that run together;
-    compile: the network, which pays on a GPU.
+    levels: of noise, two network calls each; fewer levels than in training are spread over its range; step_rate: of the
+    corrector at the lowest level, growing with the square of the noise; None for the authors' values on MP-20, 1e-5 for
+    structure prediction and 5e-6 for de novo generation; batch_size: crystals that run together; compile: compile the
+    network, which is worthwhile on a GPU.
     """
 
     levels: int = 1000
@@ -90,7 +90,7 @@ class DiffCSPSampling:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.step_rate is not None and self.step_rate < 0:
-            raise ValueError(f"step_rate must not be negative, not {self.step_rate}.")
+            raise ValueError(f"step_rate must be 0 or above, not {self.step_rate}.")
 
 
 @final
@@ -104,19 +104,19 @@ class Model(AbstractModel):
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: DiffCSPConfig, job: Job) -> None:
         """Trains DiffCSP for the task of the job; see `AbstractModel.train`."""
         split = load_split(train, val, job.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = _build(job.task, asdict(config)).to(job.device)
-        outcome = fit(module, split.train, split.val, config, job)
         facts = {"histogram": histogram_of(split.train.n_atoms)}
-        write_results("diffcsp", module, outcome, split=split, config=config, job=job, facts=facts)
+
+        def make() -> CrystalDiffusion:
+            return _build(job.task, asdict(config))
+
+        train_and_write("diffcsp", make, split=split, config=config, job=job, facts=facts)
 
     def sample(
         self, checkpoint: Path, wanted: int | Sequence[np.ndarray], sampling: DiffCSPSampling, seed: int, device: str
     ) -> Iterator[Crystal]:
         """Yields the crystals asked for; see `AbstractModel.sample`.
 
-        The start of a crystal depends on the seed and its place, the noise on the way also on batch size and device.
+        The start of a crystal depends on the seed and its index, the noise of later steps also on batch size and device.
         Statuses are those of `to_crystals` and `in_batches`. Raises ValueError when the checkpoint was trained for the
         other task or with fewer levels than asked for.
         """
@@ -147,10 +147,10 @@ class _Sampler:
 
     @torch.inference_mode()
     def make(self, wanted: Wanted) -> list[Crystal]:
-        """Returns the crystals after all steps, from the noisiest down: corrector, then predictor."""
+        """Returns the crystals after all steps, from the noisiest level down: corrector, then predictor."""
         module = self.module
         point = self._start(wanted)
-        generator = torch.Generator(wanted.mask.device).manual_seed(mix_seed(self.seed, 2, wanted.places[0]))
+        generator = torch.Generator(wanted.mask.device).manual_seed(mix_seed(self.seed, 2, wanted.indices[0]))
         for step in self.plan.downwards():
             # The last step adds no noise.
             noise = _noise(generator) if step.sigma_below > 0 else torch.zeros_like
@@ -172,31 +172,37 @@ class _Sampler:
         return State(types=types, coords=coords, lattice=lattice.unflatten(-1, (3, 3))[:, 0])
 
     def _correct(self, point: State, wanted: Wanted, step: Step, noise: Noise) -> State:
-        """Returns the crystals after a Langevin step of the coordinates on the same level."""
+        """Returns the crystals after the corrector: a Langevin step of the coordinates on the same level.
+
+        f ← f - η s + √(2 η) ε, η = step_rate (σ_t / σ_1)², s the score towards larger noise.
+        """
         length = self.rate * (step.sigma / float(self.module.schedule.sigma[1])) ** 2
         score = self._predict(point, wanted, step).coords * step.score_scale
         moved = point.coords - length * score + (2 * length) ** 0.5 * noise(point.coords)
         return State(types=point.types, coords=torus.wrap(moved), lattice=point.lattice)
 
     def _advance(self, point: State, wanted: Wanted, step: Step, noise: Noise) -> State:
-        """Returns the crystals one step down: an ancestral step of coordinates, cells and elements."""
-        found = self._predict(point, wanted, step)
+        """Returns the crystals after the predictor: an ancestral step to level t - 1.
+
+        f ← f - (σ_t² - σ_{t-1}²) s + √(σ_{t-1}² (σ_t² - σ_{t-1}²) / σ_t²) ε.
+        """
+        output = self._predict(point, wanted, step)
         above, below = step.sigma**2, step.sigma_below**2
-        coords = point.coords - (above - below) * step.score_scale * found.coords
+        coords = point.coords - (above - below) * step.score_scale * output.coords
         coords = coords + (below * (above - below) / above) ** 0.5 * noise(coords)
 
         def ancestral(value: Tensor, predicted: Tensor) -> Tensor:
             return (value - step.share * predicted) / step.alpha**0.5 + step.spread * noise(value)
 
         return State(
-            types=ancestral(point.types, found.types) if self.module.n_types else point.types,
+            types=ancestral(point.types, output.types) if self.module.n_types else point.types,
             coords=torus.wrap(coords),
-            lattice=ancestral(point.lattice, found.lattice),
+            lattice=ancestral(point.lattice, output.lattice),
         )
 
     def _predict(self, point: State, wanted: Wanted, step: Step) -> State:
         device = wanted.mask.device
-        levels = torch.full((len(wanted.places),), step.level, device=device)
+        levels = torch.full((len(wanted.indices),), step.level, device=device)
         with products(self.module.precision, device.type):
             return self.module.predict(point, levels, wanted.atomic_numbers, wanted.mask)
 

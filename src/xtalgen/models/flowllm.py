@@ -1,6 +1,6 @@
-"""FlowLLM: a flow that refines what a language model writes (Sriram et al. 2024, arXiv 2410.23405), for both tasks.
+"""FlowLLM: a flow that refines crystals of a language model (Sriram et al. 2024, arXiv 2410.23405), for both tasks.
 
-The flow is FlowMM's for given elements; its paths begin at the crystals of another run instead of at noise.
+The flow is FlowMM's for given elements; its paths start from the crystals of another run instead of noise.
 docs/models/flowllm.md lists the defaults and every deviation.
 """
 
@@ -26,13 +26,12 @@ from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import ANGLE_SPAN, LOWEST_ANGLE, angles_to_logit
 from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready
 from xtalgen.structure.lattice import lattice_to_parameters
-from xtalgen.training.artifacts import write_results
-from xtalgen.training.batches import load_split, mix_seed
+from xtalgen.training.artifacts import train_and_write
+from xtalgen.training.batches import load_split
 from xtalgen.training.checkpoint import load_checkpoint
 from xtalgen.training.job import Job
-from xtalgen.training.loop import fit
 
-# A start nearer to a border of the angles than this is moved there: the logit is finite only inside.
+# Angles of a start are kept so far (degrees) from the bounds of the logit, which is finite only between them.
 MARGIN = ANGLE_SPAN * SMALLEST_PROBABILITY
 
 
@@ -47,7 +46,7 @@ class FlowLLMConfig(FlowMMConfig):
 
 @dataclass(frozen=True)
 class FlowLLMSampling(FlowMMSampling):
-    """Settings of sampling: FlowMM's, with fewer steps, since the way is shorter."""
+    """Settings of sampling: FlowMM's, with fewer steps, since the paths are shorter."""
 
     steps: int = 250
     slope: float = 0.0
@@ -60,22 +59,22 @@ class Model(AbstractModel):
     Config = FlowLLMConfig
     Sampling = FlowLLMSampling
     shared_checkpoint = True
-    # Read by the workflow, unimported: the run names another run, `base`, whose crystals it starts from.
+    # Read by the workflow without importing this file: the run names another run, `base`, whose crystals it starts from.
     needs_base: ClassVar[bool] = True
 
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: FlowLLMConfig, job: Job) -> None:
-        """Trains FlowLLM on crystals with a base structure each; see `AbstractModel.train` and `xtalgen.base.pair`.
+        """Trains FlowLLM on pairs of a crystal and a base structure; see `AbstractModel.train`, `refinement_pairs.pair`.
 
-        Crystals without one are left out and counted.
+        Crystals without a base structure are left out and counted.
         """
         split = load_split(train, val, job.device, _unpaired, _starts)
         constants = fit_constants(split.train.crystals)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = build("csp", constants, asdict(config)).to(job.device)
-        outcome = fit(module, split.train, split.val, config, job)
         facts = {"constants": asdict(constants)}
-        write_results("flowllm", module, outcome, split=split, config=config, job=job, facts=facts)
+
+        def make() -> RiemannianFlow:
+            return build("csp", constants, asdict(config))
+
+        train_and_write("flowllm", make, split=split, config=config, job=job, facts=facts)
 
     def sample(
         self,
@@ -85,14 +84,14 @@ class Model(AbstractModel):
         seed: int,
         device: str,
     ) -> Iterator[Crystal]:
-        """Yields each crystal of `wanted` refined by the flow; one that failed before comes back as it is.
+        """Yields each crystal of `wanted`, refined by the flow; failed ones are returned unchanged.
 
-        Elements and their order stay. There is no noise, so the seed changes nothing. Raises ValueError when `wanted`
-        holds no crystals but a number or compositions.
+        Elements and their order stay. There is no noise, so the seed has no effect. Raises ValueError when `wanted` is a
+        number or holds compositions instead of crystals.
         """
         del seed
         if isinstance(wanted, int) or any(not isinstance(start, Crystal) for start in wanted):
-            raise ValueError("flowllm refines crystals: give those of the base run with --starts.")
+            raise ValueError("flowllm refines crystals of a base run: give them with --starts.")
         weights, facts = load_checkpoint(checkpoint, device)
         module = build("csp", Constants.from_json(facts["constants"]), facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)
@@ -109,14 +108,14 @@ class Model(AbstractModel):
             yield next(made) if start.ok else start
 
     def network_evaluations(self, sampling: FlowLLMSampling) -> int:
-        """Returns how often the flow's network is evaluated for one crystal; the base run's own cost comes on top."""
+        """Returns how often the flow's network is evaluated per crystal, without the cost of the base run."""
         return sampling.steps
 
 
 def _refine(
     module: RiemannianFlow, starts: Sequence[Crystal], wanted: Wanted, sampling: FlowLLMSampling
 ) -> list[Crystal]:
-    width, chosen = wanted.mask.shape[1], [starts[place] for place in wanted.places]
+    width, chosen = wanted.mask.shape[1], [starts[index] for index in wanted.indices]
     geometry = [(start.lattice, start.frac_coords) for start in chosen]
     arrays = {
         name: torch.from_numpy(values).to(wanted.mask.device) for name, values in _padded(geometry, width).items()
@@ -126,7 +125,7 @@ def _refine(
 
 
 def _unpaired(crystal: Crystal) -> str | None:
-    """Returns why a crystal is no pair to learn from, or None."""
+    """Returns why a crystal cannot be used as a training pair, or None."""
     lattice, coords = (crystal.info.get(name) for name in ("base_lattice", "base_frac_coords"))
     if lattice is None or coords is None:
         return "no base structure"
@@ -136,7 +135,7 @@ def _unpaired(crystal: Crystal) -> str | None:
 
 
 def _starts(crystals: Sequence[Crystal], width: int) -> Mapping[str, np.ndarray]:
-    """Returns the base structures of crystals as the flow sees them: an `Extra` of `DeviceData`."""
+    """Returns the base structures of crystals as arrays for the flow: an `Extra` of `DeviceData`."""
     return _padded(
         [
             (np.reshape(crystal.info["base_lattice"], (3, 3)), np.reshape(crystal.info["base_frac_coords"], (-1, 3)))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -34,10 +33,10 @@ from xtalgen.models.sampling.requests import (
     read_trained,
     to_crystals,
 )
-from xtalgen.training.artifacts import write_results
-from xtalgen.training.batches import load_split, mix_seed
+from xtalgen.training.artifacts import train_and_write
+from xtalgen.training.batches import load_split
 from xtalgen.training.job import Job
-from xtalgen.training.loop import FitConfig, fit
+from xtalgen.training.loop import FitConfig
 
 
 @dataclass(frozen=True)
@@ -73,19 +72,19 @@ class Model(AbstractModel):
         """Trains FlowMM for the task of the job; see `AbstractModel.train`."""
         split = load_split(train, val, job.device, angles_outside)
         constants = fit_constants(split.train.crystals)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = build(job.task, constants, asdict(config)).to(job.device)
-        outcome = fit(module, split.train, split.val, config, job)
         facts = {"constants": asdict(constants), "histogram": histogram_of(split.train.n_atoms)}
-        write_results("flowmm", module, outcome, split=split, config=config, job=job, facts=facts)
+
+        def make() -> RiemannianFlow:
+            return build(job.task, constants, asdict(config))
+
+        train_and_write("flowmm", make, split=split, config=config, job=job, facts=facts)
 
     def sample(
         self, checkpoint: Path, wanted: int | Sequence[np.ndarray], sampling: FlowMMSampling, seed: int, device: str
     ) -> Iterator[Crystal]:
         """Yields the crystals asked for; see `AbstractModel.sample`.
 
-        The noise of a crystal depends only on the seed and its place, not on batch size or device. Status is
+        The noise of a crystal depends only on the seed and its index, not on batch size or device. Status is
         "unknown_element" when a decoded atomic number is above 104, "bad_lattice" when the cell cannot exist,
         "not_finite" when the integration diverged, "too_large" when more than 100 atoms are wanted. Raises
         ValueError when the checkpoint was trained for the other task.
@@ -121,7 +120,7 @@ def build(task: str, constants: Constants, config: dict[str, Any]) -> Riemannian
 
 
 def finish(module: RiemannianFlow, start: State, wanted: Wanted, sampling: FlowMMSampling) -> list[Crystal]:
-    """Returns the crystals at the end of the flow that begins at `start`, by Euler steps."""
+    """Returns the crystals at the end of the flow from `start`, by Euler steps."""
     slopes = (sampling.slope_types, sampling.slope, sampling.slope_lattice)
     end = integrate(module, start, wanted, sampling.steps, slopes)
     return decode(end, from_bits(end.types) if module.n_types else wanted.atomic_numbers, wanted.n_atoms)

@@ -1,7 +1,7 @@
 """Formula orbits, xtalgen's own model: a formula, then its space group, Wyckoff positions, cell and coordinates.
 
-De novo generation draws a formula from a small model of formulas, which learns charge balance and the data's numbers of
-elements and atoms, and predicts its structure as for any formula asked for. docs/models/formula_orbits.md tells why.
+P(crystal) = P(formula) P(symmetry | formula) P(cell, coordinates | symmetry, formula). De novo generation draws the
+formula from a small model; structure prediction is given it. docs/models/formula_orbits.md gives the reasons.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,21 +23,21 @@ from xtalgen.models.orbits.network import Orbits, Steps
 from xtalgen.models.orbits.sampling import atoms_of, draw, to_crystal
 from xtalgen.models.orbits.steps import Groups, Written, formula_of
 from xtalgen.models.sampling.requests import Wanted, histogram_of, in_batches, make_ready
-from xtalgen.training.artifacts import write_results
+from xtalgen.training.artifacts import initialise, write_results
 from xtalgen.training.batches import MAX_ELEMENT, Data, Split, load_split, mix_seed
 from xtalgen.training.checkpoint import CheckpointError, load_checkpoint
 from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, Trainable, fit
 
-# The most of a time budget that formulas may take, and that analogues may.
+# Largest share of a time budget for the formulas, and for the analogues.
 SHARE = 0.1
-# Steps of a crystal of MP-20, in the mean.
+# Mean number of steps of a crystal of MP-20.
 MEAN_STEPS = 14
 
 
 @dataclass(frozen=True)
 class FormulaOrbitsConfig(FitConfig):
-    """Hyper-parameters of the network of orbits, and of what is trained before it: formulas, distances of analogues."""
+    """Hyper-parameters of the network of orbits, and of the formulas and analogues trained before it."""
 
     hidden: int = 160
     layers: int = 4
@@ -75,7 +75,7 @@ class FormulaOrbitsConfig(FitConfig):
                 raise ValueError(f"{part}dropout must be at least 0 and below 1, not {dropout}.")
 
     def of(self, part: str) -> FitConfig:
-        """Returns how "formula" or "analogue" is trained: as the orbits, with its own epochs, batches and rate."""
+        """Returns the settings of training of "formula" or "analogue": those of the orbits with its own values."""
         shared = {name: getattr(self, name) for name in FitConfig.__dataclass_fields__}
         own = {name: getattr(self, f"{part}_{name}") for name in ("epochs", "batch_size", "learning_rate")}
         return FitConfig(**{**shared, **own, "warmup_steps": 100, "ema_decay": 0.99, "compile": False})
@@ -85,13 +85,12 @@ class FormulaOrbitsConfig(FitConfig):
 class FormulaOrbitsSampling:
     """Settings of sampling.
 
-    temperature: of the elements of formulas (1: as learnt; less: the likelier ones); count_temperature: of how many
-    atoms each has; structure_temperature: of symmetry, positions, cell and coordinates, 0 for the likeliest of each;
-    candidates: symmetries drawn for each crystal; analogues: symmetries of training crystals with as many atoms of each
-    element (`nn.analogues`) that are candidates too, 0 to ask the network alone; the likeliest of all is taken;
-    contact_steps: at most so many steps that move atoms apart which are nearer than any in the training set
-    (`nn.contacts`), 0 for none; batch_size: crystals that take their steps together; compile: compile the network
-    first.
+    temperature: of the elements of formulas (1 as learnt, below 1 the likelier ones); count_temperature: of their
+    counts; structure_temperature: of symmetry, positions, cell and coordinates, 0 for the likeliest; candidates:
+    symmetries drawn per crystal; analogues: symmetries of analogues (`orbits.analogues`) that are candidates too, 0 for
+    the network alone; the likeliest candidate is taken; contact_steps: most steps that remove contacts shorter than any
+    in the training set (`orbits.contacts`), 0 for none; batch_size: crystals that run together; compile: compile the
+    network.
     """
 
     temperature: float = 1.0
@@ -115,9 +114,9 @@ class FormulaOrbitsSampling:
 
 
 class FormulaOrbits(Trainable):
-    """All networks, as a checkpoint holds them; that of orbits is what counts as the network.
+    """All networks, as stored in a checkpoint; `network` is that of the orbits.
 
-    distances: what pairs of elements keep in the training set, in Å.
+    distances: shortest distances of pairs of elements in the training set, in Å.
     """
 
     def __init__(self, formulas: Formulas, analogues: Analogues, orbits: Orbits) -> None:
@@ -155,14 +154,12 @@ class Model(AbstractModel):
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: FormulaOrbitsConfig, job: Job) -> None:
         """Trains formulas, analogues and orbits; see `AbstractModel.train`.
 
-        The logs of formulas and analogues lie in folders of their own, `formulas/` and `analogues/`.
+        The logs of formulas and analogues are written to the folders `formulas/` and `analogues/`.
         """
         split, groups = load_orbits(train, val, job.device)
         whole = load_split(train, val, job.device)
         facts = {"groups": groups.to_json(), "formulas": _bounds(whole)}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = _build(facts, asdict(config), Memory.of(split.train.crystals, groups)).to(job.device)
+        module = initialise(lambda: _build(facts, asdict(config), Memory.of(split.train.crystals, groups)), job)
         module.distances.copy_(torch.from_numpy(pair_distances(whole.train.crystals)))
         spent = _fit_first(module.formulas, (whole.train, whole.val), config.of("formula"), job, "formulas")
         spent += _fit_first(module.analogues, load_analogues(split, groups), config.of("analogue"), job, "analogues")
@@ -181,14 +178,14 @@ class Model(AbstractModel):
     ) -> Iterator[Crystal]:
         """Yields the crystals asked for; see `AbstractModel.sample`.
 
-        Statuses: those of compositions that no network knows; "no_space_group" where no space group has positions for
-        the atoms; "bad_lattice" where the angles drawn make no cell. What is drawn depends on the seed and the place.
+        Statuses: those of `in_batches`; "no_space_group" where no known space group has positions for the atoms;
+        "bad_lattice" where the angles drawn make no cell. Results depend on the seed and a crystal's index.
         """
         weights, facts = load_checkpoint(checkpoint, device)
         if not {"formulas", "memory"} <= facts.keys():
             raise CheckpointError(
-                f"{checkpoint}: of model {facts.get('model')!r}, without the formulas and analogues that are "
-                "needed: another model's, or older than analogues. Train formula_orbits again."
+                f"{checkpoint}: a checkpoint of {facts.get('model')!r} without formulas and analogues: it belongs to "
+                "another model or an older version. Train formula_orbits again."
             )
         module = _build(facts, facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)
@@ -196,20 +193,20 @@ class Model(AbstractModel):
             heats = (sampling.temperature, sampling.count_temperature)
             drawn = module.formulas.draw(wanted, mix_seed(seed, 3), device, *heats) if wanted else []
             wanted = [np.repeat([*counts], [*counts.values()]) for counts in drawn]
-        recall = module.analogues.remember()
+        retrieve = module.analogues.retriever()
 
         def make(batch: Wanted) -> list[Crystal]:
             rows = atoms_of(batch)
             written = draw(
                 module.orbits,
                 [formula_of(row) for row in rows],
-                batch.places,
+                batch.indices,
                 seed=seed,
                 device=device,
                 temperature=sampling.structure_temperature,
                 candidates=sampling.candidates,
-                recall=recall,
-                remembered=sampling.analogues,
+                retrieve=retrieve,
+                n_analogues=sampling.analogues,
             )
             written = _apart(written, module, sampling.contact_steps, device)
             return [
@@ -220,14 +217,14 @@ class Model(AbstractModel):
         yield from in_batches(wanted, sampling.batch_size, device, make)
 
     def network_evaluations(self, sampling: FormulaOrbitsSampling) -> int:  # noqa: ARG002 - the same for all settings
-        """Returns how often the network of orbits is evaluated for a crystal, in the mean over MP-20."""
+        """Returns how often the network of orbits is evaluated per crystal, the mean over MP-20."""
         return MEAN_STEPS
 
 
 def _fit_first(module: Trainable, data: tuple[Data, Data], config: FitConfig, job: Job, name: str) -> float:
-    """Trains what comes before the orbits, within its share of a time budget; returns the seconds it took.
+    """Trains formulas or analogues within their share of a time budget; returns the seconds spent.
 
-    data: training and validation.
+    data: training and validation sets.
     """
     limit = None if job.max_seconds is None else SHARE * job.max_seconds
     first = replace(job, out=job.out / name, max_seconds=limit)
@@ -236,7 +233,7 @@ def _fit_first(module: Trainable, data: tuple[Data, Data], config: FitConfig, jo
 
 
 def _apart(written: list[Written | None], module: FormulaOrbits, steps: int, device: str) -> list[Written | None]:
-    """Returns what was drawn with atoms that are too near moved apart; None stays None."""
+    """Returns the crystals with atoms that are too near moved apart; None stays None."""
     moved = iter(
         move_apart([one for one in written if one], module.orbits.groups, module.distances.cpu().numpy(), steps, device)
     )
@@ -250,7 +247,7 @@ def _bounds(split: Split) -> dict[str, Any]:
 
 
 def _build(facts: dict[str, Any], config: dict[str, Any], memory: Memory | None = None) -> FormulaOrbits:
-    """Returns the networks; without a memory with room for one of the size that `facts` tell."""
+    """Returns the networks; without a memory, with empty tensors of the sizes in `facts`."""
     names = ("hidden", "layers", "heads", "dropout")
     formulas = Formulas(**{name: config[f"formula_{name}"] for name in names}, **facts["formulas"])
     orbits = Orbits(Groups.from_json(facts["groups"]), **{name: config[name] for name in names})

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, final
 
 import numpy as np
-import torch
 
 from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel
@@ -17,10 +16,10 @@ from xtalgen.models.flow_matching.euler import EulerSampling, draw_start, integr
 from xtalgen.models.flow_matching.stochastic_interpolant import CellFlow, Lengths, fit_lengths
 from xtalgen.models.manifolds.lattices import lattice_to_parameters
 from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready, read_trained, to_crystals
-from xtalgen.training.artifacts import write_results
-from xtalgen.training.batches import load_split, mix_seed
+from xtalgen.training.artifacts import train_and_write
+from xtalgen.training.batches import load_split
 from xtalgen.training.job import Job
-from xtalgen.training.loop import FitConfig, fit
+from xtalgen.training.loop import FitConfig
 from xtalgen.training.performance import Precision
 
 
@@ -62,18 +61,19 @@ class Model(AbstractModel):
         """Trains OMatG for crystal structure prediction; see `AbstractModel.train`."""
         split = load_split(train, val, job.device)
         lengths = fit_lengths(split.train.crystals)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = _build(lengths, asdict(config)).to(job.device)
-        outcome = fit(module, split.train, split.val, config, job)
-        write_results("omatg", module, outcome, split=split, config=config, job=job, facts={"lengths": asdict(lengths)})
+        facts = {"lengths": asdict(lengths)}
+
+        def make() -> CellFlow:
+            return _build(lengths, asdict(config))
+
+        train_and_write("omatg", make, split=split, config=config, job=job, facts=facts)
 
     def sample(
         self, checkpoint: Path, wanted: int | Sequence[np.ndarray], sampling: OMatGSampling, seed: int, device: str
     ) -> Iterator[Crystal]:
         """Yields the crystals asked for; see `AbstractModel.sample`.
 
-        The noise of a crystal depends only on the seed and its place, not on batch size or device. Statuses are those
+        The noise of a crystal depends only on the seed and its index, not on batch size or device. Statuses are those
         of `to_crystals` and `in_batches`. Raises ValueError when asked for de novo generation.
         """
         weights, facts = read_trained(checkpoint, wanted, device)

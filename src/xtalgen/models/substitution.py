@@ -1,6 +1,6 @@
-"""Substitution, a baseline: the structure of the training crystal whose elements are most alike; csp only.
+"""Substitution, a baseline: the structure of the training crystal with the most similar elements; csp only.
 
-No network sees a crystal. docs/models/substitution.md tells why every model of structures should be compared with it.
+It contains no network. docs/models/substitution.md explains why every structure model should be compared with it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import ClassVar, Literal, final
 
 import numpy as np
-import torch
 
 from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel
-from xtalgen.models.orbits.analogues import Analogues, Memory, Recollection, load_analogues
+from xtalgen.models.orbits.analogues import Analogues, Memory, Retriever, load_analogues
 from xtalgen.models.orbits.dataset import load_orbits
 from xtalgen.models.orbits.sampling import atoms_of, to_crystal
 from xtalgen.models.orbits.steps import Groups, Written, formula_of, written_of
 from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready, read_trained
-from xtalgen.training.artifacts import write_results
-from xtalgen.training.batches import Split, mix_seed
+from xtalgen.training.artifacts import initialise, write_results
+from xtalgen.training.batches import Split
 from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, fit
 
@@ -43,7 +42,7 @@ class SubstitutionConfig(FitConfig):
 
 @dataclass(frozen=True)
 class SubstitutionSampling:
-    """Settings of sampling. batch_size: crystals that are looked up together; nothing else can be chosen."""
+    """Settings of sampling. batch_size: crystals that are looked up together."""
 
     batch_size: int = 250
 
@@ -62,12 +61,10 @@ class Model(AbstractModel):
     needs_wyckoff = True
 
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: SubstitutionConfig, job: Job) -> None:
-        """Learns how far apart elements are, and remembers the training set; see `AbstractModel.train`."""
+        """Learns the distances of elements and stores the training set; see `AbstractModel.train`."""
         orbits, groups = load_orbits(train, val, job.device)
         near, far = load_analogues(orbits, groups)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(job.seed, 0))
-            module = Analogues(Memory.of(near.crystals, groups).arrays()).to(job.device)
+        module = initialise(lambda: Analogues(Memory.of(near.crystals, groups).arrays()), job)
         outcome = fit(module, near, far, config, job)
         facts = {"groups": groups.to_json(), "memory": module.sizes()}
         split = Split(near, far, orbits.left_out)
@@ -81,19 +78,19 @@ class Model(AbstractModel):
         seed: int,  # noqa: ARG002 - nothing is drawn
         device: str,
     ) -> Iterator[Crystal]:
-        """Yields the crystals asked for; see `AbstractModel.sample`. Nothing is drawn, so the seed does not matter.
+        """Yields the crystals asked for; see `AbstractModel.sample`. The seed has no effect, since nothing is drawn.
 
-        Statuses: those of compositions that no network knows; "no_analogue" where no training crystal has as many atoms
-        of each element, in the order of their electronegativity. Raises ValueError when asked for de novo generation.
+        Statuses: those of `in_batches`; "no_analogue" where no training crystal has the same numbers of atoms per
+        element, in the order of electronegativity. Raises ValueError when asked for de novo generation.
         """
         weights, facts = read_trained(checkpoint, wanted, device)
         module, groups = Analogues.empty(facts["memory"]), Groups.from_json(facts["groups"])
         make_ready(module, weights, device, compiled=False)
-        recall = module.remember()
+        retrieve = module.retriever()
 
         def make(batch: Wanted) -> list[Crystal]:
             rows = atoms_of(batch)
-            return [to_crystal(row, _substituted(row, recall, groups), groups, "no_analogue") for row in rows]
+            return [to_crystal(row, _substituted(row, retrieve, groups), groups, "no_analogue") for row in rows]
 
         yield from in_batches(wanted, sampling.batch_size, device, make)
 
@@ -102,10 +99,10 @@ class Model(AbstractModel):
         return 1
 
 
-def _substituted(wanted: np.ndarray, recall: Recollection, groups: Groups) -> Written | None:
-    """Returns the nearest crystal of the likeliest symmetry with other elements; None where there is none."""
+def _substituted(wanted: np.ndarray, retrieve: Retriever, groups: Groups) -> Written | None:
+    """Returns the most similar crystal of the likeliest symmetry with the wanted elements; None without analogues."""
     formula = formula_of(wanted)
-    known = recall(formula)
+    known = retrieve(formula)
     if known is None:
         return None
     choices = next(iter(known.symmetries()))

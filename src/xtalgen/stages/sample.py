@@ -1,6 +1,7 @@
 """Stage `sample`: crystals from a checkpoint, exactly as many as asked for, in resumable chunks."""
 
 import json
+import logging
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -15,19 +16,21 @@ from xtalgen import models
 from xtalgen.crystals import ContractError, Crystal, read_crystals, read_metadata, read_table, to_table, write_table
 from xtalgen.runtime.devices import device_name
 from xtalgen.structure.attributes import conditions_of
+from xtalgen.training.contract import check_sample
 
+logger = logging.getLogger(__name__)
 COLUMNS = {"target_id": pa.string(), "text": pa.string(), "n_tries": pa.int64()}
 SEPARATOR = ","
 INFILL_COLUMNS = {"target_id": pa.string(), "hidden": pa.string(), "rank": pa.int64(), "guesses": pa.string()}
 
 
 @dataclass(frozen=True)
-class Order:
-    """What to sample: `n` crystals of the model's own choice (dng), or one for each target's composition (csp).
+class SamplingRequest:
+    """What to sample: `n` crystals of any composition (dng), or one for each target's composition (csp).
 
-    attributes: one for each target's values of these instead (conditional); infill: the targets themselves, one element
-    of each hidden and guessed (infilling); starts: crystals of another run that the model refines, one each, instead of
-    targets; chunk: crystals made in one call of the model; prefix: what their ids begin with.
+    attributes: ask for each target's values of these instead of its composition (conditional); infill: hide one element
+    of each target and guess it (infilling); starts: crystals of another run to be refined, instead of targets; chunk:
+    crystals per call of the model; prefix: what the ids begin with.
     """
 
     model: str
@@ -46,10 +49,12 @@ class Order:
     def __post_init__(self) -> None:
         """Raises ValueError when a model is asked for what it cannot do."""
         if (self.attributes or self.infill) and not models.load(self.model).takes_prompts:
-            raise ValueError(f"model {self.model} takes no prompts: it cannot be asked by attribute, nor fill in.")
+            raise ValueError(
+                f"model {self.model} takes no prompts: it can neither be asked for attributes nor for hidden elements."
+            )
 
     def key(self) -> str:
-        """Returns a text that differs between orders that may give different crystals."""
+        """Returns a text that differs between requests that may give different crystals."""
         file = self.checkpoint.stat()
         parts = [
             self.model,
@@ -64,24 +69,27 @@ class Order:
         return json.dumps([*parts, self.n, given, self.chunk, self.attributes, self.infill], sort_keys=True)
 
     def chunks(self, shard: int, shards: int) -> list[int]:
-        """Returns the first crystal of each chunk that is a shard's share; shards count from 1."""
+        """Returns the index of the first crystal of each chunk of a shard; shards count from 1."""
         return list(range(0, self.n, self.chunk))[shard - 1 :: shards]
 
     def make(self, start: int) -> pa.Table:
-        """Returns the crystals start … start + chunk - 1. Raises RuntimeError when the model gives another number."""
+        """Returns the crystals from `start` to `start + chunk - 1` as a table.
+
+        Raises ModelContractError when the model gives another number of crystals or breaks another rule.
+        """
         stop = min(start + self.chunk, self.n)
         generator = models.load(self.model)
         sampling = models.build(generator.Sampling, self.settings, f"sample settings of {self.model}")
         seed = int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0])
         make = generator.infill if self.infill else generator.sample
-        made = list(make(self.checkpoint, self._wanted(start, stop), sampling, seed, self.device))
-        if len(made) != stop - start:
-            raise RuntimeError(f"model {self.model} was asked for {stop - start} crystals and gave {len(made)}")
+        wanted = self._wanted(start, stop)
+        made = list(make(self.checkpoint, wanted, sampling, seed, self.device))
+        check_sample(self.model, made, wanted)
         return to_table((self._label(crystal, start + i) for i, crystal in enumerate(made)), self.columns)
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
-        """What the table holds beside crystals."""
+        """The columns of the table besides those of the crystals."""
         return INFILL_COLUMNS if self.infill else COLUMNS
 
     def _wanted(self, start: int, stop: int) -> Any:
@@ -100,32 +108,31 @@ class Order:
         return replace(crystal, id=f"{self.prefix}-{index:06d}", info={**kept, **crystal.info, **target})
 
 
-def sample(order: Order, shard: int, shards: int, *, work: Path, out: Path) -> None:
+def sample(request: SamplingRequest, shard: int, shards: int, *, work: Path, out: Path) -> None:
     """Writes the crystals of one shard to `out`.
 
-    Each chunk has a seed of its own and the shards share out the chunks, so the same seed gives the same crystals
-    however many shards there are. Finished chunks are kept in `work` and not made again after a kill. Raises ValueError
-    on unknown settings.
+    Every chunk has its own seed and belongs to one shard, so that the crystals do not depend on the number of shards.
+    Finished chunks are kept in `work` and reused after a kill. Raises ValueError on unknown settings.
     """
-    key, parts = order.key(), []
-    bar = tqdm(order.chunks(shard, shards), f"sample {order.prefix}", unit="chunk", disable=not sys.stderr.isatty())
+    key, parts = request.key(), []
+    bar = tqdm(request.chunks(shard, shards), f"sample {request.prefix}", unit="chunk", disable=not sys.stderr.isatty())
     for start in bar:
         part = work / f"chunk-{start:06d}.parquet"
         if not _is_finished(part, key):
             started = time.monotonic()
-            table = order.make(start)
+            table = request.make(start)
             write_table(table, part, key=key, seconds=f"{time.monotonic() - started:.3f}")
         parts.append(read_table(part))
-    generator = models.load(order.model)
-    sampling = models.build(generator.Sampling, order.settings, f"sample settings of {order.model}")
+    generator = models.load(request.model)
+    sampling = models.build(generator.Sampling, request.settings, f"sample settings of {request.model}")
     write_table(
-        pa.concat_tables([part.replace_schema_metadata(None) for part in parts] or [to_table([], order.columns)]),
+        pa.concat_tables([part.replace_schema_metadata(None) for part in parts] or [to_table([], request.columns)]),
         out,
-        model=order.model,
+        model=request.model,
         seconds=f"{sum(float(read_metadata(part)['seconds']) for part in parts):.3f}",
-        device=device_name(order.device),
+        device=device_name(request.device),
         network_evaluations=str(generator.network_evaluations(sampling)),
-        **({"attributes": SEPARATOR.join(order.attributes)} if order.attributes else {}),
+        **({"attributes": SEPARATOR.join(request.attributes)} if request.attributes else {}),
     )
     for part in work.glob("chunk-*.parquet"):
         part.unlink(missing_ok=True)
@@ -135,7 +142,7 @@ def _is_finished(part: Path, key: str) -> bool:
     try:
         return part.is_file() and read_metadata(read_table(part)).get("key") == key
     except ContractError as error:
-        print(f"{error} It is made again.", file=sys.stderr)
+        logger.warning("%s This chunk is sampled again.", error)
         return False
 
 

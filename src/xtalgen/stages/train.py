@@ -9,6 +9,7 @@ from xtalgen import models
 from xtalgen.crystals import from_table, read_facts, read_table
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.locks import alone
+from xtalgen.training.contract import check_training
 from xtalgen.training.distributed import together
 from xtalgen.training.job import SHARED, Job
 
@@ -35,8 +36,8 @@ def train(
     between attempts. device: "cpu", "cuda" or "auto" (cuda when there is one). max_seconds: budget over all attempts,
     in CPU time per thread on a CPU, wall time on a GPU. Under torchrun several processes train together. Raises
     ValueError for an unknown model, task or setting, a wrong device, or a table without usable crystals; ContractError
-    for a wrong table; TrainingError when training does not get anywhere; BusyError when another process trains in
-    `work`.
+    for a wrong table; TrainingError when training does not converge to finite numbers; BusyError when another process
+    trains in `work`; ModelContractError when the model breaks its contract.
     """
     loaded = models.load(model)
     tasks = (SHARED,) if loaded.shared_checkpoint else loaded.tasks
@@ -55,5 +56,7 @@ def train(
                 many = f" with {processes.world} processes" if processes.world > 1 else ""
                 logger.info("training %s for %s on %s%s, see %s", model, task, job.device, many, out / "log.csv")
             loaded.train(from_table(tables[train]), from_table(tables[val]), config, job)
+            if processes.first:
+                check_training(model, task, out)
     except ValueError as error:
         raise ValueError(f"{model} on {train} and {val}: {error}") from error

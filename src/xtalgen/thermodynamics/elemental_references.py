@@ -10,7 +10,7 @@ from pymatgen.core import Element
 
 from xtalgen.crystals import Crystal
 from xtalgen.runtime.quiet import quiet
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 from xtalgen.thermodynamics.competing_phases import elements_of
 
 PROTOTYPE = "prototype"

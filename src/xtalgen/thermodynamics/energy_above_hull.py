@@ -36,8 +36,13 @@ class AboveHull:
 
 
 def phase_of(row: Crystal, energy: float | None) -> Phase | None:
-    """Returns the phase of a crystal and its energy in eV; None where there is no usable one."""
-    if energy is None or not np.isfinite(energy) or not usable(row):
+    """Returns the phase of a crystal and its energy in eV; None where either cannot be used."""
+    return phase_with(row, energy) if usable(row) else None
+
+
+def phase_with(row: Crystal, energy: float | None) -> Phase | None:
+    """Returns the phase of a usable crystal and its energy in eV; None where the energy cannot be used."""
+    if energy is None or not np.isfinite(energy):
         return None
     return Phase(reduced_counts(row.atomic_numbers), energy / row.n_atoms)
 

@@ -1,24 +1,46 @@
 """What a training leaves behind: `checkpoint.safetensors`, `training.json` and `log.csv` in `job.out`."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 import xtalgen
 from xtalgen.training import checkpoint
-from xtalgen.training.batches import Split
+from xtalgen.training.batches import Split, mix_seed
+from xtalgen.training.contract import CHECKPOINT, TRAINING, TRAINING_CONTRACT
 from xtalgen.training.distributed import current
 from xtalgen.training.job import Job
-from xtalgen.training.loop import CLOCKS, WITHOUT_EFFECT, FitConfig, Outcome, Trainable, forget
+from xtalgen.training.loop import CLOCKS, WITHOUT_EFFECT, FitConfig, Outcome, Trainable, fit, forget
 from xtalgen.training.performance import Precision, mean_flop, peak_flop_per_s, peak_memory
 
-CHECKPOINT = "checkpoint.safetensors"
-TRAINING = "training.json"
-CONTRACT = "training/1"
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def initialise(make: Callable[[], Module], job: Job) -> Module:
+    """Returns the module that `make` builds, on the job's device; its random weights depend on the job's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix_seed(job.seed, 0))
+        return make().to(job.device)
+
+
+def train_and_write(
+    model: str,
+    make: Callable[[], Trainable],
+    *,
+    split: Split,
+    config: FitConfig,
+    job: Job,
+    facts: Mapping[str, Any],
+) -> None:
+    """Trains the module that `make` builds and writes its results: `initialise`, `fit` and `write_results`."""
+    module = initialise(make, job)
+    outcome = fit(module, split.train, split.val, config, job)
+    write_results(model, module, outcome, split=split, config=config, job=job, facts=facts)
 
 
 def write_results(
@@ -41,9 +63,8 @@ def write_results(
     common = {"model": model, "task": job.task, "seed": job.seed, "config": asdict(config)}
     lasting = {name: value for name, value in asdict(config).items() if name not in WITHOUT_EFFECT}
     checkpoint.save_checkpoint(job.out / CHECKPOINT, module.kept(), {**common, **facts, "config": lasting})
-    checkpoint.write_json(
-        job.out / TRAINING, {"contract": CONTRACT, **common, **_account(module, outcome, split, job, config.precision)}
-    )
+    account = _account(module, outcome, split, job, config.precision)
+    checkpoint.write_json(job.out / TRAINING, {"contract": TRAINING_CONTRACT, **common, **account})
     forget(outcome)
 
 

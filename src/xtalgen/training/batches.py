@@ -104,14 +104,14 @@ class Bucketed:
     def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Any]:
         """Yields every crystal once, in an order that only depends on the seed; leaves out the first `skip` batches."""
         generator = torch.Generator().manual_seed(mix_seed(*seed))
-        places = [
+        orders = [
             torch.randperm(len(bucket), generator=generator).to(self.device, non_blocking=True)
             for bucket in self.buckets
         ]
         cuts = self.plan(batch_size)
         for step in torch.randperm(len(cuts), generator=generator).tolist()[skip:]:
             bucket, first, end = cuts[step]
-            yield self.buckets[bucket].take(places[bucket][first:end])
+            yield self.buckets[bucket].take(orders[bucket][first:end])
 
     def batches(self, batch_size: int) -> Iterator[Any]:
         """Yields every crystal once, in a fixed order."""

@@ -15,10 +15,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from xtalgen.runtime.atomic import write_bytes, write_text
+from xtalgen.training.contract import CHECKPOINT_CONTRACT as CONTRACT
+from xtalgen.training.contract import CHECKPOINT_KEY as KEY
 
-CONTRACT = "checkpoint/1"
-# One metadata entry only: safetensors writes several in random order, and equal trainings must give equal bytes.
-KEY = "xtalgen"
 SUM = "sha256"
 
 

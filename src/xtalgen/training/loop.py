@@ -29,14 +29,14 @@ from tqdm import tqdm
 from xtalgen.runtime import provenance
 from xtalgen.training import checkpoint
 from xtalgen.training.batches import Batch, Data, mix_seed
+from xtalgen.training.contract import LOG
 from xtalgen.training.distributed import current
 from xtalgen.training.job import Job
-from xtalgen.training.meters import Tally
+from xtalgen.training.meters import LossMeter
 from xtalgen.training.optimizer import Optimiser, cosine
 from xtalgen.training.performance import Precision, compile_network, mean_flop, products
 
 STATE = "state.pt"
-LOG = "log.csv"
 # Settings that do not change the weights.
 WITHOUT_EFFECT = ("save_seconds",)
 # What the seconds of a training are, by kind of device: `clock` in log.csv and training.json.
@@ -182,7 +182,7 @@ class _Fit:
             clip=config.clip,
             clip_at=config.clip_at,
         )
-        self.progress, self.tally = Progress(), Tally(self.device)
+        self.progress, self.meter = Progress(), LossMeter(self.device)
         self.best: list[Tensor] | None = None
         self.flop_per_crystal = mean_flop(module.flop, train.padded_sizes())[1]
         self.steps_per_epoch = len(train.plan(config.batch_size))
@@ -214,7 +214,7 @@ class _Fit:
             named: dict[str, Tensor] = {}
             total, finite = self.optimiser.update(self._losses(batch, named), self._rate())
             self.processes.add_up(list(named.values()))
-            self.tally.add(total, named, len(batch), finite)
+            self.meter.add(total, named, len(batch), finite)
             progress.batches += 1
             progress.steps += 1
             progress.crystals += len(batch)
@@ -246,7 +246,7 @@ class _Fit:
     def _end_epoch(self) -> None:
         progress, config = self.progress, self.config
         self._give_up_when_bad()
-        losses, crystals, skipped = self.tally.read()
+        losses, crystals, skipped = self.meter.read()
         seconds, rate = self._seconds(), self._rate()
         if skipped:
             logger.warning("epoch %d: skipped %d steps that were not finite", progress.epoch, skipped)
@@ -267,7 +267,7 @@ class _Fit:
         progress.rows.append(row)
         if self.processes.first:
             checkpoint.append_row(self.job.out / LOG, row)
-        self.tally.clear()
+        self.meter.clear()
         progress.epoch += 1
         progress.batches = 0
         progress.epoch_started = self._seconds()
@@ -335,7 +335,7 @@ class _Fit:
         return products(self.config.precision, self.device.type)
 
     def _give_up_when_bad(self) -> None:
-        bad = self.tally.longest_streak()
+        bad = self.meter.longest_streak()
         if bad >= self.config.max_bad_steps:
             raise TrainingError(
                 f"{self.job.out}: {bad} consecutive steps up to step {self.progress.steps} had a loss or gradient that "
@@ -351,7 +351,7 @@ class _Fit:
         state = {
             "identity": self.identity,
             "progress": asdict(self.progress),
-            "tally": self.tally.state(),
+            "tally": self.meter.state(),
             "optimiser": self.optimiser.state(),
             "best": self.best,
         }
@@ -367,7 +367,7 @@ class _Fit:
                     f"{path}: belongs to another training than its folder says. Delete {self.folder} to start afresh."
                 )
             self.progress = Progress(**state["progress"])
-            self.tally.load(state["tally"])
+            self.meter.load(state["tally"])
             self.optimiser.load(state["optimiser"])
             self.best = state["best"]
             self.started = self._clock() - self.progress.seconds

@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 
-class Tally:
+class LossMeter:
     """Adds up the losses of finite steps, counts the others and the longest run of them."""
 
     def __init__(self, device: torch.device) -> None:

@@ -1,11 +1,16 @@
-"""The contract of a model, checked for every model and task: a new file in models/ is covered by being there."""
+"""The contract of a model, checked for every model and task: a new file in models/ is covered by being there.
+
+The template of docs/guides is checked as it stands, as if it had been copied to models/.
+"""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,7 +21,15 @@ import torch
 
 from random_crystals import random_crystals
 from xtalgen import models
-from xtalgen.training.checkpoint import load_checkpoint
+from xtalgen.training.contract import (
+    ModelContractError,
+    broken,
+    check_class,
+    check_sample,
+    check_training,
+    describe_contract,
+    read_contract,
+)
 from xtalgen.training.job import SHARED, Job
 
 # Whatever of these a model's settings know makes it small.
@@ -31,6 +44,24 @@ TINY = {
 SMALL_SET = random_crystals(24, seed=8)
 SOURCE = str(Path(models.__file__).parents[2])
 TESTS = str(Path(__file__).parents[2] / "helpers")
+GUIDES = Path(__file__).parents[3] / "docs/guides"
+TEMPLATE = "template_model"
+
+
+@contextmanager
+def template_among_the_models():
+    """Inside, docs/guides/template_model.py is found as if it stood in models/."""
+    models.__path__.append(str(GUIDES))
+    try:
+        yield
+    finally:
+        models.__path__.remove(str(GUIDES))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def template():
+    with template_among_the_models():
+        yield
 
 
 def tiny(kind, **changes):
@@ -42,8 +73,9 @@ def checkpoint_task(model, task):
     return SHARED if models.load(model).shared_checkpoint else task
 
 
-PAIRS = [(model, task) for model in models.names() for task in models.load(model).tasks]
-TRAININGS = sorted({(model, checkpoint_task(model, task)) for model, task in PAIRS})
+with template_among_the_models():
+    PAIRS = [(model, task) for model in models.names() for task in models.load(model).tasks]
+    TRAININGS = sorted({(model, checkpoint_task(model, task)) for model, task in PAIRS})
 each_training = pytest.mark.parametrize(("model", "task"), TRAININGS, ids=["-".join(names) for names in TRAININGS])
 
 
@@ -92,37 +124,23 @@ def same(a, b):
 
 def test_leaves_checkpoint_curve_and_facts(trained):
     model, task, out = trained
+    check_training(model, checkpoint_task(model, task), out)
     facts = json.loads((out / "training.json").read_text())
-    assert facts["contract"] == "training/1"
-    assert facts["model"] == model
-    assert facts["n_train"] == 24
-    assert facts["n_skipped"] == 3
-    assert sum(facts["left_out"]["train"].values()) == 3
-    assert facts["parameters"] > 0
-    assert facts["flop"] >= 24 * facts["useful_flop_per_crystal"] > 0
-    assert facts["seconds"] > 0
-    rows = (out / "log.csv").read_text().splitlines()
-    assert rows[0].startswith("epoch,step,seconds,loss,")
-    assert len(rows) == 1 + facts["epochs"]
-    _, stored = load_checkpoint(out / "checkpoint.safetensors", "cpu")
-    assert stored["contract"] == "checkpoint/1"
-    assert stored["task"] == checkpoint_task(model, task)
+    if facts["n_train"] != 24 or facts["n_skipped"] != 3 or sum(facts["left_out"]["train"].values()) != 3:
+        broken(model, "rows left out", f"of 24 usable and 3 broken crystals it counts {facts['left_out']} as left out")
+    if not facts["flop"] >= 24 * facts["useful_flop_per_crystal"] > 0:
+        broken(model, "training.json", "flop is below that of one epoch")
 
 
 def test_leaves_nothing_in_the_work_folder(trained):
-    assert [path for path in (trained[2].parent / "work").rglob("*") if path.is_file()] == []
+    left = [path for path in (trained[2].parent / "work").rglob("*") if path.is_file()]
+    if left:
+        broken(trained[0], "files", f"{left} is left in the work folder")
 
 
 def test_yields_exactly_what_was_asked_for(trained):
     crystals = sample(trained)
-    assert len(crystals) == 7
-    for crystal in crystals:
-        if crystal.ok:
-            assert crystal.lattice.shape == (3, 3)
-            assert crystal.frac_coords.shape == (crystal.n_atoms, 3)
-            assert (crystal.frac_coords >= 0).all()
-            assert (crystal.frac_coords < 1).all()
-            assert np.isfinite(crystal.lattice).all()
+    check_sample(trained[0], crystals, wanted(trained[0], trained[1]))
     found = [crystal.atomic_numbers.tolist() for crystal in crystals]
     if models.load(trained[0]).needs_base:
         assert found == [start.atomic_numbers.tolist() for start in SMALL_SET[:7]]
@@ -132,20 +150,23 @@ def test_yields_exactly_what_was_asked_for(trained):
 
 
 def test_nothing_wanted_gives_nothing(trained):
-    assert sample(trained, n=0) == []
+    check_sample(trained[0], sample(trained, n=0), 0)
 
 
 def test_same_seed_same_crystals(trained):
     first, again, other = sample(trained), sample(trained), sample(trained, seed=1)
-    assert all(same(a, b) for a, b in zip(first, again, strict=True))
+    if not all(same(a, b) for a, b in zip(first, again, strict=True)):
+        broken(trained[0], "sampling seed", "two samples of one seed differ")
     # A model that refines crystals has no noise of its own, and substitution draws nothing.
     settled = models.load(trained[0]).needs_base or trained[0] == "substitution"
-    assert all(same(a, b) for a, b in zip(first, other, strict=True)) == settled
+    if all(same(a, b) for a, b in zip(first, other, strict=True)) != settled:
+        broken(trained[0], "sampling seed", "samples of two seeds are equal")
 
 
 def test_network_evaluations_are_a_positive_number(trained):
     loaded = models.load(trained[0])
-    assert loaded.network_evaluations(tiny(loaded.Sampling)) > 0
+    if not loaded.network_evaluations(tiny(loaded.Sampling)) > 0:
+        broken(trained[0], "evaluations", "network_evaluations returns no positive number")
 
 
 @each_training
@@ -154,8 +175,10 @@ def test_training_is_deterministic(model, task, tmp_path):
         (train(model, task, tmp_path / name, seed=seed) / "checkpoint.safetensors").read_bytes()
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
-    assert bytes_of[0] == bytes_of[1]
-    assert bytes_of[0] != bytes_of[2]
+    if bytes_of[0] != bytes_of[1]:
+        broken(model, "training seed", "two trainings of one seed gave different checkpoints")
+    if bytes_of[0] == bytes_of[2]:
+        broken(model, "training seed", "trainings of two seeds gave equal checkpoints")
 
 
 PROGRAM = """
@@ -164,7 +187,8 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 sys.path[:0] = {paths!r}
-from test_contract import train
+from test_contract import models, train
+models.__path__.append({guides!r})
 train({model!r}, {task!r}, Path({folder!r}), epochs={epochs}, save_seconds=0.0)
 """
 
@@ -175,20 +199,24 @@ def test_a_training_killed_with_sigkill_goes_on_bit_equal(model, task, tmp_path)
     epochs = 20
     folder = tmp_path / "killed"
     program = PROGRAM.format(
-        paths=[SOURCE, TESTS, str(Path(__file__).parent)], model=model, task=task, folder=str(folder), epochs=epochs
-    )
+        paths=[SOURCE, TESTS, str(Path(__file__).parent)], model=model, task=task, folder=str(folder), epochs=epochs,
+        guides=str(GUIDES),
+    )  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     log = folder / "out" / "log.csv"
     while process.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < 4):
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     _, errors = process.communicate()
-    assert process.returncode == -signal.SIGKILL, errors.decode()
-    assert not (folder / "out" / "checkpoint.safetensors").exists()
-    assert list((folder / "work").rglob("state.pt"))
+    if process.returncode != -signal.SIGKILL:
+        broken(model, "resume", f"the training to be killed ended by itself: {errors.decode()[-2000:]}")
+    if (folder / "out" / "checkpoint.safetensors").exists() or not any((folder / "work").rglob("state.pt")):
+        broken(model, "resume", "after the kill there is a checkpoint, or no state.pt in the work folder")
     resumed = train(model, task, folder, epochs=epochs)
     uninterrupted = train(model, task, tmp_path / "whole", epochs=epochs)
-    assert (resumed / "checkpoint.safetensors").read_bytes() == (uninterrupted / "checkpoint.safetensors").read_bytes()
+    if (resumed / "checkpoint.safetensors").read_bytes() != (uninterrupted / "checkpoint.safetensors").read_bytes():
+        broken(model, "resume", "the resumed training gave another checkpoint than the uninterrupted one")
+    check_training(model, checkpoint_task(model, task), resumed)
     assert len((resumed / "log.csv").read_text().splitlines()) == epochs + 1
 
 
@@ -196,11 +224,16 @@ def test_a_training_killed_with_sigkill_goes_on_bit_equal(model, task, tmp_path)
 def test_training_and_sampling_need_only_the_small_group(model, task, tmp_path):
     """A bare GPU node has what requirements.in lists under models and language, and nothing else."""
     program = PROGRAM.format(
-        paths=[SOURCE, TESTS, str(Path(__file__).parent)], model=model, task=task, folder=str(tmp_path), epochs=1
-    ).replace("from test_contract import train", TRAIN_ALONE) + SAMPLE_ALONE.format(model=model, task=task)
+        paths=[SOURCE, TESTS, str(Path(__file__).parent)], model=model, task=task, folder=str(tmp_path), epochs=1,
+        guides=str(GUIDES),
+    )  # fmt: skip
+    program = program.replace("from test_contract import models, train", TRAIN_ALONE)
+    program += SAMPLE_ALONE.format(model=model, task=task)
     done = subprocess.run([sys.executable, "-c", HIDE + program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert HEAVY & set(json.loads(done.stdout.splitlines()[-1])) == set()
+    if done.returncode:
+        broken(model, "imports", f"it fails without the other packages: {done.stderr[-2000:]}")
+    if found := sorted(HEAVY & set(json.loads(done.stdout.splitlines()[-1]))):
+        broken(model, "imports", f"it imports {', '.join(found)}")
 
 
 HEAVY = {"pymatgen", "matminer", "smact", "chgnet", "mace", "ase", "moyopy", "scipy", "pandas", "matplotlib",
@@ -217,9 +250,10 @@ sys.meta_path[:] = [BareNode if finder is PathFinder else finder for finder in s
 """
 TRAIN_ALONE = """
 import json
-import xtalgen.train
+import xtalgen.stages.train
 from random_crystals import random_crystals
 from xtalgen import models
+from xtalgen.training.job import SHARED, Job
 def tiny(kind):
     return models.build(kind, {k: v for k, v in {values}.items() if k in kind.__dataclass_fields__}, "test")
 def train(model, task, folder, **_):
@@ -274,3 +308,92 @@ def test_build_refuses_wrong_settings_by_name(values, message):
 def test_unknown_model_is_named():
     with pytest.raises(ValueError, match=r"no model 'flomm'; there are .*flowmm"):
         models.load("flomm")
+
+
+def without(path, key):
+    facts = json.loads(path.read_text())
+    del facts[key]
+    path.write_text(json.dumps(facts))
+
+
+def with_value(path, key, value):
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+
+BREAKS = {
+    "files": lambda out: (out / "log.csv").unlink(),
+    "training.json": lambda out: without(out / "training.json", "contract"),
+    "training.json: n_skipped": lambda out: with_value(out / "training.json", "n_skipped", 5),
+    "training.json: model": lambda out: with_value(out / "training.json", "model", "other"),
+    "training.json: epochs is '2'": lambda out: with_value(out / "training.json", "epochs", "2"),
+    "log.csv": lambda out: (out / "log.csv").write_text("epoch,loss\n0,1.0\n"),
+    "checkpoint": lambda out: (out / "checkpoint.safetensors").write_bytes(b"weights"),
+}
+
+
+def test_what_a_training_leaves_names_the_rule_it_breaks(tmp_path):
+    sound = train("diffcsp", "csp", tmp_path / "sound")
+    check_training("diffcsp", "csp", sound)
+    for case, spoil in BREAKS.items():
+        out = Path(shutil.copytree(sound, tmp_path / case))
+        spoil(out)
+        rule, _, about = case.partition(": ")
+        with pytest.raises(ModelContractError, match=f"diffcsp breaks the rule '{rule}' of the contract: .*{about}"):
+            check_training("diffcsp", "csp", out)
+
+
+@dataclass(frozen=True)
+class NoDefault:
+    steps: int
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"network_evaluations": models.AbstractModel.network_evaluations}, "class"),
+        ({"Config": NoDefault}, "settings"),
+        ({"Sampling": dict}, "settings"),
+        ({"tasks": ("dream",)}, "traits"),
+        ({"needs_base": "yes"}, "traits"),
+    ],
+)
+def test_a_class_names_the_rule_it_breaks(change, rule):
+    sound = type(models.load("diffcsp"))
+    check_class("mine", sound, models.AbstractModel)
+    body = {name: value for name, value in vars(sound).items() if name != "__dict__"}
+    unsound = type("Model", (models.AbstractModel,), {**body, **change})
+    with pytest.raises(ModelContractError, match=f"model mine breaks the rule '{rule}'"):
+        check_class("mine", unsound, models.AbstractModel)
+
+
+def test_a_file_without_a_model_names_the_rule_it_breaks(tmp_path, monkeypatch):
+    (tmp_path / "empty_model.py").write_text("")
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    with pytest.raises(ModelContractError, match=r"model empty_model breaks the rule 'class' .* defines no `Model`"):
+        models.load("empty_model")
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "rule"),
+    [
+        (lambda made: made[1:], "number"),
+        (lambda made: ["LiF", *made[1:]], "crystals"),
+        (lambda made: [replace(made[0], frac_coords=made[0].frac_coords + 1), *made[1:]], "crystals"),
+        (lambda made: [replace(made[0], lattice=None), *made[1:]], "crystals"),
+        (lambda made: made[::-1], "composition"),
+    ],
+)
+def test_crystals_name_the_rule_they_break(spoiled, rule):
+    made = sorted(SMALL_SET[:6], key=lambda crystal: crystal.n_atoms)
+    asked = [crystal.atomic_numbers for crystal in made]
+    check_sample("mine", made, asked)
+    failed = [replace(made[0], status="bad_lattice", lattice=None, frac_coords=None), *made[1:]]
+    check_sample("mine", failed, asked)
+    with pytest.raises(ModelContractError, match=f"model mine breaks the rule '{rule}'"):
+        check_sample("mine", spoiled(made), asked)
+
+
+def test_the_guide_prints_the_contract():
+    assert describe_contract() in (GUIDES / "add-a-model.md").read_text()
+    tested = Path(__file__).read_text() + (Path(SOURCE) / "xtalgen/training/contract.py").read_text()
+    assert [rule for rule in read_contract()["rules"] if f'"{rule}"' not in tested] == []

@@ -9,7 +9,7 @@ import torch
 
 from real_crystals import described
 from xtalgen import models
-from xtalgen.crystals import Crystal
+from xtalgen.crystals import Crystal, read_crystals
 from xtalgen.models.formula_orbits import FormulaOrbitsConfig, FormulaOrbitsSampling, Model
 from xtalgen.models.orbits.contacts import _shortest, pair_distances
 from xtalgen.models.orbits.sampling import to_crystal
@@ -158,3 +158,19 @@ def test_crystals_without_wyckoff_positions_are_refused(tmp_path):
     bare = [Crystal("a", "ok", 4 * np.eye(3), np.zeros((1, 3)), np.array([11], np.uint8))]
     with pytest.raises(ValueError, match="no Wyckoff positions"):
         Model().train(bare, bare, FormulaOrbitsConfig(**SMALL), job)
+
+
+def test_the_recorded_checkpoint_still_gives_the_recorded_crystals(root):
+    """Checkpoints written before stay readable, and sampling stays what it was."""
+    folder = root / "records/2026-11-23-formula_orbits"
+    model, seed = models.load("formula_orbits"), int(np.random.SeedSequence([0, 0]).generate_state(1)[0])
+    predicted = read_crystals(folder / "csp.parquet")[:4]
+    compositions = [crystal.atomic_numbers for crystal in predicted]
+    for recorded, wanted in ((predicted, compositions), (read_crystals(folder / "dng.parquet")[:4], 4)):
+        made = list(model.sample(folder / "checkpoint.safetensors", wanted, model.Sampling(), seed, "cpu"))
+        for one, other in zip(made, recorded, strict=True):
+            assert one.status == other.status == "ok"
+            assert one.atomic_numbers.tolist() == other.atomic_numbers.tolist()
+            # The networks compute in float32, with other rounding on another processor.
+            assert one.lattice == pytest.approx(other.lattice, abs=1e-3)
+            assert np.abs((one.frac_coords - other.frac_coords + 0.5) % 1 - 0.5).max() < 1e-4

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from random_crystals import random_crystals
-from xtalgen.models.flow_matching.euler import integrate, straight_path
+from xtalgen.models.flow_matching.euler import Flow, integrate, straight_path
 from xtalgen.models.flow_matching.stochastic_interpolant import CellFlow, Lengths, fit_lengths
 from xtalgen.models.manifolds import torus
 from xtalgen.models.manifolds.crystal_state import State
@@ -186,6 +186,9 @@ class Exact:
     def velocity(self, point, time, atomic_numbers, mask):
         self.times.append(float(time[0]))
         return self.speed
+
+
+Flow.register(Exact)
 
 
 @pytest.mark.parametrize("slopes", [(0.0, 0.0, 0.0), (0.0, 3.0, 1.0)])

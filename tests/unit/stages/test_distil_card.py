@@ -15,7 +15,7 @@ from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry
 from xtalgen.stages import distil_card
 from xtalgen.stages.distil_card import write_card
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 
 LEVEL = {12: -2.0, 8: -5.0, 16: -4.0}
 

@@ -18,7 +18,7 @@ from xtalgen.potentials.types import PotentialError
 from xtalgen.relaxation import in_flight
 from xtalgen.relaxation.in_flight import RelaxConfig, relax_crystals
 from xtalgen.stages import hull, relax
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 from xtalgen.thermodynamics import elemental_references
 from xtalgen.thermodynamics.energy_above_hull import Phase, energies_above_hull, phase_of
 

@@ -30,7 +30,7 @@ from xtalgen.relaxation import in_flight, runner
 from xtalgen.relaxation.in_flight import Outcome, RelaxConfig, relax_crystals
 from xtalgen.relaxation.runner import relax_all
 from xtalgen.stages import relax
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 
 ROOT = Path(__file__).parents[3]
 CAREFUL = RelaxConfig(fmax=0.01, max_steps=300, timeout=None)

@@ -66,7 +66,7 @@ class Oracle(AbstractPromptedModel):
 
 
 @pytest.fixture
-def order(tmp_path, monkeypatch):
+def make_request(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "load", lambda _: Dice())
     monkeypatch.setattr(Dice, "calls", 0)
     monkeypatch.setattr(Dice, "forgets", 0)
@@ -75,13 +75,13 @@ def order(tmp_path, monkeypatch):
 
     def make(**changes):
         asked = {"n": 10, "targets": (), "settings": {}, "seed": 0, "chunk": 4, **changes}
-        return sample.Order(model="dice", checkpoint=checkpoint, device="cpu", prefix="dice-dng", **asked)
+        return sample.SamplingRequest(model="dice", checkpoint=checkpoint, device="cpu", prefix="dice-dng", **asked)
 
     return make
 
 
-def test_every_crystal_asked_for_has_a_row(order, tmp_path):
-    sample.sample(order(), 1, 1, work=tmp_path / "work", out=tmp_path / "out.parquet")
+def test_every_crystal_asked_for_has_a_row(make_request, tmp_path):
+    sample.sample(make_request(), 1, 1, work=tmp_path / "work", out=tmp_path / "out.parquet")
     found = read_crystals(tmp_path / "out.parquet")
     assert [crystal.id for crystal in found] == [f"dice-dng-{i:06d}" for i in range(10)]
     assert sum(crystal.ok for crystal in found) == 8
@@ -92,42 +92,42 @@ def test_every_crystal_asked_for_has_a_row(order, tmp_path):
 
 
 @pytest.mark.parametrize("shards", [1, 2, 5])
-def test_the_crystals_do_not_depend_on_the_number_of_shards(order, tmp_path, shards):
+def test_the_crystals_do_not_depend_on_the_number_of_shards(make_request, tmp_path, shards):
     parts = [tmp_path / f"{shard}.parquet" for shard in range(1, shards + 1)]
     for shard, part in enumerate(parts, start=1):
-        sample.sample(order(), shard, shards, work=tmp_path / f"work{shard}", out=part)
+        sample.sample(make_request(), shard, shards, work=tmp_path / f"work{shard}", out=part)
     merge(parts, tmp_path / "all.parquet")
-    sample.sample(order(), 1, 1, work=tmp_path / "work", out=tmp_path / "whole.parquet")
+    sample.sample(make_request(), 1, 1, work=tmp_path / "work", out=tmp_path / "whole.parquet")
     assert read_table(tmp_path / "all.parquet").equals(read_table(tmp_path / "whole.parquet"))
 
 
-def test_finished_chunks_are_not_made_again(order, tmp_path):
+def test_finished_chunks_are_not_made_again(make_request, tmp_path):
     work = tmp_path / "work"
-    key = order().key()
-    write_table(order().make(0), work / "chunk-000000.parquet", key=key, seconds="1.000")
+    key = make_request().key()
+    write_table(make_request().make(0), work / "chunk-000000.parquet", key=key, seconds="1.000")
     assert Dice.calls == 1
-    sample.sample(order(), 1, 1, work=work, out=tmp_path / "out.parquet")
+    sample.sample(make_request(), 1, 1, work=work, out=tmp_path / "out.parquet")
     assert Dice.calls == 3, "two of three chunks were missing"
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"settings": {"steps": 3}}, {"n": 9}, {"chunk": 5}])
-def test_chunks_of_another_order_are_not_used(order, tmp_path, change):
+def test_chunks_of_another_request_are_not_used(make_request, tmp_path, change):
     work = tmp_path / "work"
-    write_table(order().make(0), work / "chunk-000000.parquet", key=order().key(), seconds="1.000")
+    write_table(make_request().make(0), work / "chunk-000000.parquet", key=make_request().key(), seconds="1.000")
     before = Dice.calls
-    changed = order(**change)
+    changed = make_request(**change)
     sample.sample(changed, 1, 1, work=work, out=tmp_path / "out.parquet")
     assert Dice.calls - before == -(-changed.n // changed.chunk)
 
 
-def test_seeds_differ_between_chunks_and_orders(order):
-    first, second = order().make(0), order().make(4)
+def test_seeds_differ_between_chunks_and_requests(make_request):
+    first, second = make_request().make(0), make_request().make(4)
     assert first["frac_coords"].to_pylist() != second["frac_coords"].to_pylist()
-    assert first.equals(order().make(0))
-    assert not first.equals(order(seed=1).make(0))
+    assert first.equals(make_request().make(0))
+    assert not first.equals(make_request(seed=1).make(0))
 
 
-def test_targets_keep_their_atoms_and_are_named(order, tmp_path):
+def test_targets_keep_their_atoms_and_are_named(make_request, tmp_path):
     split = tmp_path / "test.parquet"
     targets = [
         Crystal("mp-1", "ok", np.eye(3), np.zeros((2, 3)), np.array([11, 17], np.uint8)),
@@ -136,7 +136,7 @@ def test_targets_keep_their_atoms_and_are_named(order, tmp_path):
     ]
     write_table(to_table(targets), split)
     wanted = sample.read_targets(split, 2, None)
-    sample.sample(order(n=len(wanted), targets=wanted), 1, 1, work=tmp_path / "w", out=tmp_path / "o.parquet")
+    sample.sample(make_request(n=len(wanted), targets=wanted), 1, 1, work=tmp_path / "w", out=tmp_path / "o.parquet")
     found = read_crystals(tmp_path / "o.parquet")
     assert [crystal.info["target_id"] for crystal in found] == ["mp-1", "mp-1", "mp-3", "mp-3"]
     assert found[0].atomic_numbers.tolist() == [11, 17]
@@ -149,15 +149,15 @@ def test_a_split_without_usable_crystals_is_refused(tmp_path):
         sample.read_targets(tmp_path / "test.parquet", 1, None)
 
 
-def test_a_model_that_gives_too_few_is_an_error(order, monkeypatch):
+def test_a_model_that_gives_too_few_is_an_error(make_request, monkeypatch):
     monkeypatch.setattr(Dice, "forgets", 1)
     with pytest.raises(RuntimeError, match="asked for 4 crystals and gave 3"):
-        order().make(0)
+        make_request().make(0)
 
 
-def test_an_unknown_setting_is_named(order):
+def test_an_unknown_setting_is_named(make_request):
     with pytest.raises(ValueError, match="unknown key 'step'; there are steps"):
-        order(settings={"step": 3}).make(0)
+        make_request(settings={"step": 3}).make(0)
 
 
 TARGETS = tuple(
@@ -167,9 +167,9 @@ TARGETS = tuple(
 
 
 @pytest.fixture
-def prompted(order, monkeypatch):
+def prompted(make_request, monkeypatch):
     monkeypatch.setattr(models, "load", lambda _: Oracle())
-    return order
+    return make_request
 
 
 def test_crystals_are_made_for_the_attributes_of_their_targets(prompted, tmp_path):
@@ -191,12 +191,12 @@ def test_targets_come_back_with_their_hidden_elements(prompted, tmp_path):
     assert [row.n_atoms for row in rows] == [1, 2, 3, 4, 5]
 
 
-def test_orders_that_differ_in_what_is_asked_share_no_chunks(prompted):
-    orders = [prompted(targets=TARGETS, attributes=attributes) for attributes in (("n_atoms",), ("spg_num",))]
-    assert len({one.key() for one in [*orders, prompted(targets=TARGETS, infill=True)]}) == 3
+def test_requests_for_other_things_share_no_chunks(prompted):
+    requests = [prompted(targets=TARGETS, attributes=attributes) for attributes in (("n_atoms",), ("spg_num",))]
+    assert len({one.key() for one in [*requests, prompted(targets=TARGETS, infill=True)]}) == 3
 
 
 @pytest.mark.parametrize("asked", [{"attributes": ("formula",)}, {"infill": True}])
-def test_a_model_without_prompts_cannot_be_asked(order, asked):
+def test_a_model_without_prompts_cannot_be_asked(make_request, asked):
     with pytest.raises(ValueError, match="model dice takes no prompts"):
-        order(targets=TARGETS, **asked)
+        make_request(targets=TARGETS, **asked)

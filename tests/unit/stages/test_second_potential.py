@@ -15,7 +15,7 @@ from xtalgen.crystals import ContractError, Crystal
 from xtalgen.potentials import registry
 from xtalgen.potentials.types import PotentialError
 from xtalgen.stages import second_potential
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 
 GOOD = dict.fromkeys(("unique", "novel", "struct_valid", "comp_valid"), True)
 FLAGS = dict.fromkeys(GOOD, pa.bool_())

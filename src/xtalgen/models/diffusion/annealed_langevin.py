@@ -1,4 +1,8 @@
-"""From latent vectors to crystals: CDVAE's heads, then annealed Langevin dynamics of the atoms (Xie et al. 2022)."""
+"""From latent vectors to crystals: CDVAE's heads, then annealed Langevin dynamics of the atoms (Xie et al. 2022).
+
+Langevin dynamics (Song & Ermon 2019, algorithm 1) on noise levels σ_1 > … > σ_L, with T steps on each:
+x ← x + α F / σ + √(2 α) ε, α = step_rate (σ / σ_L)², x in Å and F / σ the score predicted by the decoder.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,7 +26,7 @@ from xtalgen.training.performance import MOST_PROGRAMS
 # Slots are added in such steps, so that products stay well shaped and few steps are recorded.
 ROOM = 8
 ROUNDING = 1e-3  # of fractional coordinates, in one step
-# Turns a step into one that can be repeated without the host.
+# Turns a step into one that the device repeats without the host.
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 logger = logging.getLogger(__name__)
 
@@ -33,8 +37,8 @@ class CDVAESampling:
 
     levels: of noise, geometric between the ends that the training used; steps: at each level; step_rate: α at the
     lowest level in Å², growing with the square of the noise; min_sigma: Å, no noise is added at levels at or below it;
-    batch_size: crystals that run together; slots: neighbours per atom that the decoder has room for at first, 0 to
-    find out; compile: compiles the step; precision: of matrix products, "trained" for that of the training.
+    batch_size: crystals that run together; slots: neighbours per atom that the decoder's tables hold at first, 0 for as
+    many as needed; compile: compile the step; precision: of matrix products, "trained" for that of the training.
     """
 
     levels: int = 50
@@ -56,10 +60,7 @@ class CDVAESampling:
 
 @dataclass(frozen=True)
 class Start:
-    """Crystals before the dynamics, padded: latent vectors, elements, coordinates and cells, and which may change.
-
-    fixed: whether the elements are given.
-    """
+    """Crystals before the dynamics, padded. fixed: whether the elements are given and stay."""
 
     latent: Float[Tensor, "batch latent"]
     numbers: Int[Tensor, "batch atoms"]
@@ -83,8 +84,8 @@ def decode(
 
     counts: the numbers of atoms, instead of the head's; numbers: the elements, instead of those of the composition head
     and the type head. Status is "bad_lattice" when the predicted cell cannot exist, "not_finite" when a number on the
-    way was not finite, and as in `in_batches` for compositions that cannot be. Starting points depend on the seed and
-    the place, the noise of the dynamics also on batch size and device.
+    way was not finite, and as in `in_batches` for impossible compositions. Starting points depend on the seed and the
+    index, the noise of the dynamics also on batch size and device.
     """
     fixed = numbers is not None
     if numbers is None:
@@ -93,7 +94,7 @@ def decode(
         numbers = _compositions(module, latents, counts, seed)
 
     def make(batch: Wanted) -> list[Crystal]:
-        return _decode_batch(module, latents[batch.places], batch, fixed=fixed, sampling=sampling, seed=seed)
+        return _decode_batch(module, latents[batch.indices], batch, fixed=fixed, sampling=sampling, seed=seed)
 
     return in_batches(numbers, sampling.batch_size, str(latents.device), make)
 
@@ -109,8 +110,8 @@ def anneal(
     """Returns coordinates in [0, 1) and elements after the dynamics. The cells stay.
 
     Each step moves atoms by α F / σ + √(2 α) ε in Å, with α = step_rate (σ / σ_min)² and F the decoder's vectors; then,
-    unless they are given, the elements become the most likely ones. record: what makes a step repeatable without the
-    host, by default a CUDA graph on a GPU and nothing elsewhere.
+    unless they are given, the elements become the most likely ones. record: makes a step repeatable without the host;
+    by default a CUDA graph on a GPU and nothing elsewhere.
     """
     noise = module.noise
     dynamics = _Dynamics(module, start, sampling, generator, record)
@@ -122,10 +123,10 @@ def anneal(
 
 
 class _Dynamics:
-    """Crystals on their way, in tensors that stay in place, so that one recorded step serves all steps.
+    """The state of the dynamics, in tensors that are updated in place, so that one recorded step serves all steps.
 
-    With a fixed number of slots the host waits for the device once a level. It then learns whether an atom had more
-    neighbours than slots; if so, the level runs again from its beginning with more. No edge is ever lost.
+    With a fixed number of slots the host waits for the device once per level, to learn whether an atom had more
+    neighbours than slots; if so, the level is repeated with more slots. No edge is ever lost.
     """
 
     def __init__(
@@ -164,13 +165,13 @@ class _Dynamics:
                 self.step()
             if not self.network.slots or (needed := int(self.needed)) <= self.network.slots:
                 return
-            logger.info("%d slots were too few, %d were needed: the level runs again", self.network.slots, needed)
+            logger.info("%d slots were too few, %d were needed: the level is repeated", self.network.slots, needed)
             self._make_room(needed)
             self._restore(before)
             self.step = None
 
     def _prepared(self) -> Callable[[], None]:
-        """Returns the step for the present number of slots, recorded where that works and changes nothing."""
+        """Returns the step for the present number of slots, recorded where recording works and gives equal results."""
         self.advance = self._advance
         if self.compile:
             # One program per shape of a batch and number of slots.
@@ -192,7 +193,7 @@ class _Dynamics:
             reason = str(error)
         finally:
             self._restore(before)
-        logger.warning("the steps cannot be recorded, and are taken one by one, which is slower: %s", reason)
+        logger.warning("the steps cannot be recorded and run one by one, which is slower: %s", reason)
         self.record = None
         return self._in_place
 
@@ -210,6 +211,7 @@ class _Dynamics:
         with torch.autocast(coords.device.type, torch.bfloat16, enabled=self.bfloat16):
             atoms, vectors, needed = self.network(start.latent, numbers, coords, start.lattice, start.mask)
             logits = None if start.fixed else self.head_types(atoms)
+        # f ← f + (rate F + spread ε) L⁻¹, F and ε in Å: (batch, atoms, 3)
         moved = coords + multiply(vectors * rate + noise * spread, self.inverse)
         coords = torus.wrap(moved) * start.mask.unsqueeze(-1)
         if logits is not None:
@@ -235,15 +237,15 @@ class _Dynamics:
 
 
 def _same(coords: Tensor, wanted: Tensor) -> bool:
-    """Whether coordinates are the same up to rounding, across the edge of the cell too."""
+    """Whether coordinates are equal up to rounding, also across the edge of the cell."""
     away = torus.log_map(coords, wanted).abs()
     return torch.equal(coords.isfinite(), wanted.isfinite()) and not bool((away > ROUNDING).any())
 
 
 def record_cuda(step: Callable[[], None]) -> Callable[[], None]:
-    """Returns the replay of a CUDA graph of the step, which must read and write tensors that stay in place.
+    """Returns the replay of a CUDA graph of the step, which must update its tensors in place.
 
-    Runs the step a few times first, as recording needs.
+    Runs the step three times first, as recording requires.
     """
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
@@ -267,7 +269,7 @@ def _decode_batch(
     seed: int,
 ) -> list[Crystal]:
     start, exists = _start(module, latents, batch, fixed=fixed, seed=seed)
-    generator = torch.Generator(latents.device).manual_seed(mix_seed(seed, 2, batch.places[0]))
+    generator = torch.Generator(latents.device).manual_seed(mix_seed(seed, 2, batch.indices[0]))
     coords, elements = anneal(module, start, sampling, generator)
     finite = (torch.isfinite(coords).all(dim=(1, 2)) & torch.isfinite(latents).all(dim=1)).tolist()
     lattices, coords = start.lattice.double().cpu().numpy(), torus.wrap(coords.double()).cpu().numpy()
@@ -299,11 +301,11 @@ def _start(
 def _compositions(
     module: CrystalVAE, latents: Float[Tensor, "crystals latent"], counts: Sequence[int], seed: int
 ) -> list[Int[np.ndarray, "atoms"]]:
-    """Returns elements by the composition head: of each, its share rounded; the rest drawn from what is missing."""
+    """Returns elements by the composition head, see `sample_composition`."""
     shares = module.composition(latents).softmax(dim=-1).double().cpu().numpy()
     return [
-        sample_composition(share, count, np.random.default_rng(mix_seed(seed, 3, place)))
-        for place, (share, count) in enumerate(zip(shares, counts, strict=True))
+        sample_composition(share, count, np.random.default_rng(mix_seed(seed, 3, index)))
+        for index, (share, count) in enumerate(zip(shares, counts, strict=True))
     ]
 
 
@@ -312,8 +314,8 @@ def sample_composition(
 ) -> Int[np.ndarray, "atoms"]:
     """Returns `count` atomic numbers with the shares of the elements, in random order.
 
-    Each element stands round(share · count) times; missing atoms are drawn from the positive rest of the shares, and
-    surplus atoms cut off after shuffling.
+    Each element occurs round(share · count) times; missing atoms are drawn from the positive remainders of the shares,
+    and surplus atoms are cut off after shuffling.
     """
     share = np.nan_to_num(share, nan=1.0 / MAX_ELEMENT)
     rounded = np.round(share * count)

@@ -1,7 +1,9 @@
 """Joint diffusion of cell, coordinates and elements: DiffCSP (Jiao et al. 2023, arXiv 2309.04475).
 
-Cells, and elements in de novo generation, follow denoising diffusion (Ho et al. 2020) with the cosine schedule;
-fractional coordinates follow score matching with wrapped normal noise on the torus.
+Cells L, and in de novo generation elements (one-hot), follow denoising diffusion (DDPM, Ho et al. 2020) with the cosine
+schedule: L_t = √ᾱ_t L_0 + √(1 - ᾱ_t) ε, and the network predicts ε. Fractional coordinates follow variance-exploding
+score matching on the torus: f_t = f_0 + σ_t ε mod 1, and the network predicts -∂ log p(f_t | f_0) / ∂f_t over its root
+mean square, p a wrapped normal distribution.
 """
 
 import functools
@@ -25,10 +27,10 @@ OFFSET, SMALLEST_BETA, LARGEST_BETA = 0.008, 1e-4, 0.9999  # of the cosine sched
 
 @dataclass(frozen=True)
 class Schedule:
-    """Noise by step, from step 0 without any up to the noisiest.
+    """Noise by step, from step 0 without noise up to the noisiest.
 
-    level: what the network is told; alpha_bar: share of the signal's variance in cells and elements; sigma: noise of
-    the fractional coordinates; score_scale: root mean square of their score.
+    level: input of the network; alpha_bar: ᾱ, the share of the signal's variance in cells and elements; sigma: σ of the
+    fractional coordinates; score_scale: root mean square of their score.
     """
 
     level: Int[np.ndarray, " steps"]
@@ -46,14 +48,14 @@ class Schedule:
 
     def downwards(self) -> Iterator["Step"]:
         """Yields the steps of sampling, from the noisiest down."""
-        for place in range(len(self.level) - 1, 0, -1):
-            above, below = float(self.alpha_bar[place]), float(self.alpha_bar[place - 1])
-            alpha = above / below
+        for index in range(len(self.level) - 1, 0, -1):
+            above, below = float(self.alpha_bar[index]), float(self.alpha_bar[index - 1])
+            alpha = above / below  # α_t = ᾱ_t / ᾱ_{t-1} = 1 - β_t
             yield Step(
-                level=int(self.level[place]),
-                sigma=float(self.sigma[place]),
-                sigma_below=float(self.sigma[place - 1]),
-                score_scale=float(self.score_scale[place]),
+                level=int(self.level[index]),
+                sigma=float(self.sigma[index]),
+                sigma_below=float(self.sigma[index - 1]),
+                score_scale=float(self.score_scale[index]),
                 alpha=alpha,
                 share=(1 - alpha) / (1 - above) ** 0.5,
                 spread=((1 - alpha) * (1 - below) / (1 - above)) ** 0.5,
@@ -62,7 +64,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of sampling. Cells and elements: (value - share · noise) / √alpha + spread · fresh noise."""
+    """A step of sampling. Cells and elements: x ← (x - share · ε̂) / √α + spread · ε (Ho et al. 2020, algorithm 2).
+
+    share = (1 - α_t) / √(1 - ᾱ_t); spread² = (1 - α_t)(1 - ᾱ_{t-1}) / (1 - ᾱ_t), the posterior variance.
+    """
 
     level: int
     sigma: float
@@ -77,7 +82,7 @@ class Step:
 def schedule(levels: int, sigma_begin: float, sigma_end: float) -> Schedule:
     """Returns DiffCSP's schedules: cosine β, and σ geometric from sigma_begin to sigma_end."""
     angles = (np.arange(levels + 1) / levels + OFFSET) / (1 + OFFSET) * np.pi / 2
-    kept = np.cos(angles) ** 2
+    kept = np.cos(angles) ** 2  # ᾱ before β is clipped
     beta = np.concatenate([[0.0], np.clip(1 - kept[1:] / kept[:-1], SMALLEST_BETA, LARGEST_BETA)])
     sigma = np.concatenate([[0.0], np.geomspace(sigma_begin, sigma_end, levels)])
     scale = np.array([1.0, *(score_scale(value) for value in sigma[1:].tolist())])
@@ -96,7 +101,7 @@ def wrapped_normal_score(shift: Float[Tensor, "*shape"], sigma: Float[Tensor, "*
 
 
 def score_scale(sigma: float) -> float:
-    """Returns the root of the mean square of the score under its own noise, by quadrature over ±8 σ."""
+    """Returns √E[score²] under the noise of σ, by quadrature over ±8 σ."""
     epsilon = torch.linspace(-8, 8, 2001, dtype=torch.float64)
     density = torch.exp(-(epsilon**2) / 2)
     score = wrapped_normal_score(
@@ -139,14 +144,15 @@ class CrystalDiffusion(CellNetwork):
         return self.error(self.predict(point, levels, batch.atomic_numbers, batch.mask), target, batch.mask)
 
     def diffuse(self, batch: Batch, levels: Int[Tensor, "batch"], generator: torch.Generator) -> tuple[State, State]:
-        """Returns the crystals with noise of their levels, and what the network has to find.
+        """Returns the crystals with noise of their levels, and the targets of the network.
 
-        That is the noise of cells and elements, and the score of the coordinates over its root mean square.
+        Targets are the noise of cells and elements, and the score of the coordinates over its root mean square.
         """
 
         def draw(like: Tensor) -> Tensor:
             return torch.randn(like.shape, device=like.device, generator=generator)
 
+        # Factors of signal and noise, (batch, 1, 1): √ᾱ and √(1 - ᾱ).
         kept = self.alpha_bar[levels].sqrt()[:, None, None]
         lost = (1 - self.alpha_bar[levels]).sqrt()[:, None, None]
         sigma = self.sigma[levels][:, None, None].expand_as(batch.frac_coords)

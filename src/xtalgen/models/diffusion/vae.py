@@ -1,7 +1,8 @@
 """CDVAE (Xie et al. 2022, arXiv 2110.06197): a variational autoencoder whose decoder removes noise from crystals.
 
-The latent vector of a crystal gives the number of its atoms, its cell and its composition; the decoder then learns to
-move noisy atoms back and to tell their elements.
+The latent vector z of a crystal gives the number of its atoms, its cell and its composition. The decoder learns to move
+noisy atoms back and to classify their elements: with Cartesian noise of σ it predicts F ≈ d / σ, d the displacement (Å)
+from a noisy atom to the nearest image of its true position, by the loss ½ ‖d / σ - F‖² per atom.
 """
 
 from collections.abc import Sequence
@@ -147,10 +148,11 @@ class CrystalVAE(Trainable):
         mean, log_variance = self.encode(batch)
         latent = mean + torch.exp(0.5 * log_variance) * _normal(mean.shape, mean, generator)
         composition = self.composition(latent)
-        found = self.lattice_of(latent, batch.atomic_numbers, batch.mask)
+        predicted = self.lattice_of(latent, batch.atomic_numbers, batch.mask)
         target = (_scaled(batch) - self.lattice_mean) / self.lattice_std
         parts = {
-            "lattice": (found - target).square().mean(),
+            "lattice": (predicted - target).square().mean(),
+            # KL(N(μ, σ²) ‖ N(0, 1)), summed over the latent dimensions
             "kl": -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1).mean(),
         }
         if self.head_count is not None:
@@ -162,7 +164,7 @@ class CrystalVAE(Trainable):
         lattice, replaced = true, torch.zeros(len(batch), device=true.device)
         if not (self.training and self.epoch <= self.teacher_forcing):
             # As published: a predicted cell is where the decoder works, not what its errors teach the head.
-            lattice, replaced = self._usable(found.detach(), batch)
+            lattice, replaced = self._usable(predicted.detach(), batch)
         parts |= self._denoising(
             batch, latent=latent, composition=composition, true=true, lattice=lattice, generator=generator
         )
@@ -181,7 +183,7 @@ class CrystalVAE(Trainable):
         lattice: Float[Tensor, "batch 3 3"],
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
-        """Returns the losses of coordinates and types at levels of noise drawn for each crystal, apart for both."""
+        """Returns the losses of coordinates and types; both levels of noise are drawn independently per crystal."""
         coords_level = self._draw(self.coords_levels, len(batch), generator)
         types_level = self._draw(self.types_levels, len(batch), generator)
         numbers = batch.atomic_numbers
@@ -207,11 +209,11 @@ class CrystalVAE(Trainable):
         level: Float[Tensor, "batch"],
         generator: torch.Generator,
     ) -> Int[Tensor, "batch atoms"]:
-        """Returns elements drawn with chances onehot(true) + level · predicted composition; padding stays 0."""
+        """Returns elements drawn with p ∝ onehot(true) + level · predicted composition; padding stays 0."""
         predicted = composition.detach().softmax(dim=-1) * level.unsqueeze(1)
         chances = _one_hot(numbers) + predicted.unsqueeze(1)
-        # The first of independent exponential clocks is drawn with the chances. torch.multinomial would do the same
-        # but make the host wait, and refuse chances that are not finite; the step of such a crystal is skipped anyway.
+        # argmax p_k / E_k with exponential E_k draws k with probability p_k / Σ p. torch.multinomial would make the
+        # host wait, and refuse probabilities that are not finite; the step of such a crystal is skipped anyway.
         clocks = torch.empty_like(chances).exponential_(generator=generator)
         return ((chances / clocks).argmax(dim=-1) + 1) * mask
 
@@ -258,6 +260,7 @@ class CrystalVAE(Trainable):
         self, standardised: Float[Tensor, "batch 6"], n_atoms: Int[Tensor, "batch"]
     ) -> tuple[Float[Tensor, "batch 3"], Float[Tensor, "batch 3"], Bool[Tensor, "batch"]]:
         """Returns lengths (Å), angles (degrees), and whether a cell of these exists."""
+        # A cell exists when V² / (abc)² = 1 - Σ cos² + 2 Π cos > 0.
         values = standardised * self.lattice_std + self.lattice_mean
         lengths, angles = values[:, :3] * n_atoms.unsqueeze(1) ** (1 / 3), values[:, 3:]
         cosines = torch.deg2rad(angles).cos()
@@ -307,8 +310,9 @@ class CrystalVAE(Trainable):
 
 
 def inverse(lattice: Float[Tensor, "batch 3 3"]) -> Float[Tensor, "batch 3 3"]:
-    """Returns the inverse of each cell by cofactors: torch.linalg.inv makes the host wait, to refuse a flat cell."""
+    """Returns the inverse of each cell by cofactors; torch.linalg.inv would make the host wait."""
     a, b, c = lattice.unbind(dim=1)
+    # The columns of L⁻¹ are b × c, c × a and a × b over the volume.
     reciprocal = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=2)
     volume = (a * reciprocal[:, :, 0]).sum(dim=1)
     return reciprocal / volume[:, None, None]
@@ -317,7 +321,7 @@ def inverse(lattice: Float[Tensor, "batch 3 3"]) -> Float[Tensor, "batch 3 3"]:
 def multiply(
     vectors: Float[Tensor, "batch atoms 3"], matrix: Float[Tensor, "batch 3 3"]
 ) -> Float[Tensor, "batch atoms 3"]:
-    """Returns vectors times matrix in float32: Cartesian vectors (Å) as fractional ones, with an inverse cell."""
+    """Returns vectors times matrix in float32; with an inverse cell, Cartesian vectors (Å) become fractional."""
     with torch.autocast(matrix.device.type, enabled=False):
         return vectors @ matrix
 
@@ -336,7 +340,7 @@ def _normal(shape: torch.Size, like: Tensor, generator: torch.Generator) -> Tens
 
 
 def _one_hot(numbers: Int[Tensor, "batch atoms"]) -> Float[Tensor, "batch atoms elements"]:
-    """Returns 1 at the place of each element, no 1 at padding."""
+    """Returns the elements as one-hot vectors, 0 at padding."""
     return (numbers.unsqueeze(-1) == torch.arange(1, MAX_ELEMENT + 1, device=numbers.device)).float()
 
 

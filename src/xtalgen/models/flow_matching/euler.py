@@ -1,7 +1,12 @@
-"""What flows from noise to crystals share: the state, straight paths, Euler's method with anti-annealing."""
+"""What all flows share: conditional flow matching on straight paths, and Euler's method with anti-annealing.
 
+Flow matching (Lipman et al. 2023, arXiv 2210.02747; on manifolds Chen & Lipman 2024, arXiv 2302.03660): draw x₀ from a
+base distribution, x₁ from the data and t ~ U(0, 1); x_t is the point at t of the geodesic from x₀ to x₁, and the
+network learns its velocity u = dx_t / dt. Sampling integrates dx / dt = v(x, t) from t = 0 to 1.
+"""
+
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,6 +15,8 @@ from torch import Tensor
 from xtalgen.models.manifolds import torus
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.sampling.requests import Wanted
+from xtalgen.training.batches import Batch
+from xtalgen.training.loop import Trainable
 from xtalgen.training.performance import Precision, products
 
 
@@ -33,15 +40,40 @@ class EulerSampling:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
-@runtime_checkable
-class Flow(Protocol):
-    """What sampling needs of a module."""
+class Flow(Trainable):
+    """A network that learns the velocity from a base distribution to the data. precision: of its matrix products."""
 
     precision: Precision
 
-    def base(self, mask: Bool[Tensor, "batch atoms"], generator: torch.Generator) -> State:
-        """Returns starting points of the flow."""
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the loss of flow matching, E ‖v(x_t, t) - u‖², and its parts before weighting (`error`).
 
+        One time per crystal, uniform in [0, 1).
+        """
+        start, end = self.start(batch, generator), self.encode(batch)
+        time = torch.rand(len(batch), device=batch.mask.device, generator=generator)
+        point, target = straight_path(start, end, time, batch.mask)
+        return self.error(self.velocity(point, time, batch.atomic_numbers, batch.mask), target, batch.mask)
+
+    def start(self, batch: Batch, generator: torch.Generator) -> State:
+        """Returns x₀, where the paths of a batch begin: points of the base distribution."""
+        return self.base(batch.mask, generator)
+
+    @abstractmethod
+    def base(self, mask: Bool[Tensor, "batch atoms"], generator: torch.Generator) -> State:
+        """Returns points of the base distribution for crystals of these atoms."""
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> State:
+        """Returns x₁, the data, in the coordinates in which paths are straight."""
+
+    @abstractmethod
+    def error(
+        self, predicted: State, target: State, mask: Bool[Tensor, "batch atoms"]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the weighted squared error of a velocity, and its parts before weighting."""
+
+    @abstractmethod
     def velocity(
         self,
         point: State,
@@ -49,19 +81,20 @@ class Flow(Protocol):
         atomic_numbers: Int[Tensor, "batch atoms"],
         mask: Bool[Tensor, "batch atoms"],
     ) -> State:
-        """Returns the velocity at a point."""
+        """Returns v(x, t); atomic_numbers are read only where elements are given."""
 
 
 def straight_path(
     start: State, end: State, time: Float[Tensor, "batch"], mask: Bool[Tensor, "batch atoms"]
 ) -> tuple[State, State]:
-    """Returns the point of each straight path at its time, and the target velocity.
+    """Returns the point x_t = x₀ + t (x₁ - x₀) of each straight path, and its velocity u = x₁ - x₀.
 
-    Coordinates take the shortest way around the torus. Their target has its mean over the atoms removed, since a
-    network that sees only differences cannot find it; the point itself is not re-centred.
+    On the torus of the coordinates f, x₁ - x₀ is the logarithmic map of f₀ to f₁, the shortest way around
+    (FlowMM). Its mean over the atoms is removed from u, since a network that sees only differences of
+    coordinates cannot find a common translation; f_t itself is not re-centred.
     """
-    per_atom = time[:, None, None]
-    per_cell = time.reshape(-1, *[1] * (start.lattice.ndim - 1))
+    per_atom = time[:, None, None]  # (batch, 1, 1)
+    per_cell = time.reshape(-1, *[1] * (start.lattice.ndim - 1))  # (batch, 1) for six numbers, (batch, 1, 1) for rows
     shift = torus.log_map(start.coords, end.coords)
     target = State(
         types=end.types - start.types, coords=torus.remove_mean(shift, mask), lattice=end.lattice - start.lattice
@@ -75,7 +108,7 @@ def straight_path(
 
 
 def draw_start(flow: Flow, wanted: Wanted, seed: int) -> State:
-    """Returns points of the base distribution, which depend on seed and place alone, not on batch or device."""
+    """Returns points of the base distribution, which depend on seed and index alone, not on batch or device."""
 
     def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         row = flow.base(torch.ones(1, n, dtype=torch.bool, device=wanted.mask.device), generator)
@@ -87,9 +120,10 @@ def draw_start(flow: Flow, wanted: Wanted, seed: int) -> State:
 
 @torch.inference_mode()
 def integrate(flow: Flow, point: State, wanted: Wanted, steps: int, slopes: tuple[float, float, float]) -> State:
-    """Returns where the flow that begins at `point` ends, by Euler steps on a uniform grid.
+    """Returns the end at t = 1 of the flow that begins at `point`: x ← x + (1 + s t) v(x, t) / steps.
 
-    slopes: of types, coordinates and lattice; a velocity is multiplied by 1 + slope · t (anti-annealing).
+    slopes: s of types, coordinates and lattice, the anti-annealing of FlowMM: later steps are longer, so that the
+    samples concentrate.
     """
     mask = wanted.mask
     for step in range(steps):

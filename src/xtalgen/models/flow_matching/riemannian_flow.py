@@ -1,8 +1,8 @@
 """Riemannian flow matching of crystals: FlowMM (Miller et al. 2024, arXiv 2406.04713).
 
-State of a crystal: types (analog bits of Z - 1, only in de novo generation), fractional coordinates on the flat torus,
-lattice (lengths in Å, logits of the angles). The paths are geodesics from a base distribution to the data; the network
-learns their velocity.
+The state of a crystal is x = (a, f, l): types a (analog bits of Z - 1, only in de novo generation) in ℝ⁷ per atom,
+fractional coordinates f on the flat torus, lattice l = (a, b, c in Å, logits of α, β, γ) in ℝ⁶. Paths are geodesics
+from a base distribution to the data: straight lines, on the torus the shortest ones.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from xtalgen.crystals import Crystal
-from xtalgen.models.flow_matching.euler import straight_path
+from xtalgen.models.flow_matching.euler import Flow
 from xtalgen.models.manifolds import torus
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import (
@@ -28,7 +28,6 @@ from xtalgen.models.manifolds.lattices import (
 from xtalgen.models.networks.cspnet import DenseCSPNet
 from xtalgen.structure.lattice import lattice_to_parameters
 from xtalgen.training.batches import MAX_ELEMENT, Batch
-from xtalgen.training.loop import Trainable
 
 N_BITS = 7
 TIME_WIDTH = 256
@@ -103,19 +102,19 @@ def _positive(deviations: Float[np.ndarray, "6"]) -> Float[np.ndarray, "6"]:
 
 def to_bits(atomic_numbers: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape 7"]:
     """Returns the seven bits of Z - 1, most significant first, as ±1 (Chen et al. 2023, analog bits)."""
-    places = torch.arange(N_BITS - 1, -1, -1, device=atomic_numbers.device)
-    bits = ((atomic_numbers - 1).clamp_min(0).unsqueeze(-1) >> places) & 1
+    exponents = torch.arange(N_BITS - 1, -1, -1, device=atomic_numbers.device)
+    bits = ((atomic_numbers - 1).clamp_min(0).unsqueeze(-1) >> exponents) & 1
     return 2.0 * bits.float() - 1.0
 
 
 def from_bits(bits: Float[Tensor, "*shape 7"]) -> Int[Tensor, "*shape"]:
     """Returns the atomic numbers, 1 to 128, of the signs of the bits."""
-    places = torch.arange(N_BITS - 1, -1, -1, device=bits.device)
-    return ((bits > 0).long() << places).sum(dim=-1) + 1
+    exponents = torch.arange(N_BITS - 1, -1, -1, device=bits.device)
+    return ((bits > 0).long() << exponents).sum(dim=-1) + 1
 
 
-class RiemannianFlow(Trainable):
-    """Base distribution, path, network and loss. `task` is "dng" or "csp"."""
+class RiemannianFlow(Flow):
+    """Base distribution, network and error of the flow. `task` is "dng" or "csp"."""
 
     def __init__(
         self,
@@ -148,33 +147,31 @@ class RiemannianFlow(Trainable):
         self.head_lattice = nn.Linear(2 * hidden, 6)
         self.head_types = nn.Linear(hidden, self.n_types) if self.n_types else None
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def error(
+        self, predicted: State, target: State, mask: Bool[Tensor, "batch atoms"]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted mean squared error of the velocity over the batch, and its parts before weighting.
 
         Per crystal each part is a mean over atoms and components; parts are weighted 400 : 1 (: 40 for types), summing
-        to 1. One time per crystal, uniform in [0, 1).
+        to 1.
         """
-        start, end = self.start(batch, generator), self.encode(batch)
-        time = torch.rand(len(batch), device=batch.mask.device, generator=generator)
-        point, target = straight_path(start, end, time, batch.mask)
-        found = self.velocity(point, time, batch.atomic_numbers, batch.mask)
-        atoms = batch.mask.unsqueeze(-1) / batch.mask.sum(dim=1)[:, None, None]
+        atoms = mask.unsqueeze(-1) / mask.sum(dim=1)[:, None, None]  # 1 / n at atoms, 0 at padding: (batch, atoms, 1)
         parts = {
-            "coords": (((found.coords - target.coords) ** 2 * atoms).sum(dim=(1, 2)) / 3).mean(),
-            "lattice": ((found.lattice - target.lattice) ** 2).mean(),
+            "coords": (((predicted.coords - target.coords) ** 2 * atoms).sum(dim=(1, 2)) / 3).mean(),
+            "lattice": ((predicted.lattice - target.lattice) ** 2).mean(),
         }
         if self.n_types:
-            parts["types"] = (((found.types - target.types) ** 2 * atoms).sum(dim=(1, 2)) / N_BITS).mean()
+            parts["types"] = (((predicted.types - target.types) ** 2 * atoms).sum(dim=(1, 2)) / N_BITS).mean()
         return sum(weight * parts[name] for name, weight in self.weights.items()), parts
 
     def encode(self, batch: Batch) -> State:
-        """Returns the end points of the paths: the data."""
+        """Returns the data."""
         bits = to_bits(batch.atomic_numbers) if self.n_types else batch.frac_coords[..., :0]
         lattice = torch.cat([batch.lengths, angles_to_logit(batch.angles)], dim=-1)
         return State(types=bits, coords=batch.frac_coords, lattice=lattice)
 
     def start(self, batch: Batch, generator: torch.Generator) -> State:
-        """Returns where the paths begin: the structures paired with the data where there are any, else the base."""
+        """Returns where the paths begin: at the structures paired with the data (FlowLLM), else at the base."""
         if "base_coords" not in batch.extra:
             return self.base(batch.mask, generator)
         return State(
@@ -182,7 +179,10 @@ class RiemannianFlow(Trainable):
         )
 
     def base(self, mask: Bool[Tensor, "batch atoms"], generator: torch.Generator) -> State:
-        """Returns starting points: normal bits, uniform coordinates, log-normal lengths, uniform angles."""
+        """Returns normal bits, uniform coordinates, log-normal lengths, uniform angles.
+
+        The logit of a uniform number has the standard logistic distribution.
+        """
         batch, atoms = mask.shape
 
         def draw(kind: Any, *shape: int) -> Tensor:
@@ -201,9 +201,10 @@ class RiemannianFlow(Trainable):
         atomic_numbers: Int[Tensor, "batch atoms"],
         mask: Bool[Tensor, "batch atoms"],
     ) -> State:
-        """Returns the predicted velocity; atomic_numbers are read only in crystal structure prediction.
+        """Returns v(x, t); atomic_numbers are read only in crystal structure prediction.
 
-        The velocity of the coordinates has no mean over the atoms and is 0 at padding.
+        Its coordinates have mean 0 over the atoms of a crystal and are 0 at padding. The network sees a standardised
+        lattice, and its outputs are scaled to the mean and standard deviation of u.
         """
         if self.n_types:
             nodes = point.types

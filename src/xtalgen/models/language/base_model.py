@@ -59,9 +59,9 @@ def load_base(base: str, precision: str, device: str, cache: Path | None = None,
     """
     _quiet()
     base = str(Path(base).expanduser()) if base.startswith("~") else base
-    place = str(_unpack(Path(base), cache or cache_folder()) if base.endswith((".gguf", *ARCHIVES)) else base)
-    network = _read(base, lambda: _load_network(base, place, precision, device, shared_out=shared_out))
-    tokenizer = _read(base, lambda: _load_tokenizer(place))
+    location = str(_unpack(Path(base), cache or cache_folder()) if base.endswith((".gguf", *ARCHIVES)) else base)
+    network = _read(base, lambda: _load_network(base, location, precision, device, shared_out=shared_out))
+    tokenizer = _read(base, lambda: _load_tokenizer(location))
     if getattr(tokenizer, "backend_tokenizer", None) is None or tokenizer.eos_token_id is None:
         raise BaseError(f"base {base!r}: its tokenizer is of the slow kind or has no end token. Take another base.")
     padded = _add_pad(network, tokenizer)
@@ -105,22 +105,22 @@ def check_memory(base: str, parameters: int, precision: str, device: str) -> Non
     )
 
 
-def _load_network(base: str, place: str, precision: str, device: str, *, shared_out: bool) -> Any:
+def _load_network(base: str, location: str, precision: str, device: str, *, shared_out: bool) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(place)
+    config = AutoConfig.from_pretrained(location)
     with torch.device("meta"):
         parameters = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
     check_memory(base, parameters // (current().world if shared_out else 1), precision, device)
     if shared_out:
-        return share_out(config, place, getattr(torch, precision), device)
+        return share_out(config, location, getattr(torch, precision), device)
     if precision in ("8bit", "4bit"):
-        return _load_quantised(base, place, precision, device)
-    network = AutoModelForCausalLM.from_pretrained(place, dtype=getattr(torch, precision), use_safetensors=True)
+        return _load_quantised(base, location, precision, device)
+    network = AutoModelForCausalLM.from_pretrained(location, dtype=getattr(torch, precision), use_safetensors=True)
     return network.to(device)
 
 
-def _load_quantised(base: str, place: str, precision: str, device: str) -> Any:
+def _load_quantised(base: str, location: str, precision: str, device: str) -> Any:
     import importlib.util
 
     if importlib.util.find_spec("bitsandbytes") is None or device != "cuda":
@@ -133,15 +133,15 @@ def _load_quantised(base: str, place: str, precision: str, device: str) -> Any:
 
     kind = BitsAndBytesConfig(load_in_8bit=precision == "8bit", load_in_4bit=precision == "4bit")
     network = AutoModelForCausalLM.from_pretrained(
-        place, quantization_config=kind, device_map={"": torch.cuda.current_device()}, use_safetensors=True
+        location, quantization_config=kind, device_map={"": torch.cuda.current_device()}, use_safetensors=True
     )
     return prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
 
 
-def _load_tokenizer(place: str) -> Any:
+def _load_tokenizer(location: str) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(place)
+    return AutoTokenizer.from_pretrained(location)
 
 
 def _read(base: str, load: Callable[[], Any]) -> Any:

@@ -52,9 +52,9 @@ def write_crystal(crystal: Crystal, shift: Float[np.ndarray, "3"] | None = None,
     coords = np.asarray(crystal.frac_coords, dtype=np.float64) + (0.0 if shift is None else shift)
     hundredths = np.floor((coords % 1.0) * 100 + 0.5).astype(np.int64) % 100
     lines = [" ".join(f"{x // 10}.{x % 10}" for x in tenths.tolist()), " ".join(map(str, degrees.tolist()))]
-    for number, place in zip(crystal.atomic_numbers.tolist(), hundredths.tolist(), strict=True):
+    for number, index in zip(crystal.atomic_numbers.tolist(), hundredths.tolist(), strict=True):
         lines.append(MASK if number == masked else SYMBOLS[number - 1])
-        lines.append(" ".join(f"0.{x:02d}" for x in place))
+        lines.append(" ".join(f"0.{x:02d}" for x in index))
     return "\n".join(lines)
 
 
@@ -109,25 +109,25 @@ def _read(text: str) -> tuple[list[float], list[int], np.ndarray, np.ndarray]:
     angles = [int(word) for word in _words(lines, 1, ANGLE)]
     check_cell(lengths, angles)
     numbers, coords = [], []
-    for place in range(2, len(lines), 2):
+    for index in range(2, len(lines), 2):
         if len(numbers) == MOST_ATOMS:
             raise TextError("too_large", f"more than {MOST_ATOMS} atoms")
-        if not ELEMENT.fullmatch(lines[place]):
-            raise TextError("unparsable", f"line {place + 1} is no element")
-        if lines[place] not in NUMBERS:
-            raise TextError("unknown_element", f"line {place + 1}: there is no element {lines[place]!r}")
-        coords.append([float(word) for word in _words(lines, place + 1, COORDINATE)])
-        numbers.append(NUMBERS[lines[place]])
+        if not ELEMENT.fullmatch(lines[index]):
+            raise TextError("unparsable", f"line {index + 1} is no element")
+        if lines[index] not in NUMBERS:
+            raise TextError("unknown_element", f"line {index + 1}: there is no element {lines[index]!r}")
+        coords.append([float(word) for word in _words(lines, index + 1, COORDINATE)])
+        numbers.append(NUMBERS[lines[index]])
     if not numbers:
         raise TextError("no_atoms", "a cell without atoms")
     return lengths, angles, np.array(numbers, dtype=np.uint8), np.array(coords)
 
 
-def _words(lines: list[str], place: int, kind: re.Pattern[str]) -> list[str]:
-    words = lines[place].split(" ") if place < len(lines) else []
+def _words(lines: list[str], index: int, kind: re.Pattern[str]) -> list[str]:
+    words = lines[index].split(" ") if index < len(lines) else []
     # Digits of other scripts match \d as well.
     if len(words) != 3 or not all(word.isascii() and kind.fullmatch(word) for word in words):
-        raise TextError("unparsable", f"line {place + 1} does not hold three numbers of its kind")
+        raise TextError("unparsable", f"line {index + 1} does not hold three numbers of its kind")
     return words
 
 

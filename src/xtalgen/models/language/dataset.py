@@ -49,22 +49,22 @@ class TextData:
         Texts of similar length go together.
         """
         rng = np.random.default_rng(mix_seed(*seed))
-        places = rng.permutation(len(self))
+        indices = rng.permutation(len(self))
         n_atoms = np.array([crystal.n_atoms for crystal in self.crystals])
         window = WINDOW * batch_size
-        for first in range(0, len(places), window):
-            part = places[first : first + window]
-            places[first : first + window] = part[np.argsort(n_atoms[part], kind="stable")]
+        for first in range(0, len(indices), window):
+            part = indices[first : first + window]
+            indices[first : first + window] = part[np.argsort(n_atoms[part], kind="stable")]
         cuts = self.plan(batch_size)
         for step in rng.permutation(len(cuts)).tolist()[skip:]:
             first, end = cuts[step]
-            yield self._fill(self._draw(places[first:end].tolist(), seed))
+            yield self._fill(self._draw(indices[first:end].tolist(), seed))
 
     def batches(self, batch_size: int) -> Iterator[Tokens]:
         """Yields a fixed text of every crystal once, in a fixed order by length."""
-        order = sorted(range(len(self)), key=lambda place: len(self.fixed[place]))
+        order = sorted(range(len(self)), key=lambda index: len(self.fixed[index]))
         for first, end in self.plan(batch_size):
-            yield self._fill([self.fixed[place] for place in order[first:end]])
+            yield self._fill([self.fixed[index] for index in order[first:end]])
 
     def sizes(self) -> np.ndarray:
         """Returns the number of tokens of one text of each crystal."""
@@ -75,10 +75,10 @@ class TextData:
         lengths = [batch.ids.shape for batch in self.batches(self.batch_size)]
         return np.concatenate([np.full(number, length) for number, length in lengths])
 
-    def _draw(self, places: Sequence[int], seed: Sequence[int]) -> list[list[int]]:
+    def _draw(self, indices: Sequence[int], seed: Sequence[int]) -> list[list[int]]:
         texts = []
-        for place in places:
-            prompt, answer = draw(self.crystals[place], self.mixture, np.random.default_rng([*seed, place]))
+        for index in indices:
+            prompt, answer = draw(self.crystals[index], self.mixture, np.random.default_rng([*seed, index]))
             texts.append(prompt + answer)
         return [[*tokens, self.vocabulary.end][: self.longest] for tokens in self.vocabulary.encode_all(texts)]
 

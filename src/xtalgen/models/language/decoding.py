@@ -110,14 +110,14 @@ def write_texts(model: LanguageModel, requests: Sequence[Request], sampling: Tex
     if sampling.constrained:
         masks = token_masks(model.vocabulary.pieces, model.vocabulary.end, _device(model))
     prompts = model.vocabulary.encode_all([request.prompt for request in requests])
-    order = sorted(range(len(requests)), key=lambda place: (requests[place].size, len(prompts[place])))
+    order = sorted(range(len(requests)), key=lambda index: (requests[index].size, len(prompts[index])))
     texts: dict[int, Text] = {}
     for first in range(0, len(order), sampling.batch_size):
-        places = order[first : first + sampling.batch_size]
+        indices = order[first : first + sampling.batch_size]
         batch = _Writer(model, sampling, masks)
-        written = batch.write([requests[place] for place in places], [prompts[place] for place in places])
-        texts.update(zip(places, written, strict=True))
-    return [texts[place] for place in range(len(requests))]
+        written = batch.write([requests[index] for index in indices], [prompts[index] for index in indices])
+        texts.update(zip(indices, written, strict=True))
+    return [texts[index] for index in range(len(requests))]
 
 
 class _Writer:
@@ -145,7 +145,7 @@ class _Writer:
         positions = torch.where(positions < 0, 0, positions)
         # Prompts of one length need no mask, which is faster.
         padded = bool((~mask).any())
-        going = list(range(len(texts)))
+        active = list(range(len(texts)))
         for step in range(limit):
             scores = self.network(
                 input_ids=tokens,
@@ -155,17 +155,17 @@ class _Writer:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            chosen = choose(self._allowed(scores.float(), [texts[row] for row in going]), chances[going, step],
+            chosen = choose(self._allowed(scores.float(), [texts[row] for row in active]), chances[active, step],
                             self.sampling.temperature, self.sampling.top_p)  # fmt: skip
-            stay = [i for i, token in enumerate(chosen.tolist()) if not self._take(texts[going[i]], token)]
+            stay = [i for i, token in enumerate(chosen.tolist()) if not self._take(texts[active[i]], token)]
             if not stay:
                 break
             tokens, positions = chosen.unsqueeze(-1), positions[:, -1:] + 1
-            if len(stay) <= (1 - LEAVING) * len(going):
+            if len(stay) <= (1 - LEAVING) * len(active):
                 kept = torch.tensor(stay, device=self.device)
                 cache.batch_select_indices(kept)
                 tokens, positions, mask = tokens[kept], positions[kept], mask[kept]
-                going = [going[i] for i in stay]
+                active = [active[i] for i in stay]
         return texts
 
     def _take(self, text: Text, token: int) -> bool:
@@ -215,16 +215,16 @@ def choose(
     weights, tokens = (scores / temperature).softmax(-1), None
     if top_p < 1:
         # Sorting a whole vocabulary takes as long as a small network; its beginning nearly always does.
-        found = weights.topk(min(NUCLEUS, weights.shape[1]), dim=-1)
-        if found.values.shape[1] < weights.shape[1] and bool((found.values.sum(-1) < top_p).any()):
-            found = weights.sort(dim=-1, descending=True)
-        weights, tokens = found
+        largest = weights.topk(min(NUCLEUS, weights.shape[1]), dim=-1)
+        if largest.values.shape[1] < weights.shape[1] and bool((largest.values.sum(-1) < top_p).any()):
+            largest = weights.sort(dim=-1, descending=True)
+        weights, tokens = largest
         weights = weights * (weights.cumsum(-1) - weights < top_p)
     total = weights.cumsum(-1)
     above = total > (chances * total[:, -1]).unsqueeze(-1)
     # Rounding may leave nothing above a chance next to 1.
-    place = torch.where(above.any(-1), above.int().argmax(-1), weights.argmax(-1))
-    return place if tokens is None else tokens.gather(-1, place.unsqueeze(-1)).squeeze(-1)
+    index = torch.where(above.any(-1), above.int().argmax(-1), weights.argmax(-1))
+    return index if tokens is None else tokens.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 
 
 def _device(model: LanguageModel) -> torch.device:

@@ -183,10 +183,10 @@ def token_masks(pieces: tuple[str, ...], end: int, device: torch.device) -> Toke
 
 
 def _by_first(pieces: Mapping[int, str]) -> dict[str, list[tuple[int, str]]]:
-    found: dict[str, list[tuple[int, str]]] = {}
+    result: dict[str, list[tuple[int, str]]] = {}
     for token, piece in pieces.items():
-        found.setdefault(piece[0], []).append((token, piece))
-    return found
+        result.setdefault(piece[0], []).append((token, piece))
+    return result
 
 
 def _without(left: tuple[tuple[str, int], ...], taken: str) -> tuple[tuple[str, int], ...]:

@@ -17,7 +17,7 @@ from xtalgen.training.distributed import current
 INDEX, WHOLE, TIED = "model.safetensors.index.json", "model.safetensors", "lm_head.weight"
 
 
-def share_out(config: Any, place: str, dtype: torch.dtype, device: str) -> nn.Module:
+def share_out(config: Any, location: str, dtype: torch.dtype, device: str) -> nn.Module:
     """Returns the causal language model of a configuration, its decoder layers shared among the current processes.
 
     place: folder with safetensors, or a name on the Hugging Face hub. Frozen throughout. Raises ValueError when the
@@ -31,7 +31,7 @@ def share_out(config: Any, place: str, dtype: torch.dtype, device: str) -> nn.Mo
     with init_empty_weights(include_buffers=False):
         network = AutoModelForCausalLM.from_config(config, dtype=dtype)
     network.requires_grad_(False)
-    weights = Weights(place)
+    weights = Weights(location)
     mesh = init_device_mesh(torch.device(device).type, (current().world,))
     layers = _layers(network)
     names = {id(module): name for name, module in network.named_modules()}
@@ -48,8 +48,8 @@ def share_out(config: Any, place: str, dtype: torch.dtype, device: str) -> nn.Mo
 class Weights:
     """The weights in the safetensors files of a base, read one by one."""
 
-    def __init__(self, place: str) -> None:
-        self.folder = Path(place) if Path(place).is_dir() else _fetch(place)
+    def __init__(self, location: str) -> None:
+        self.folder = Path(location) if Path(location).is_dir() else _fetch(location)
         index = self.folder / INDEX
         if index.is_file():
             self.files = dict(json.loads(index.read_text())["weight_map"])

@@ -31,7 +31,7 @@ class Vocabulary:
 
     def encode_all(self, texts: list[str]) -> list[list[int]]:
         """Returns the tokens of each text, see `encode`."""
-        return [found.ids for found in self.tokenizer.encode_batch(texts)]
+        return [output.ids for output in self.tokenizer.encode_batch(texts)]
 
     @cached_property
     def pieces(self) -> tuple[str, ...]:
@@ -40,9 +40,11 @@ class Vocabulary:
         before = self.tokenizer.encode("0", add_special_tokens=False).ids
         known = len(self.tokenizer.decode(before, skip_special_tokens=False))
         special = {token for token, added in self.tokenizer.get_added_tokens_decoder().items() if added.special}
-        found = self.tokenizer.decode_batch([[*before, token] for token in range(len(self))], skip_special_tokens=False)
+        output = self.tokenizer.decode_batch(
+            [[*before, token] for token in range(len(self))], skip_special_tokens=False
+        )
         hidden = {*special, self.end, self.pad, self.tokenizer.token_to_id(UNKNOWN)}
-        return tuple("" if token in hidden else text[known:] for token, text in enumerate(found))
+        return tuple("" if token in hidden else text[known:] for token, text in enumerate(output))
 
     def decode(self, tokens: list[int]) -> str:
         """Returns the text of an answer's tokens."""
@@ -60,11 +62,11 @@ def own_vocabulary() -> Vocabulary:
     tenths = [f".{digit}" for digit in range(10)]
     numbers = [space + word for word in [*coordinates, *integers] for space in ("", " ")]
     words = [*phrases(), *SYMBOLS, *numbers, *tenths, " ", "\n", ".", "-"]
-    places = {word: place for place, word in enumerate(dict.fromkeys([PAD, END, UNKNOWN, *words]))}
-    tokenizer = Tokenizer(models.WordLevel(places, unk_token=UNKNOWN))
+    ids = {word: index for index, word in enumerate(dict.fromkeys([PAD, END, UNKNOWN, *words]))}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_pattern()), "isolated")
     tokenizer.decoder = decoders.Fuse()
-    return Vocabulary(tokenizer, end=places[END], pad=places[PAD])
+    return Vocabulary(tokenizer, end=ids[END], pad=ids[PAD])
 
 
 def read_vocabulary(text: str) -> Vocabulary:

@@ -1,1 +1,1 @@
-"""The spaces that crystals live in: the torus of fractional coordinates and the cone of lattices."""
+"""Manifolds of crystals: the torus of fractional coordinates, lattices, and the state of a batch."""

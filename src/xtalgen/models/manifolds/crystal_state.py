@@ -1,4 +1,4 @@
-"""The state of a batch of crystals on its way from noise to structure."""
+"""The state of a batch of crystals between noise and data."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from torch import Tensor
 class State:
     """Crystals between noise and data; or their velocity, noise or score.
 
-    types: elements, none (no columns) in crystal structure prediction; coords: fractional, in [0, 1); lattice: as the
-    model keeps it, six numbers or three row vectors.
+    types: elements, without columns in crystal structure prediction; coords: fractional, in [0, 1); lattice: six numbers
+    or three row vectors, depending on the model.
     """
 
     types: Float[Tensor, "batch atoms types"]

@@ -1,6 +1,6 @@
 """Lattices on the device: matrices, lengths and angles, Gram matrices, unbounded angles.
 
-The NumPy side of the matrix conversion, in float64 and with the same orientation, is `xtalgen.lattice`.
+The NumPy side of the matrix conversion, in float64 and with the same orientation, is `xtalgen.structure.lattice`.
 """
 
 import torch
@@ -18,7 +18,7 @@ def lattice_from_parameters(
 ) -> Float[Tensor, "*batch 3 3"]:
     """Returns row vectors a, b, c (Å) in CDVAE's orientation (a in the xz plane, c along z).
 
-    lengths in Å, angles in degrees. Impossible angles give a flat cell, as in `xtalgen.lattice`.
+    lengths in Å, angles in degrees. Impossible angles give a flat cell, as in `xtalgen.structure.lattice`.
     """
     a, b, c = lengths.unbind(-1)
     alpha, beta, gamma = torch.deg2rad(angles).unbind(-1)

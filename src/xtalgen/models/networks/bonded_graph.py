@@ -14,11 +14,11 @@ NUMBERS = 5  # per bond: i, j, a, b, c
 
 
 def pad_bonds(crystals: Sequence[Crystal], width: int) -> dict[str, np.ndarray]:
-    """Returns the bonds in the column `bonds` of each crystal as arrays (crystals, width, slots) for a batch.
+    """Returns the bonds in the column `bonds` of each crystal as arrays (crystals, width, slots).
 
     bond_source: the atom at the other end, -1 in slots without a bond; bond_image: its cell (last axis 3);
-    bond_reverse: slot of the same bond at the other end. Raises ValueError naming the crystal when it has no bonds
-    column, or one that does not fit its atoms.
+    bond_reverse: slot of the same bond at the other end. Raises ValueError naming the crystal when it lacks the column,
+    or when its bonds do not fit its atoms.
     """
     edges = [_both_ways(crystal) for crystal in crystals]
     slots = max((int(np.bincount(edge[:, 0], minlength=1).max(initial=0)) for edge in edges), default=0)
@@ -30,7 +30,7 @@ def pad_bonds(crystals: Sequence[Crystal], width: int) -> dict[str, np.ndarray]:
         target, slot = edge[:, 0], _numbers_within(edge[:, 0])
         source[row, target, slot] = edge[:, 1]
         image[row, target, slot] = edge[:, 2:]
-        # Edges stand in pairs of bond and reversed bond.
+        # Edges come in pairs of bond and reversed bond.
         reverse[row, target, slot] = slot.reshape(-1, 2)[:, ::-1].reshape(-1)
     return {"bond_source": source, "bond_image": image, "bond_reverse": reverse}
 
@@ -39,15 +39,15 @@ def bonded_graph(extra: dict[str, Tensor], mask: Tensor) -> PeriodicGraph:
     """Returns the graph of a batch from the tensors that `pad_bonds` made."""
     source = extra["bond_source"].long()
     atoms, slots = source.shape[1:]
-    found = source >= 0
+    present = source >= 0
     target = torch.arange(atoms, device=mask.device)[:, None]
     own = target * slots + torch.arange(slots, device=mask.device)
     return PeriodicGraph(
-        source=source.where(found, target),
+        source=source.where(present, target),
         image=extra["bond_image"].float(),
-        mask=found,
-        reverse=(source * slots + extra["bond_reverse"]).where(found, own).flatten(1),
-        needed=found.sum(dim=-1).amax(dim=-1),
+        mask=present,
+        reverse=(source * slots + extra["bond_reverse"]).where(present, own).flatten(1),
+        needed=present.sum(dim=-1).amax(dim=-1),
     )
 
 

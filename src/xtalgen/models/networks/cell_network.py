@@ -21,7 +21,7 @@ SLOWEST = 10_000.0  # longest period of the embedded time, over 2π
 
 
 class CellNetwork(Trainable):
-    """Network, heads and how errors become a loss. `task` is "dng" or "csp"; weights: of lattice, coords and types."""
+    """Network, heads and weighted error. `task` is "dng" or "csp"; weights: of lattice, coords and types."""
 
     def __init__(
         self,
@@ -62,9 +62,10 @@ class CellNetwork(Trainable):
         atomic_numbers: Int[Tensor, "batch atoms"],
         mask: Bool[Tensor, "batch atoms"],
     ) -> State:
-        """Returns what the heads find at a point; atomic_numbers are read only in structure prediction.
+        """Returns the outputs of the heads at a point; atomic_numbers are read only in structure prediction.
 
-        For the cell that is a matrix times the cell, so it turns with the cell (O(3) equivariance).
+        That of the cell is φ(h) L with a matrix φ (3, 3) from the pooled atoms, so it turns with the cell L (O(3)
+        equivariance). The network sees the cell as its Gram matrix L Lᵀ.
         """
         phases = time.unsqueeze(-1) * self.rates
         gram = gram_of(point.lattice)
@@ -80,22 +81,24 @@ class CellNetwork(Trainable):
         return State(
             types=self.head_types(atoms).float() if self.head_types else point.types,
             coords=self.head_coords(atoms).float(),
-            # Not a matrix product, whose precision may be low.
+            # φ L by elements: a matrix product might have low precision.
             lattice=(self.head_lattice(mean).float().unflatten(-1, (3, 3, 1)) * point.lattice.unsqueeze(-3)).sum(-2),
         )
 
-    def error(self, found: State, target: State, mask: Bool[Tensor, "batch atoms"]) -> tuple[Tensor, dict[str, Tensor]]:
+    def error(
+        self, predicted: State, target: State, mask: Bool[Tensor, "batch atoms"]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted squared error, and its parts before weighting.
 
         Each part is a mean over all numbers of the batch, so that crystals count by their atoms.
         """
         atoms = mask.unsqueeze(-1) / mask.sum()
         parts = {
-            "lattice": ((found.lattice - target.lattice) ** 2).mean(),
-            "coords": ((found.coords - target.coords) ** 2 * atoms).sum() / 3,
+            "lattice": ((predicted.lattice - target.lattice) ** 2).mean(),
+            "coords": ((predicted.coords - target.coords) ** 2 * atoms).sum() / 3,
         }
         if self.n_types:
-            parts["types"] = ((found.types - target.types) ** 2 * atoms).sum() / self.n_types
+            parts["types"] = ((predicted.types - target.types) ** 2 * atoms).sum() / self.n_types
         return sum(self.weights[name] * part for name, part in parts.items()), parts
 
     def flop(self, n_atoms: int) -> tuple[int, int]:

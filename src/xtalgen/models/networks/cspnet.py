@@ -3,8 +3,11 @@
 A message runs along every ordered pair of atoms of a cell. The first linear layer of a message acts on
 [geometry, h_i, h_j, crystal], so it splits exactly into a part per atom, a part per crystal and a part per pair.
 Swapping i and j flips the sign of the odd geometry (unit(G Δ), sines) and keeps the even one (cosines), so the pair
-part is computed once for both directions. Atoms reach their pairs, and messages their atoms, by products with matrices
-of zeros and ones: fast on small cells, and deterministic on every device.
+part is computed once for both directions. Gathering atoms to pairs and summing messages at atoms are products with
+matrices of zeros and ones: fast on small cells, and deterministic on every device.
+
+A layer, with h normalised before it: m_ij = φ_m(h_i, h_j, cell, ψ(f_j - f_i)), m_i = the mean of m_ij over j, and
+h_i ← h_i + φ_h(h_i, m_i), where ψ(Δ) = (sin 2πkΔ, cos 2πkΔ) for k = 0 … frequencies - 1.
 """
 
 from dataclasses import dataclass
@@ -24,8 +27,8 @@ SMALLEST_NORM = 1e-12
 class Pairs:
     """The pairs i < j of padded crystals, both directions: first all j → i, then all i → j.
 
-    ends: takes [values of receivers; values of senders] to the edges; sums: takes edges to their receivers, 0 for
-    edges of padding; inverse_count: 1 / number of incoming edges of each atom (1 where there are none).
+    ends: matrix from [values of receivers; values of senders] to edges; sums: matrix from edges to their receivers,
+    0 for edges of padding; inverse_count: 1 / number of incoming edges of each atom (1 where there are none).
     """
 
     odd: Float[Tensor, "batch pairs odd"]
@@ -57,12 +60,14 @@ class CSPLayer(nn.Module):
     ) -> Float[Tensor, "batch atoms hidden"]:
         """Returns the atoms after one round of messages."""
         normed = self.norm(atoms)
+        # W [odd, h_i, h_j, even, crystal] + b by its blocks of columns.
         odd, receiver, sender, even, whole = self.edge_in.weight.split(self.columns, dim=1)
         if self.count is not None:
             crystal = torch.cat([crystal, self.count(count)], dim=-1)
         per_crystal = functional.linear(crystal, whole, self.edge_in.bias).unsqueeze(1)
         per_atom = [functional.linear(normed, receiver) + per_crystal, functional.linear(normed, sender)]
         flipped, kept = functional.linear(pairs.odd, odd), functional.linear(pairs.even, even)
+        # (batch, 2 pairs, hidden)
         edges = torch.cat([kept + flipped, kept - flipped], dim=1) + pairs.ends @ torch.cat(per_atom, dim=1)
         messages = functional.silu(self.edge_out(functional.silu(edges)))
         received = (pairs.sums @ messages) * pairs.inverse_count
@@ -71,7 +76,7 @@ class CSPLayer(nn.Module):
 
 
 class DenseCSPNet(nn.Module):
-    """The trunk: embeds atoms and time, passes messages, returns hidden atoms and the pooled crystal; heads are apart.
+    """The network without heads: embeds atoms and time, passes messages, returns hidden atoms and the pooled crystal.
 
     node_inputs: features per atom; crystal_inputs: features per crystal seen by each message; time_inputs: width of
     the embedded time; edge_vector: messages see unit(G Δ); counts: messages see an embedding of the number of atoms;
@@ -145,7 +150,7 @@ class DenseCSPNet(nn.Module):
         phases = (shift.unsqueeze(-1) * self.waves).flatten(-2)
         odd = [torch.sin(phases)]
         if self.edge_vector:
-            vector = (gram.unsqueeze(1) * shift.unsqueeze(-2)).sum(-1)
+            vector = (gram.unsqueeze(1) * shift.unsqueeze(-2)).sum(-1)  # G Δ, (batch, pairs, 3)
             odd.insert(0, vector / vector.norm(dim=-1, keepdim=True).clamp_min(SMALLEST_NORM))
         incoming = mask.sum(dim=1) - (0 if self.self_edges else 1)
         return Pairs(

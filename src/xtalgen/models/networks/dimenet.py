@@ -1,7 +1,8 @@
 """DimeNet++ (Gasteiger et al. 2020, arXiv 2011.14115) on dense slots: CDVAE's encoder.
 
-A message k → j changes the message j → i. On a symmetric graph the edges that leave atom j are the reverses of those
-that enter it, so the sum over k is one batched product per atom j, whose result travels to i by the swap of edges.
+The message of an edge j → i is updated by those of the edges k → j, directional message passing (arXiv 2003.03123):
+m_ji ← f(m_ji, Σ_k g(m_kj, e_RBF(d_ji), a_SBF(d_kj, angle kji))). On a symmetric graph the edges that leave atom j are
+the reverses of those that enter it, so the sum over k is one batched product per atom j, passed on by the swap of edges.
 """
 
 import torch
@@ -13,18 +14,18 @@ from xtalgen.models.networks.edges import (
     Edges,
     edge_vectors,
     edges_of,
-    from_source,
-    from_target,
+    element_embedding,
+    harmonics_between,
+    linear_on_edges,
     sum_at_target,
     swap,
     to_rows,
     to_slots,
 )
 from xtalgen.models.networks.periodic_graph import PeriodicGraph
-from xtalgen.models.networks.radial_basis import BesselBasis, SphericalBesselBasis, spherical_harmonics
-from xtalgen.training.batches import MAX_ELEMENT
+from xtalgen.models.networks.radial_basis import BesselBasis, SphericalBesselBasis
 
-RADIAL, ORDERS = 6, 7
+RADIAL, ORDERS = 6, 7  # radial functions n; spherical harmonics l = 0 … 6
 SMALL, MEDIUM, OUTPUT = 8, 64, 256  # widths of projected bases, of messages in triplets, and of the output blocks
 BEFORE_SKIP, AFTER_SKIP, OUTPUT_LAYERS = 1, 2, 3
 
@@ -57,17 +58,16 @@ class Embedding(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.elements = nn.Embedding(MAX_ELEMENT + 1, hidden)
-        nn.init.uniform_(self.elements.weight, -(3.0**0.5), 3.0**0.5)
+        self.elements = element_embedding(hidden)
         self.from_radial = nn.Linear(RADIAL, hidden)
         self.join = nn.Linear(3 * hidden, hidden)
 
     def forward(self, atomic_numbers: Tensor, radial: Tensor, edges: Edges) -> Tensor:
         atoms = self.elements(atomic_numbers)
         target, source, edge = self.join.weight.split(self.hidden, dim=1)
-        length = functional.linear(functional.silu(self.from_radial(radial)), edge, self.join.bias)
-        own = from_target(edges, functional.linear(atoms, target))
-        return functional.silu(own + from_source(edges, functional.linear(atoms, source)) + length)
+        rows = functional.silu(self.from_radial(radial))
+        joined = linear_on_edges(edges, atoms, rows, source=source, target=target, edge=edge, bias=self.join.bias)
+        return functional.silu(joined)
 
 
 class Interaction(nn.Module):
@@ -94,13 +94,15 @@ class Interaction(nn.Module):
         """Returns the messages after this round."""
         # Absent edges send nothing: their radial basis is 0 and the layer that follows has no bias.
         sent = functional.silu(self.down(functional.silu(self.from_reverse(rows)) * self.radial(radial)))
+        # The two linear layers of the basis as one: (medium, orders, radial).
         weight = (self.circular[1].weight @ self.circular[0].weight).unflatten(1, (ORDERS, RADIAL))
-        # The basis of a triplet is a product of one function of |kj| and one of the angle: the first goes to the edge.
+        # a_SBF factorises into j_l(z_ln d_kj / c) and Y_l(angle kji): the first is applied once per edge k → j.
         filters = torch.einsum("elr,clr->elc", bessel, weight)
         weighted = to_slots(edges, (sent.unsqueeze(-2) * filters).flatten(1)).unflatten(-1, (ORDERS, MEDIUM))
-        told = (angular @ weighted.flatten(0, 1).flatten(1, 2)).view(*edges.shape, MEDIUM)
-        told = swap(edges, to_rows(edges, told))
-        changed = self.before_skip(functional.silu(self.from_edge(rows)) + functional.silu(self.up(told)))
+        # Σ_k Σ_l Y_l(angle kji) (…): (atoms, slots, slots · orders) @ (atoms, slots · orders, medium).
+        received = (angular @ weighted.flatten(0, 1).flatten(1, 2)).view(*edges.shape, MEDIUM)
+        received = swap(edges, to_rows(edges, received))
+        changed = self.before_skip(functional.silu(self.from_edge(rows)) + functional.silu(self.up(received)))
         return self.after_skip(functional.silu(self.last(changed)) + rows)
 
 
@@ -163,10 +165,8 @@ class DenseDimeNet(nn.Module):
 
         k ≠ i as numbers of atoms, as in DimeNet's code: messages from other images of i are left out too.
         """
-        cosines = directions @ directions.transpose(-1, -2)
         other = graph.source.unsqueeze(-1) != graph.source.unsqueeze(-2)
-        harmonics = torch.stack([value * other for value in spherical_harmonics(cosines, ORDERS)], dim=-1)
-        return harmonics.flatten(-2).flatten(0, 1)
+        return harmonics_between(directions, other, ORDERS, dim=-1).flatten(-2).flatten(0, 1)
 
     def flop(self, n_atoms: int, slots: int) -> int:
         """Returns the FLOP of one forward pass of a crystal padded to n_atoms: matrix products, 2 per multiply-add."""

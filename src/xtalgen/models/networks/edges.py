@@ -1,8 +1,8 @@
 """Edges of a periodic graph as rows of a table, which the layers of a network change one by one.
 
-All slots are rows, whether they hold an edge or not, where sizes must not depend on the data (recorded or compiled
-steps); else the rows are the edges alone, a quarter to a half fewer. Passing something along edges is a permutation,
-whose gradient is the same permutation, and sums over neighbours are sums over slots: no scatter adds anywhere.
+Where sizes must not depend on the data (recorded or compiled steps), all slots are rows, whether they hold an edge or
+not; elsewhere only the edges are rows, a quarter to a half fewer. Passing values along edges is a permutation whose
+gradient is again a permutation, and sums over neighbours are sums over slots: no scatter is needed.
 """
 
 import math
@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from xtalgen.models.networks.periodic_graph import PeriodicGraph
+from xtalgen.models.networks.radial_basis import spherical_harmonics
+from xtalgen.training.batches import MAX_ELEMENT
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class Edges:
     """Rows of a batch. shape: crystals, atoms, slots.
 
     source, target: atoms, numbered through the batch; image: cell of the source; reverse: row of the same edge seen
-    from its source; present: whether a row holds an edge (without, source is target and reverse the row itself);
-    place: of each row among all slots, None when every slot is a row; reached: which atoms have an edge.
+    from its source; present: whether a row holds an edge (otherwise source is target, and reverse the row itself);
+    slot: index of each row among all slots, None when every slot is a row; reached: whether an atom has an edge.
     """
 
     shape: tuple[int, int, int]
@@ -32,12 +35,12 @@ class Edges:
     image: Float[Tensor, "edges 3"]
     reverse: Int[Tensor, "edges"]
     present: Bool[Tensor, "edges"]
-    place: Int[Tensor, "edges"] | None
+    slot: Int[Tensor, "edges"] | None
     reached: Bool[Tensor, "batch atoms"]
 
 
 # Maps the values of rows, slots or atoms.
-Way = Callable[[Edges, Tensor], Tensor]
+LinearMap = Callable[[Edges, Tensor], Tensor]
 
 
 def edges_of(graph: PeriodicGraph, *, packed: bool) -> Edges:
@@ -47,13 +50,13 @@ def edges_of(graph: PeriodicGraph, *, packed: bool) -> Edges:
     source = (graph.source + first).flatten()
     target = torch.arange(batch * atoms, device=graph.mask.device).repeat_interleave(slots, output_size=len(source))
     reverse = (graph.reverse + first[:, 0] * slots).flatten()
-    present, image, place = graph.mask.flatten(), graph.image.flatten(0, 2), None
+    present, image, slot = graph.mask.flatten(), graph.image.flatten(0, 2), None
     if packed:
-        place = present.nonzero().squeeze(1)
+        slot = present.nonzero().squeeze(1)
         row = present.cumsum(dim=0) - 1
-        source, target, image, present = source[place], target[place], image[place], present[place]
-        reverse = row[reverse[place]]
-    return Edges((batch, atoms, slots), source, target, image, reverse, present, place, graph.mask.any(dim=-1))
+        source, target, image, present = source[slot], target[slot], image[slot], present[slot]
+        reverse = row[reverse[slot]]
+    return Edges((batch, atoms, slots), source, target, image, reverse, present, slot, graph.mask.any(dim=-1))
 
 
 def edge_vectors(
@@ -71,6 +74,42 @@ def edge_vectors(
         vectors = torch.where(present, vectors, torch.ones_like(vectors) / 3**0.5)
         lengths = vectors.norm(dim=-1)
         return torch.where(present, vectors / lengths.unsqueeze(-1), torch.zeros_like(vectors)), lengths
+
+
+def linear_on_edges(
+    edges: Edges,
+    atoms: Float[Tensor, "batch atoms hidden"],
+    rows: Float[Tensor, "edges features"],
+    *,
+    source: Float[Tensor, "outputs hidden"],
+    target: Float[Tensor, "outputs hidden"],
+    edge: Float[Tensor, "outputs features"],
+    bias: Float[Tensor, "outputs"] | None = None,
+) -> Float[Tensor, "edges outputs"]:
+    """Returns W [h_source, h_target, e] + b for each edge, the columns of W given apart.
+
+    The parts of the atoms are computed once per atom, not once per edge.
+    """
+    ends = from_source(edges, functional.linear(atoms, source)) + from_target(edges, functional.linear(atoms, target))
+    return ends.add_(functional.linear(rows, edge, bias))
+
+
+def harmonics_between(
+    directions: Float[Tensor, "batch atoms slots 3"], allowed: Bool[Tensor, "*shape"], orders: int, dim: int
+) -> Float[Tensor, "..."]:
+    """Returns Y_l⁰(angle) between the edges of each atom, stacked along `dim` for l < orders; 0 where not allowed.
+
+    directions: unit vectors, 0 in slots without an edge; allowed: broadcasts to (batch, atoms, slots, slots).
+    """
+    cosines = directions @ directions.transpose(-1, -2)
+    return torch.stack([value * allowed for value in spherical_harmonics(cosines, orders)], dim=dim)
+
+
+def element_embedding(hidden: int) -> nn.Embedding:
+    """Returns a table of vectors by atomic number (0 for padding), uniform in ±√3: of variance 1."""
+    table = nn.Embedding(MAX_ELEMENT + 1, hidden)
+    nn.init.uniform_(table.weight, -math.sqrt(3.0), math.sqrt(3.0))
+    return table
 
 
 def swap(edges: Edges, rows: Float[Tensor, "edges features"]) -> Float[Tensor, "edges features"]:
@@ -94,26 +133,26 @@ def sum_at_target(edges: Edges, rows: Float[Tensor, "edges features"]) -> Float[
 
 
 def to_slots(edges: Edges, rows: Float[Tensor, "edges features"]) -> Float[Tensor, "batch atoms slots features"]:
-    """Returns rows in their slots; slots that are no row are 0."""
-    return _to_slots(edges, rows) if edges.place is None else _Pass.apply(rows, edges, _to_slots, _to_rows)
+    """Returns the rows in their slots; slots without a row are 0."""
+    return _to_slots(edges, rows) if edges.slot is None else _Pass.apply(rows, edges, _to_slots, _to_rows)
 
 
 def to_rows(edges: Edges, slots: Float[Tensor, "batch atoms slots features"]) -> Float[Tensor, "edges features"]:
-    """Returns what the slots of the rows hold."""
-    return _to_rows(edges, slots) if edges.place is None else _Pass.apply(slots, edges, _to_rows, _to_slots)
+    """Returns the values in the slots of the rows."""
+    return _to_rows(edges, slots) if edges.slot is None else _Pass.apply(slots, edges, _to_rows, _to_slots)
 
 
 class _Pass(torch.autograd.Function):
-    """A linear map along edges together with its transpose, the way of the gradient."""
+    """A linear map along edges, with its transpose for the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, edges: Edges, there: Way, back: Way) -> Tensor:
-        ctx.edges, ctx.back = edges, back
-        return there(edges, values)
+    def forward(ctx: Any, values: Tensor, edges: Edges, forward: LinearMap, transpose: LinearMap) -> Tensor:
+        ctx.edges, ctx.transpose = edges, transpose
+        return forward(edges, values)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        return ctx.back(ctx.edges, gradient), None, None, None
+        return ctx.transpose(ctx.edges, gradient), None, None, None
 
 
 def _swap(edges: Edges, rows: Tensor) -> Tensor:
@@ -138,12 +177,12 @@ def _sum_at_target(edges: Edges, rows: Tensor) -> Tensor:
 
 
 def _to_slots(edges: Edges, rows: Tensor) -> Tensor:
-    if edges.place is not None:
+    if edges.slot is not None:
         every = rows.new_zeros(math.prod(edges.shape), rows.shape[1])
-        rows = every.index_copy_(0, edges.place, rows)
+        rows = every.index_copy_(0, edges.slot, rows)
     return rows.view(*edges.shape, rows.shape[1])
 
 
 def _to_rows(edges: Edges, slots: Tensor) -> Tensor:
     rows = slots.flatten(0, 2)
-    return rows if edges.place is None else rows.index_select(0, edges.place)
+    return rows if edges.slot is None else rows.index_select(0, edges.slot)

@@ -1,8 +1,8 @@
 """GemNet-T with direct vectors (Gasteiger et al. 2021, arXiv 2106.08903) on dense slots: CDVAE's decoder.
 
-An atom's incoming edges fill its slots, so the angles between them are one product V Vᵀ per atom, and the sum over
-triplets is one batched product per atom. All else happens edge by edge, on rows. Linear layers on [source, target,
-edge] are split into their parts.
+Edges c → a carry messages m_ca; a triplet is a pair of edges c → a ← b into the same atom. An atom's incoming edges fill
+its slots, so the cosines of all its angles are one product V Vᵀ of unit vectors, (slots, slots) per atom, and the sum
+over b is one batched product per atom. All else happens edge by edge, on rows.
 """
 
 import math
@@ -19,20 +19,20 @@ from xtalgen.models.networks.edges import (
     Edges,
     edge_vectors,
     edges_of,
-    from_source,
-    from_target,
+    element_embedding,
+    harmonics_between,
+    linear_on_edges,
     sum_at_target,
     swap,
     to_rows,
     to_slots,
 )
 from xtalgen.models.networks.periodic_graph import nearest_graph
-from xtalgen.models.networks.radial_basis import GaussianBasis, spherical_harmonics
-from xtalgen.training.batches import MAX_ELEMENT
+from xtalgen.models.networks.radial_basis import GaussianBasis
 
 HALF = 1 / math.sqrt(2.0)  # keeps the variance of a sum of two
-ORDERS = 7
-RADIAL = 128
+ORDERS = 7  # Legendre polynomials l = 0 … 6 of the angle
+RADIAL = 128  # Gaussians of the distance
 SMALL = 16  # width of the projected bases
 BEFORE_SKIP, AFTER_SKIP, AFTER_CONCAT, PER_ATOM = 1, 2, 1, 3  # residual layers
 
@@ -60,15 +60,15 @@ class Scale(nn.Module):
     ) -> Float[Tensor, "..."]:
         """Returns the scaled value. Masks say which rows count when the factor is fitted."""
         if self.fitting:
-            wanted, found = _variance(reference, reference_mask), _variance(value, value_mask)
-            if found > 0 and wanted > 0:
-                self.factor.copy_((wanted / found).sqrt())
+            wanted, present = _variance(reference, reference_mask), _variance(value, value_mask)
+            if present > 0 and wanted > 0:
+                self.factor.copy_((wanted / present).sqrt())
         return value * self.factor
 
 
 @contextmanager
 def fitting_scales(module: nn.Module) -> Iterator[None]:
-    """Inside, the scale factors of a module are set by what passes through, one after the other."""
+    """Inside, the scale factors of a module are fitted to the values that pass through it, one after the other."""
     scales = [part for part in module.modules() if isinstance(part, Scale)]
     for scale in scales:
         scale.fitting = True
@@ -80,7 +80,7 @@ def fitting_scales(module: nn.Module) -> Iterator[None]:
 
 
 class ScaledSiLU(torch.autograd.Function):
-    """SiLU / 0.6, which keeps the variance. The factor is multiplied in place: memory is what takes time here."""
+    """SiLU / 0.6, which keeps the variance. The factor is applied in place, since memory traffic dominates the time."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def halve(first: Tensor, second: Tensor) -> Tensor:
 
 
 class Dense(nn.Linear):
-    """A linear layer without bias, then SiLU / 0.6 unless told otherwise."""
+    """A linear layer without bias, then SiLU / 0.6 if `activated`."""
 
     def __init__(self, inputs: int, outputs: int, *, activated: bool = True) -> None:
         super().__init__(inputs, outputs, bias=False)
@@ -132,13 +132,15 @@ class EdgeEmbedding(Dense):
 
     def forward(self, atoms: Tensor, rows: Tensor, edges: Edges) -> Tensor:  # type: ignore[override]
         source, target, edge = self.weight.split(self.columns, dim=1)
-        sent = from_source(edges, functional.linear(atoms, source))
-        sent = sent + from_target(edges, functional.linear(atoms, target))
-        return ScaledSiLU.apply(sent.add_(functional.linear(rows, edge)))
+        return ScaledSiLU.apply(linear_on_edges(edges, atoms, rows, source=source, target=target, edge=edge))
 
 
 class Triplets(nn.Module):
-    """What the other edges into the same atom tell an edge c → a: a bilinear layer over the edges b → a."""
+    """Message passing from the other edges b → a into the same atom to an edge c → a (GemNet, "efficient bilinear").
+
+    For each edge: Σ_l R_sl(d_ca) Σ_b Y_l(angle cab) m_ba gives (small, trip) numbers, contracted with the bilinear
+    weight (trip, small, trip).
+    """
 
     def __init__(self, edge: int, trip: int) -> None:
         super().__init__()
@@ -164,12 +166,14 @@ class Triplets(nn.Module):
         sent = self.scale_radial(sent, edges.present, sent * self.from_radial(radial), edges.present)
         sent = self.down(sent)
         # Absent edges carry nothing: their radial basis is 0 and no layer on the way has a bias.
+        # Σ_b Y_l(cab) m_ba: (atoms, slots · orders, slots) @ (atoms, slots, trip).
         around = angular @ to_slots(edges, sent).flatten(0, 1)
         around = to_rows(edges, around.view(*edges.shape, ORDERS * sent.shape[1])).unflatten(1, (ORDERS, -1))
-        weight = self.bilinear.transpose(0, 1).flatten(0, 1)
-        found = (circular @ around).flatten(-2) @ weight
-        found = self.scale_sum(sent, edges.present, found, edges.present)
-        return halve(self.up_forward(found), swap(edges, self.up_reverse(found)))
+        weight = self.bilinear.transpose(0, 1).flatten(0, 1)  # (small · trip, trip)
+        # (edges, small, orders) @ (edges, orders, trip): the sum over l.
+        result = (circular @ around).flatten(-2) @ weight
+        result = self.scale_sum(sent, edges.present, result, edges.present)
+        return halve(self.up_forward(result), swap(edges, self.up_reverse(result)))
 
 
 class AtomUpdate(nn.Module):
@@ -200,15 +204,16 @@ class Interaction(nn.Module):
         self.after_concat = nn.Sequential(*(Residual(edge) for _ in range(AFTER_CONCAT)))
 
     def forward(self, atoms: Tensor, rows: Tensor, bases: dict[str, Tensor], edges: Edges) -> tuple[Tensor, Tensor]:
-        told = self.triplets(rows, bases["triplet"], bases["circular"], bases["angular"], edges)
-        changed = self.before_skip(halve(self.from_edge(rows), told))
+        # m ← (m + f(m) + triplets) / √2 …, then h ← (h + Σ m) / √2, then m ← (m + g(h_c, h_a, m)) / √2.
+        received = self.triplets(rows, bases["triplet"], bases["circular"], bases["angular"], edges)
+        changed = self.before_skip(halve(self.from_edge(rows), received))
         rows = self.after_skip(halve(rows, changed))
         atoms = halve(atoms, self.update(rows, bases["atom"], edges))
         return atoms, halve(rows, self.after_concat(self.concat(atoms, rows, edges)))
 
 
 class EdgeOutput(nn.Module):
-    """One number per edge."""
+    """One number per edge: the length of the vector that it contributes to its target atom."""
 
     def __init__(self, edge: int) -> None:
         super().__init__()
@@ -243,8 +248,7 @@ class DenseGemNetT(nn.Module):
         super().__init__()
         self.hidden, self.latent, self.trip = hidden, latent, trip
         self.cutoff, self.neighbours, self.slots = cutoff, neighbours, slots
-        self.elements = nn.Embedding(MAX_ELEMENT + 1, hidden)
-        nn.init.uniform_(self.elements.weight, -math.sqrt(3.0), math.sqrt(3.0))
+        self.elements = element_embedding(hidden)
         self.with_latent = nn.Linear(hidden + latent, hidden)
         self.basis = GaussianBasis(RADIAL, cutoff)
         self.down = nn.ModuleDict(
@@ -272,11 +276,12 @@ class DenseGemNetT(nn.Module):
         graph = nearest_graph(
             frac_coords, lattice, mask, cutoff=self.cutoff, neighbours=self.neighbours, slots=self.slots
         )
-        # As many slots as needed is a number read back from the device: so may be the number of edges.
+        # With slots = 0 the host waits for their number anyway, and may as well wait for the number of edges.
         edges = edges_of(graph, packed=self.slots == 0)
         directions, lengths = edge_vectors(edges, frac_coords, lattice)
         radial, bases = self._bases(directions, lengths, edges)
         element, crystal = self.with_latent.weight.split([self.hidden, self.latent], dim=1)
+        # W [element, latent] + b, the part of the latent vector once per crystal.
         whole = functional.linear(latent, crystal, self.with_latent.bias).unsqueeze(1)
         atoms = functional.linear(self.elements(atomic_numbers), element) + whole
         rows = self.embed_edge(atoms, radial, edges)
@@ -284,19 +289,21 @@ class DenseGemNetT(nn.Module):
         for block, output in zip(self.blocks, self.outputs[1:], strict=True):
             atoms, rows = block(atoms, rows, bases, edges)
             numbers = numbers + output(rows, bases["output"], edges).float()
+        # F_a = Σ_c s_ca V_ca, s summed over all output blocks: turns with the cell since V does.
         return atoms, sum_at_target(edges, numbers * directions), graph.needed
 
     def _bases(
         self, directions: Tensor, lengths: Tensor, edges: Edges
     ) -> tuple[Float[Tensor, "edges radial"], dict[str, Tensor]]:
-        """Returns the radial basis (0 without an edge), and its projections and the angular basis by name."""
+        """Returns the radial basis (0 without an edge), and its projections and the angular basis by name.
+
+        "circular": (edges, small, orders), R_sl(d); "angular": (batch · atoms, slots · orders, slots), Y_l(angle).
+        """
         with torch.autocast(lengths.device.type, enabled=False):
             radial = self.basis(lengths) * edges.present.unsqueeze(-1)
-            around = to_slots(edges, directions)
-            cosines = around @ around.transpose(-1, -2)
             # An edge forms no triplet with itself; with other images of its source it does.
             other = ~torch.eye(edges.shape[2], dtype=torch.bool, device=lengths.device)
-            angular = torch.stack([value * other for value in spherical_harmonics(cosines, ORDERS)], dim=-2)
+            angular = harmonics_between(to_slots(edges, directions), other, ORDERS, dim=-2)
         circular = functional.linear(radial, self.circular.permute(2, 0, 1).flatten(0, 1))
         bases = {name: layer(radial) for name, layer in self.down.items()}
         return radial, {

@@ -1,7 +1,6 @@
 """Neighbours of atoms in periodic cells as dense tables: each atom has slots, a slot holds an incoming edge.
 
-Every edge stands twice, once from either end, and knows the slot of its reverse. `edges` says how networks compute
-along them.
+Every edge is stored twice, once from either end, with the slot of its reverse. `edges` computes along them.
 """
 
 import itertools
@@ -14,7 +13,7 @@ from torch import Tensor
 # The 27 cells around and including the home cell, in lexicographic order: the opposite of number r is 26 - r.
 IMAGES = tuple(itertools.product((-1.0, 0.0, 1.0), repeat=3))
 HOME = 13
-SAME_PLACE = 1e-4  # Å²: atoms that are closer are taken for the same atom (CDVAE)
+SAME_PLACE = 1e-4  # Å²: atoms that are closer count as the same atom (CDVAE)
 SLOT_STEP = 4
 
 
@@ -23,9 +22,9 @@ class PeriodicGraph:
     """Edges into each atom.
 
     source: the atom an edge comes from, in the cell shifted by `image`; slots without an edge have mask False, their
-    own atom as source and image 0. reverse: the number atom · slots + slot of the same edge seen from its source, of
-    itself without an edge. needed: slots that the fullest atom of each crystal needs; when more than there are, the
-    crystal lost edges.
+    own atom as source and image 0. reverse: atom · slots + slot of the same edge seen from its source; without an edge,
+    of the slot itself. needed: slots needed by the atom of each crystal with most edges; a crystal that needs more than
+    there are has lost edges.
     """
 
     source: Int[Tensor, "batch atoms slots"]
@@ -57,12 +56,13 @@ def nearest_graph(
     an atom may have more or fewer neighbours than it chose. Coordinates must lie in [0, 1). Cells so skewed that a
     neighbour lies beyond the 27 images lose it; a crystal whose geometry is not finite has no edges.
 
-    slots: per atom; edges that find none are dropped together with their reverse, the longest first. 0: as many as
-    the fullest atom needs (waits for the device).
+    slots: per atom; edges beyond them are dropped together with their reverses, the longest first. 0: as many as needed
+    (waits for the device).
     """
     batch, atoms = mask.shape
     squares = _squared_distances(frac_coords, lattice)
     near = (squares > SAME_PLACE) & (squares <= cutoff**2) & (mask.unsqueeze(1) & mask.unsqueeze(2)).unsqueeze(-1)
+    # (batch, target, source, image)
     chosen = _smallest(squares, near, neighbours) & _one_sided(atoms, mask.device)
     edges = chosen | chosen.transpose(1, 2).flip(-1)
     degree = edges.flatten(2).sum(dim=-1)
@@ -71,20 +71,21 @@ def nearest_graph(
     slots = min(slots, 27 * atoms)
     distance = squares.masked_fill(~edges, torch.inf).flatten(2)
     kept, candidate = distance.topk(slots, dim=-1, largest=False)
-    found = torch.isfinite(kept)
-    places = torch.arange(slots, device=mask.device).expand(batch, atoms, -1)
-    slot_of = torch.full_like(distance, -1, dtype=torch.int64).scatter_(-1, candidate, places.where(found, -1))
+    present = torch.isfinite(kept)
+    slot_numbers = torch.arange(slots, device=mask.device).expand(batch, atoms, -1)
+    slot_of = torch.full_like(distance, -1, dtype=torch.int64).scatter_(-1, candidate, slot_numbers.where(present, -1))
     source, image = candidate // 27, candidate % 27
     target = torch.arange(atoms, device=mask.device)[:, None]
+    # The reverse edge: source and target exchanged, the opposite image.
     row = 27 * atoms * source + 27 * target + (26 - image)
     opposite = slot_of.flatten(1).gather(1, row.flatten(1)).unflatten(1, (atoms, slots))
-    found = found & (opposite >= 0)
-    own = target * slots + places
+    present = present & (opposite >= 0)
+    own = target * slots + slot_numbers
     return PeriodicGraph(
-        source=source.where(found, target),
-        image=_images(mask.device)[image.where(found, HOME)],
-        mask=found,
-        reverse=(source * slots + opposite).where(found, own).flatten(1),
+        source=source.where(present, target),
+        image=_images(mask.device)[image.where(present, HOME)],
+        mask=present,
+        reverse=(source * slots + opposite).where(present, own).flatten(1),
         needed=degree.amax(dim=-1),
     )
 
@@ -101,7 +102,7 @@ def minimum_image(
 
 
 def _images(device: torch.device) -> Float[Tensor, "27 3"]:
-    """Returns IMAGES, counted out on the device: a table copied there would make the host wait."""
+    """Returns IMAGES, computed on the device: copying a table there would make the host wait."""
     number = torch.arange(27, device=device)
     return torch.stack([number // 9, number // 3 % 3, number % 3], dim=-1).float() - 1.0
 
@@ -121,8 +122,8 @@ def _smallest(
 ) -> Bool[Tensor, "batch atoms atoms 27"]:
     """Returns which values are among the smallest allowed ones of their row of atoms and images."""
     flat = values.masked_fill(~allowed, torch.inf).flatten(2)
-    found, place = flat.topk(min(number, flat.shape[-1]), dim=-1, largest=False)
-    member = torch.zeros_like(flat, dtype=torch.bool).scatter_(-1, place, torch.isfinite(found))
+    present, index = flat.topk(min(number, flat.shape[-1]), dim=-1, largest=False)
+    member = torch.zeros_like(flat, dtype=torch.bool).scatter_(-1, index, torch.isfinite(present))
     return member.view_as(values)
 
 

@@ -1,4 +1,4 @@
-"""Functions of distances and angles that the networks see: radial bases, spherical Bessel functions, Legendre."""
+"""Bases of distances and angles: radial bases, spherical Bessel functions, Legendre polynomials."""
 
 import math
 
@@ -82,6 +82,7 @@ class SphericalBesselBasis(nn.Module):
 
 def spherical_harmonics(cosines: Float[Tensor, "*shape"], orders: int) -> list[Float[Tensor, "*shape"]]:
     """Returns Y_l^0 = √((2 l + 1) / 4 π) P_l(cos θ) for l below `orders`."""
+    # (l + 1) P_{l+1} = (2 l + 1) x P_l - l P_{l-1}
     legendre = [torch.ones_like(cosines), cosines]
     for order in range(1, orders - 1):
         legendre.append(((2 * order + 1) * cosines * legendre[order] - order * legendre[order - 1]) / (order + 1))
@@ -90,6 +91,7 @@ def spherical_harmonics(cosines: Float[Tensor, "*shape"], orders: int) -> list[F
 
 def bessel(arguments: Float[Tensor, "*shape"], orders: int) -> list[Float[Tensor, "*shape"]]:
     """Returns the spherical Bessel functions j_l for l below `orders`, by upward recurrence."""
+    # j_0 = sin x / x, j_1 = (j_0 - cos x) / x, j_{l+1} = (2 l + 1) / x j_l - j_{l-1}
     values = [torch.sin(arguments) / arguments]
     values.append((values[0] - torch.cos(arguments)) / arguments)
     for order in range(1, orders - 1):

@@ -1,9 +1,10 @@
 """Analogues: training crystals with as many atoms of each element, weighted by how alike their elements are.
 
-How far apart two elements are is learnt, so that crystals that are near have the same symmetry and Wyckoff positions:
-neighbourhood components analysis (Goldberger et al. 2004), each crystal left out of its own neighbours. Predicting
-structures by substitution is old (Hautier et al. 2011); a network that looks things up beside is a nearest-neighbour
-language model (Khandelwal et al. 2020).
+The distances of elements are learnt such that near crystals have the same symmetry and Wyckoff positions, by
+neighbourhood components analysis (Goldberger et al. 2004): crystal i takes the symmetry of crystal j ≠ i with the
+probability p_ij = exp(s_ij) / Σ_k exp(s_ik), s the similarity of their formulas, and the loss is -log Σ_j p_ij over the
+crystals j of the right symmetry. Predicting structures by substitution is old (Hautier et al. 2011); a network combined
+with retrieval is a nearest-neighbour language model (Khandelwal et al. 2020).
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xtalgen.crystals import Crystal
-from xtalgen.models.orbits.formula_model import END, place_of
+from xtalgen.models.orbits.formula_model import END, period_and_column
 from xtalgen.models.orbits.steps import Formula, Groups, answers_of, formula_of
 from xtalgen.structure.elements import ORDER
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT, Split, mix_seed
@@ -27,17 +28,17 @@ from xtalgen.training.loop import Trainable
 
 COLUMN = "wyckoff"
 DIMENSIONS = 16  # of the space in which elements have distances
-FLOOR = 1e-3  # the chance of what no analogue has
-MOST_RECALLED = 64  # analogues of one symmetry whose numbers are looked at
+FLOOR = 1e-3  # the probability of a symmetry that no analogue has
+MOST_RETRIEVED = 64  # analogues of one symmetry whose numbers are looked at
 SMALLEST = 1e-12
-LEAST_ALIKE = -1e4  # where a crystal has no other to be compared with
+LEAST_SIMILAR = -1e4  # where a crystal has no other to be compared with
 
 
 @dataclass(frozen=True)
 class AnalogueBatch:
-    """Formulas with what is to be found. symmetry: the place of its choices in the memory, -1 for none of them.
+    """Formulas with their targets. symmetry: index of their choices among those of the memory, -1 where it lacks them.
 
-    elements, counts: END and 0 at padding. own: the crystal's own place in the memory, -1 for none.
+    elements, counts: END and 0 at padding. own: the crystal's own index in the memory, -1 for none.
     """
 
     elements: Int[Tensor, "batch elements"]
@@ -49,13 +50,13 @@ class AnalogueBatch:
         return len(self.own)
 
     def take(self, indices: Int[Tensor, " taken"]) -> "AnalogueBatch":
-        """Returns the formulas at these places."""
+        """Returns the formulas at these indices."""
         return AnalogueBatch(*(part[indices] for part in (self.elements, self.counts, self.symmetry, self.own)))
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Crystals as they were told: formulas, choices (group, slot after slot) and numbers."""
+    """Crystals as answers to the steps: formulas, choices (group, slot after slot) and numbers."""
 
     formulas: Sequence[Formula]
     choices: Sequence[tuple[int, ...]]
@@ -68,7 +69,7 @@ class Memory:
         for crystal in crystals:
             answers = answers_of(crystal.info[COLUMN], groups)
             if answers is None:
-                raise ValueError(f"{crystal.id}: a Wyckoff position that the groups lack")
+                raise ValueError(f"{crystal.id}: it has a Wyckoff position that does not occur in the training set.")
             chosen = 1 + len(crystal.info[COLUMN]["letters"])
             choices.append(tuple(answers[:chosen]))
             numbers.append(tuple(answers[chosen:]))
@@ -76,7 +77,7 @@ class Memory:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> "Memory":
-        """Returns the memory that `arrays` gave."""
+        """Returns the memory stored by `arrays`."""
         known = {name: array.cpu().tolist() for name, array in arrays.items()}
         formulas = [
             tuple((element, count) for element, count in zip(*row, strict=True) if element != END)
@@ -86,28 +87,28 @@ class Memory:
         return cls(formulas, choices, numbers)
 
     def arrays(self) -> dict[str, Tensor]:
-        """Returns everything as tensors."""
+        """Returns the memory as tensors."""
         most = max(map(len, self.formulas))
         rows = [[*formula, *[(END, 0)] * (most - len(formula))] for formula in self.formulas]
         elements, counts = np.array(rows, dtype=np.uint8).transpose(2, 0, 1)
         return {
             "elements": torch.from_numpy(elements.copy()),
             "counts": torch.from_numpy(counts.copy()),
-            "choices": torch.tensor([one for told in self.choices for one in told], dtype=torch.int16),
+            "choices": torch.tensor([one for sequence in self.choices for one in sequence], dtype=torch.int16),
             "n_choices": torch.tensor([*map(len, self.choices)], dtype=torch.int16),
-            "numbers": torch.tensor([one for told in self.numbers for one in told], dtype=torch.float32),
+            "numbers": torch.tensor([one for sequence in self.numbers for one in sequence], dtype=torch.float32),
             "n_numbers": torch.tensor([*map(len, self.numbers)], dtype=torch.int16),
         }
 
     def symmetries(self) -> dict[tuple[int, ...], int]:
-        """Returns all choices that occur, each with its place."""
-        return {choices: place for place, choices in enumerate(dict.fromkeys(self.choices))}
+        """Returns all choices that occur, each with its index."""
+        return {choices: index for index, choices in enumerate(dict.fromkeys(self.choices))}
 
 
 class AnalogueData:
     """Formulas on the device; crystals with as many atoms of each element come in the same batches.
 
-    memory: in which analogues are looked for; within: whether the crystals are those of the memory. Its sizes are
+    memory: where analogues are retrieved from; within: whether the crystals are those of the memory. Its sizes are
     numbers of elements.
     """
 
@@ -116,25 +117,25 @@ class AnalogueData:
     ) -> None:
         self.crystals, self.device = list(crystals), torch.device(device)
         own = Memory.of(crystals, groups)
-        places = memory.symmetries()
+        indices = memory.symmetries()
         arrays = own.arrays()
         self.all = AnalogueBatch(
             arrays["elements"].long().to(device),
             arrays["counts"].long().to(device),
-            torch.tensor([places.get(choices, -1) for choices in own.choices], device=device),
+            torch.tensor([indices.get(choices, -1) for choices in own.choices], device=device),
             torch.arange(len(crystals), device=device) if within else torch.full((len(crystals),), -1, device=device),
         )
         kinds = [counts_of(formula) for formula in own.formulas]
-        self.kinds = [np.array([place for place, kind in enumerate(kinds) if kind == one]) for one in Counter(kinds)]
+        self.kinds = [np.array([index for index, kind in enumerate(kinds) if kind == one]) for one in Counter(kinds)]
         self.lengths = np.array([len(formula) for formula in own.formulas])
-        told = repr([own.formulas, own.choices, own.numbers, within])
-        self.digest = hashlib.sha256(told.encode()).hexdigest()
+        content = repr([own.formulas, own.choices, own.numbers, within])
+        self.digest = hashlib.sha256(content.encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.all)
 
     def plan(self, batch_size: int) -> list[tuple[int, int]]:
-        """Returns the batches of an epoch as (first place, end place)."""
+        """Returns the batches of an epoch as (first index, end index)."""
         return [(first, min(first + batch_size, len(self))) for first in range(0, len(self), batch_size)]
 
     def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[AnalogueBatch]:
@@ -161,18 +162,21 @@ class AnalogueData:
 
 
 def load_analogues(split: Split, groups: Groups) -> tuple[AnalogueData, AnalogueData]:
-    """Returns training and validation crystals, both with the former as their memory."""
+    """Returns the training and the validation crystals, both with the training crystals as memory."""
     memory, device = Memory.of(split.train.crystals, groups), str(split.train.device)
     train = AnalogueData(split.train.crystals, groups, memory, device, within=True)
     return train, AnalogueData(split.val.crystals, groups, memory, device, within=False)
 
 
 class ElementDistances(nn.Module):
-    """Where elements stand: a vector of their own, of their period and of their column, so that rare ones are near."""
+    """Distances of elements: between sums of a vector of the element, of its period and of its column.
+
+    Rare elements thus lie near their neighbours in the periodic table.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        periods, columns = zip(*(place_of(z) for z in ORDER), strict=True)
+        periods, columns = zip(*(period_and_column(z) for z in ORDER), strict=True)
         self.register_buffer("periods", torch.tensor(periods), persistent=False)
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
         self.of_element, self.of_period, self.of_column = (
@@ -185,52 +189,52 @@ class ElementDistances(nn.Module):
         nn.init.zeros_(self.of_count.weight)
 
     def forward(self) -> Float[Tensor, "elements elements"]:
-        """Returns the distances of all elements, by their places in ORDER."""
+        """Returns the distances d_ab of all elements, by their indices in ORDER."""
         where = self.of_element.weight + self.of_period(self.periods) + self.of_column(self.columns)
         away = (where.unsqueeze(1) - where.unsqueeze(0)).square().sum(dim=-1)
-        return (away + 1e-8).sqrt()
+        return (away + 1e-8).sqrt()  # the gradient of a root is not finite at 0
 
-    def likeness(
+    def similarity(
         self,
         elements: Int[Tensor, "queries elements"],
         others: Int[Tensor, "others elements"],
         counts: Int[Tensor, " elements"],
     ) -> Float[Tensor, "queries others"]:
-        """Returns how alike formulas of the same counts are: the negative sum of their elements' distances.
+        """Returns the similarity of formulas of the same counts n: s = -Σ_k w(n_k) d(a_k, b_k), plus c for equal ones.
 
-        How much an element counts for depends on its number of atoms. Equal formulas are likened by a number of their
-        own: two crystals of one formula in a data set have different structures as a rule.
+        The weight w depends on the number of atoms of an element. c is learnt: two crystals of one formula in a data
+        set usually have different structures.
         """
         away, weights = self(), self.of_count(counts).exp().squeeze(-1)
-        alike = torch.zeros(len(elements), len(others), device=elements.device)
-        for place in range(elements.shape[1]):
-            alike = alike - weights[place] * away[elements[:, place]][:, others[:, place]]
-        return alike + self.same * (elements.unsqueeze(1) == others.unsqueeze(0)).all(dim=-1)
+        similarity = torch.zeros(len(elements), len(others), device=elements.device)
+        for index in range(elements.shape[1]):
+            similarity = similarity - weights[index] * away[elements[:, index]][:, others[:, index]]
+        return similarity + self.same * (elements.unsqueeze(1) == others.unsqueeze(0)).all(dim=-1)
 
 
 @dataclass(frozen=True)
-class Recalled:
-    """The analogues of a formula, likeliest first: choices, numbers, weights (their sum is 1)."""
+class Retrieved:
+    """The analogues of a formula, most similar first: choices, numbers, weights (their sum is 1)."""
 
     choices: list[tuple[int, ...]]
     numbers: list[tuple[float, ...]]
     weights: Float[np.ndarray, " analogues"]
 
     def symmetries(self) -> dict[tuple[int, ...], float]:
-        """Returns the chances of all choices that occur, likeliest first."""
+        """Returns the probabilities of all choices that occur, likeliest first."""
         chances: Counter[tuple[int, ...]] = Counter()
         for choices, weight in zip(self.choices, self.weights.tolist(), strict=True):
             chances[choices] += weight
         return dict(chances.most_common())
 
     def numbers_of(self, choices: tuple[int, ...]) -> tuple[list[tuple[float, ...]], Float[np.ndarray, " analogues"]]:
-        """Returns the numbers of the likeliest analogues with these choices, and their weights."""
-        places = [place for place, one in enumerate(self.choices) if one == choices][:MOST_RECALLED]
-        return [self.numbers[place] for place in places], self.weights[places]
+        """Returns the numbers of the most similar analogues with these choices, and their weights."""
+        indices = [index for index, one in enumerate(self.choices) if one == choices][:MOST_RETRIEVED]
+        return [self.numbers[index] for index in indices], self.weights[indices]
 
 
 class Analogues(Trainable):
-    """The memory, with the distances by which it is asked."""
+    """The memory, with the learnt distances by which analogues are retrieved from it."""
 
     def __init__(self, arrays: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -241,47 +245,50 @@ class Analogues(Trainable):
 
     @classmethod
     def empty(cls, sizes: Mapping[str, Sequence[int]]) -> "Analogues":
-        """Returns one for weights of such sizes (`sizes`)."""
+        """Returns a module for weights of these sizes (`sizes`)."""
         kinds = {"elements": torch.uint8, "counts": torch.uint8, "numbers": torch.float32}
         return cls({name: torch.zeros(tuple(size), dtype=kinds.get(name, torch.int16)) for name, size in sizes.items()})
 
     def sizes(self) -> dict[str, Any]:
-        """Returns the sizes of what is remembered, as JSON values."""
+        """Returns the shapes of the memory's tensors, as JSON values."""
         return {name: list(getattr(self, name).shape) for name in self.names}
 
-    def remember(self) -> "Recollection":
-        """Returns what answers for formulas."""
-        return Recollection(self.network, Memory.from_arrays({name: getattr(self, name) for name in self.names}))
+    def retriever(self) -> "Retriever":
+        """Returns the retriever of analogues."""
+        return Retriever(self.network, Memory.from_arrays({name: getattr(self, name) for name in self.names}))
 
     def loss(self, batch: AnalogueBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ARG002
-        """Returns the mean surprise of a crystal's choices, in nats, given all others with as many atoms of each."""
+        """Returns the mean negative log-likelihood (nats) of a crystal's choices given all others of its counts."""
         _, kinds = torch.unique(batch.counts, dim=0, return_inverse=True)
         rows = [torch.nonzero(kinds == kind).squeeze(-1) for kind in range(int(kinds.max()) + 1)]
-        found = torch.cat([self._chances(batch.take(same)) for same in rows])
-        surprise = -torch.log((1 - FLOOR) * found + FLOOR).mean()
-        return surprise, {"analogues": surprise}
+        chances = torch.cat([self._chances(batch.take(same)) for same in rows])
+        loss = -torch.log((1 - FLOOR) * chances + FLOOR).mean()
+        return loss, {"analogues": loss}
 
     def _chances(self, batch: AnalogueBatch) -> Float[Tensor, " batch"]:
-        """Returns the chances of the choices of formulas that all have the same counts."""
-        places, symmetry = self._sorted
+        """Returns Σ_j p_ij over the j of the right symmetry, for formulas that all have the same counts."""
+        indices, symmetry = self._sorted
         n = int((batch.counts[0] > 0).sum())
-        others = places.get(tuple(batch.counts[0, :n].tolist()))
+        others = indices.get(tuple(batch.counts[0, :n].tolist()))
         if others is None:
             return torch.zeros(len(batch), device=batch.own.device)
-        alike = self.network.likeness(batch.elements[:, :n], self.elements[others, :n].long(), batch.counts[0, :n])
+        known = self.elements[others, :n].long()
+        similarity = self.network.similarity(batch.elements[:, :n], known, batch.counts[0, :n])
         itself = batch.own.unsqueeze(1) == others
-        nearest = alike.detach().masked_fill(itself, float("-inf")).amax(dim=1, keepdim=True).clamp_min(LEAST_ALIKE)
-        weights = torch.where(itself, 0.0, (alike - nearest).masked_fill(itself, 0.0).exp())
+        # Subtracting the largest exponent keeps the softmax finite.
+        largest = similarity.detach().masked_fill(itself, float("-inf")).amax(dim=1, keepdim=True)
+        nearest = largest.clamp_min(LEAST_SIMILAR)
+        weights = torch.where(itself, 0.0, (similarity - nearest).masked_fill(itself, 0.0).exp())
         hits = batch.symmetry.unsqueeze(1) == symmetry[others]
         return (weights * hits).sum(dim=1) / weights.sum(dim=1).clamp_min(SMALLEST)
 
     @cached_property
     def _sorted(self) -> tuple[dict[tuple[int, ...], Tensor], Tensor]:
-        """The memory's places by counts, and the symmetry of each; for training, when the weights are in place."""
+        """The memory's indices by counts, and the symmetry of each; for training, once the memory is filled."""
         memory = Memory.from_arrays({name: getattr(self, name) for name in self.names})
         symmetries, device = memory.symmetries(), self.elements.device
-        places = {kind: torch.tensor(rows, device=device) for kind, rows in _by_counts(memory.formulas).items()}
-        return places, torch.tensor([symmetries[choices] for choices in memory.choices], device=device)
+        indices = {kind: torch.tensor(rows, device=device) for kind, rows in _by_counts(memory.formulas).items()}
+        return indices, torch.tensor([symmetries[choices] for choices in memory.choices], device=device)
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
         """Returns the FLOP of comparing a formula of so many elements with the mean number of others."""
@@ -294,29 +301,30 @@ class Analogues(Trainable):
         return 8 * self.flop(n_atoms)[1]
 
 
-class Recollection:
-    """A memory that is asked for formulas, one at a time."""
+class Retriever:
+    """Retrieves the analogues of formulas, one formula at a time."""
 
     def __init__(self, distances: ElementDistances, memory: Memory) -> None:
-        self.memory, self.places = memory, _by_counts(memory.formulas)
+        self.memory, self.indices = memory, _by_counts(memory.formulas)
         self.distances = distances
         self.elements = {
             kind: torch.tensor([[element for element, _ in memory.formulas[row]] for row in rows])
-            for kind, rows in self.places.items()
+            for kind, rows in self.indices.items()
         }
 
     @torch.inference_mode()
-    def __call__(self, formula: Formula) -> Recalled | None:
-        """Returns the analogues of a formula; None where none has as many atoms of each element."""
+    def __call__(self, formula: Formula) -> Retrieved | None:
+        """Returns the analogues of a formula; None where no crystal has the same counts."""
         kind = counts_of(formula)
-        if kind not in self.places:
+        if kind not in self.indices:
             return None
         device = self.distances.periods.device
         asked = torch.tensor([[element for element, _ in formula]], device=device)
-        alike = self.distances.likeness(asked, self.elements[kind].to(device), torch.tensor(kind, device=device))[0]
-        weights, order = alike.double().softmax(dim=0).sort(descending=True, stable=True)
-        rows = [self.places[kind][place] for place in order.tolist()]
-        return Recalled(
+        counts = torch.tensor(kind, device=device)
+        similarity = self.distances.similarity(asked, self.elements[kind].to(device), counts)[0]
+        weights, order = similarity.double().softmax(dim=0).sort(descending=True, stable=True)
+        rows = [self.indices[kind][index] for index in order.tolist()]
+        return Retrieved(
             [self.memory.choices[row] for row in rows],
             [self.memory.numbers[row] for row in rows],
             weights.cpu().numpy(),
@@ -324,16 +332,16 @@ class Recollection:
 
 
 def counts_of(formula: Formula) -> tuple[int, ...]:
-    """Returns how many atoms of each element a formula has, in the order of their electronegativity."""
+    """Returns the numbers of atoms of a formula's elements, in the order of electronegativity."""
     return tuple(count for _, count in formula)
 
 
 def _by_counts(formulas: Sequence[Formula]) -> dict[tuple[int, ...], list[int]]:
-    """Returns the places of formulas by their counts."""
-    places: dict[tuple[int, ...], list[int]] = {}
-    for place, formula in enumerate(formulas):
-        places.setdefault(counts_of(formula), []).append(place)
-    return places
+    """Returns the indices of formulas by their counts."""
+    indices: dict[tuple[int, ...], list[int]] = {}
+    for index, formula in enumerate(formulas):
+        indices.setdefault(counts_of(formula), []).append(index)
+    return indices
 
 
 def _cut(values: Sequence[Any], lengths: Sequence[int]) -> list[tuple[Any, ...]]:

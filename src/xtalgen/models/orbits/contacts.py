@@ -1,7 +1,8 @@
-"""How near atoms of two elements come in the training set, and a way to move apart those that a crystal has nearer.
+"""The shortest distances of pairs of elements in the training set, and the removal of shorter contacts from crystals.
 
-Free coordinates move, and the cell swells where they cannot: symmetry, formula and the shape of the cell stay. Cost:
-27 images times atoms² distances per crystal and step, only for crystals with such a contact.
+Free coordinates x and a swelling s of the cell (all lengths times exp(s / 3)) descend E = Σ max(0, c - d / d₀)², over
+pairs of atoms and 27 images, with d their distance, d₀ that of the training set and c = ENOUGH. Symmetry, formula and
+shape of the cell stay. Cost: 27 images times atoms² distances per crystal and step, only for crystals with a contact.
 """
 
 import itertools
@@ -17,32 +18,32 @@ from xtalgen.crystals import Crystal
 from xtalgen.models.orbits.steps import Groups, Written, affine_of
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT
 
-# Of the shortest distances of a pair of elements in the crystals that hold it, the share that is taken for odd.
+# Quantile of the shortest distances of a pair of elements over the crystals that hold it: what is below counts as odd.
 ODD = 0.002
-# Atoms are too near below this part of the pair's distance, and are moved to this part of it.
+# d / d₀ below which a contact is too short, and to which it is lengthened.
 TOO_NEAR, ENOUGH = 0.8, 0.85
 IMAGES = torch.tensor(list(itertools.product((-1, 0, 1), repeat=3)), dtype=torch.float64)
-# Steps between two looks at who is still too near; their length, which falls to 0; how far atoms are shaken.
+# Steps between checks for contacts; length of a step, which falls to 0; displacement that separates equal positions.
 ROUND, RATE, JITTER = 10, 0.03, 1e-3
-SWELLING = 0.1  # how readily cells swell, against atoms that move
+SWELLING = 0.1  # step of the swelling, relative to that of the coordinates
 TINY = 1e-12
 
 
 def pair_distances(crystals: Sequence[Crystal]) -> Float[np.ndarray, "elements elements"]:
-    """Returns the distance (Å) that atoms of two elements, by atomic number, keep in nearly all of the crystals.
+    """Returns d₀ (Å) by atomic numbers: the distance that two elements keep in all but 0.2 % of the crystals.
 
-    Pairs that no crystal holds get the mean of what both elements keep to their nearest others, 0 for unknown elements.
+    A pair that no crystal holds gets the mean of both elements' smallest d₀, and 0 where an element does not occur.
     """
-    found: dict[tuple[int, int], list[float]] = {}
+    shortest: dict[tuple[int, int], list[float]] = {}
     for crystal in crystals:
         apart = _shortest(crystal)
         numbers = crystal.atomic_numbers.astype(int)
         kinds = np.unique(numbers)
         for first, second in itertools.combinations_with_replacement(kinds.tolist(), 2):
             block = apart[np.ix_(numbers == first, numbers == second)]
-            found.setdefault((first, second), []).append(float(block.min()))
+            shortest.setdefault((first, second), []).append(float(block.min()))
     table = np.zeros((MAX_ELEMENT + 1, MAX_ELEMENT + 1))
-    for (first, second), values in found.items():
+    for (first, second), values in shortest.items():
         table[first, second] = table[second, first] = np.quantile(values, ODD)
     nearest = np.where(table > 0, table, np.inf).min(axis=1)
     nearest[~np.isfinite(nearest)] = 0.0
@@ -57,23 +58,23 @@ def move_apart(
     steps: int,
     device: str = "cpu",
 ) -> list[Written]:
-    """Returns the crystals; where atoms are too near they are moved apart, in at most so many steps.
+    """Returns the crystals with atoms that are too near moved apart, in at most `steps` steps.
 
-    distances: what pairs of elements keep, in Å (`pair_distances`). What comes of a crystal does not depend on others.
+    distances: d₀ in Å (`pair_distances`). The result for a crystal does not depend on the other crystals.
     """
     result = list(written)
-    going = list(range(len(result)))
+    active = list(range(len(result)))
     for first in range(0, steps, ROUND):
-        if going:
-            problem = _Problem([result[row] for row in going], groups, distances, device)
-            going = [going[row] for row in problem.too_near()]
-        if not going:
+        if active:
+            problem = _Problem([result[row] for row in active], groups, distances, device)
+            active = [active[row] for row in problem.too_near()]
+        if not active:
             break
-        problem = _Problem([result[row] for row in going], groups, distances, device)
+        problem = _Problem([result[row] for row in active], groups, distances, device)
         rate = RATE * (1.0 - first / steps)
         free, swelling = problem.solve(min(ROUND, steps - first), rate, shake=first == 0)
-        for row, told, swollen in zip(going, free.tolist(), swelling.tolist(), strict=True):
-            whole = tuple(value % 1.0 for value in told[: len(result[row].free)])
+        for row, values, swollen in zip(active, free.tolist(), swelling.tolist(), strict=True):
+            whole = tuple(value % 1.0 for value in values[: len(result[row].free)])
             result[row] = replace(result[row], free=whole, swelling=result[row].swelling + swollen)
     return result
 
@@ -94,10 +95,10 @@ class _Problem:
             "kept": np.zeros((rows, n, n)),
         }
         for row, (one, part) in enumerate(zip(written, parts, strict=True)):
-            atoms, told = len(part.numbers), len(one.free)
-            arrays["maps"][row, :atoms, :, :told] = part.maps
+            atoms, n_free = len(part.numbers), len(one.free)
+            arrays["maps"][row, :atoms, :, :n_free] = part.maps
             arrays["shifts"][row, :atoms] = part.shifts
-            arrays["free"][row, :told] = one.free
+            arrays["free"][row, :n_free] = one.free
             arrays["kept"][row, :atoms, :atoms] = distances[np.ix_(part.numbers, part.numbers)]
         arrays["primitive"] = np.stack([part.primitive for part in parts])
         arrays["cell"] = np.stack([part.cell for part in parts])
@@ -112,24 +113,25 @@ class _Problem:
     def overlaps(
         self, free: Float[Tensor, "rows free"], swelling: Float[Tensor, " rows"], part: float
     ) -> Float[Tensor, "rows atoms atoms images"]:
-        """Returns how far below this part of what they keep atoms are, over what they keep; 0 where they are not."""
+        """Returns max(0, part - d / d₀) for all pairs of atoms and images. free: x; swelling: s."""
         coords = torch.einsum("bnkf,bf->bnk", self.maps, free) + self.shifts
         away = (coords.unsqueeze(2) - coords.unsqueeze(1)) @ self.inverse.unsqueeze(1)
         away = (away - away.detach().round()).unsqueeze(3) + self.images
+        # (rows, atoms, atoms, 27, 3), in Å
         vectors = away @ (self.primitive @ self.cell)[:, None, None]
         lengths = ((vectors**2).sum(dim=-1) + TINY).sqrt() * torch.exp(swelling / 3)[:, None, None, None]
         short = part - lengths / self.kept.clamp_min(TINY).unsqueeze(-1)
         return torch.where(self.counts, short.clamp_min(0.0), 0.0)
 
     def too_near(self) -> list[int]:
-        """Returns which crystals hold atoms that are too near."""
+        """Returns the rows of crystals with a contact that is too short."""
         short = self.overlaps(self.free, torch.zeros_like(self.free[:, 0]), TOO_NEAR)
         return short.flatten(1).any(dim=1).nonzero().squeeze(-1).tolist()
 
     def solve(self, steps: int, rate: float, *, shake: bool) -> tuple[Tensor, Tensor]:
-        """Returns free coordinates and logarithms of the cells' swelling after steps of a length down the overlaps.
+        """Returns x and s after steps of length `rate` against the gradient of E.
 
-        shake: before, for atoms on top of each other have no direction to leave in; the same for every crystal.
+        shake: displace the coordinates first, equally in every crystal: equal positions have no gradient.
         """
         noise = torch.randn(3 * MAX_ATOMS, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         free = self.free + (JITTER * noise[: self.free.shape[1]].to(self.free.device) if shake else 0.0)
@@ -139,6 +141,7 @@ class _Problem:
                 free, swelling = free.detach().requires_grad_(), swelling.detach().requires_grad_()
                 short = self.overlaps(free, swelling, ENOUGH)
                 slopes = torch.autograd.grad((short**2).sum(), (free, swelling))
+                # Norm in the metric in which s counts 1 / SWELLING.
                 length = (slopes[0] ** 2).sum(dim=1) + SWELLING * slopes[1] ** 2
                 scale = torch.where(length > 0, rate / length.clamp_min(TINY).sqrt(), 0.0)
                 free, swelling = free - scale.unsqueeze(1) * slopes[0], swelling - SWELLING * scale * slopes[1]
@@ -146,7 +149,7 @@ class _Problem:
 
 
 def _shortest(crystal: Crystal) -> Float[np.ndarray, "atoms atoms"]:
-    """Returns the shortest distances (Å) from atoms to images of atoms, themselves among them, in a reduced cell."""
+    """Returns the shortest distance (Å) of each pair of atoms over 27 images, of an atom and its own images too."""
     away = crystal.frac_coords[:, None] - crystal.frac_coords[None]
     away = away - np.round(away)
     vectors = (away[:, :, None] + IMAGES.numpy()) @ crystal.lattice

@@ -1,4 +1,4 @@
-"""Crystals as steps for training, resident on the device in buckets of similar length."""
+"""Crystals as sequences of steps for training, resident on the device in buckets of similar length."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from xtalgen.crystals import Crystal
-from xtalgen.models.orbits.network import Sheet, Steps
+from xtalgen.models.orbits.network import Steps, TokenBuffer
 from xtalgen.models.orbits.steps import Answer, Groups, Query, answers_of, formula_of, write
 from xtalgen.training.batches import Bucketed, Split, select, select_both
 
@@ -17,13 +17,13 @@ BUCKET = 8  # steps
 
 
 class OrbitData(Bucketed):
-    """A data set as one Steps per bucket. Its sizes are numbers of steps and elements together."""
+    """A data set as one `Steps` per bucket. The size of a crystal is its number of steps and elements."""
 
     def __init__(self, crystals: Sequence[Crystal], groups: Groups, device: str) -> None:
         self.crystals, self.device = list(crystals), torch.device(device)
-        told = [answers_of(crystal.info[COLUMN], groups) for crystal in crystals]
+        all_answers = [answers_of(crystal.info[COLUMN], groups) for crystal in crystals]
         formulas = [formula_of(crystal.atomic_numbers) for crystal in crystals]
-        asked = [replay(formula, answers, groups) for formula, answers in zip(formulas, told, strict=True)]
+        asked = [replay(formula, answers, groups) for formula, answers in zip(formulas, all_answers, strict=True)]
         lengths = np.array([len(queries) for queries in asked])
         self.lengths = lengths + np.array([len(formula) for formula in formulas])
         ceilings = -(-lengths // BUCKET) * BUCKET
@@ -31,12 +31,12 @@ class OrbitData(Bucketed):
         for ceiling in np.unique(ceilings):
             rows = np.flatnonzero(ceilings == ceiling)
             width = int(lengths[rows].max())
-            sheet = Sheet([formulas[row] for row in rows], width)
-            for place, row in enumerate(rows):
-                for step, (query, answer) in enumerate(zip(asked[row], told[row], strict=True)):
-                    sheet.ask(place, step, query)
-                    sheet.answer(place, step, query, answer)
-            self.buckets.append(sheet.steps(range(len(rows)), width, device))
+            buffer = TokenBuffer([formulas[row] for row in rows], width)
+            for index, row in enumerate(rows):
+                for step, (query, answer) in enumerate(zip(asked[row], all_answers[row], strict=True)):
+                    buffer.ask(index, step, query)
+                    buffer.answer(index, step, query, answer)
+            self.buckets.append(buffer.steps(range(len(rows)), width, device))
         values = [[crystal.atomic_numbers.tolist(), crystal.info[COLUMN]] for crystal in crystals]
         self.digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -71,7 +71,7 @@ def load_orbits(train: Sequence[Crystal], val: Sequence[Crystal], device: str) -
 
 
 def replay(formula: tuple, answers: Sequence[Answer], groups: Groups) -> list[Query]:
-    """Returns what the steps of a crystal ask for, given its answers."""
+    """Returns the queries of a crystal's steps, given its answers."""
     writing = write(formula, groups, looking_ahead=False)
     return [next(writing), *(writing.send(answer) for answer in answers[:-1])]
 

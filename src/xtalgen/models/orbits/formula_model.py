@@ -1,8 +1,8 @@
-"""A model of formulas: which elements a cell of so many atoms holds and how many of each, one element after the other.
+"""A model of formulas: P(formula | N) = Π_k P(element_k | before) P(count_k | element_k, before), N the atoms of a cell.
 
-The number of atoms comes from the training set's histogram. The elements come in the order of their electronegativity,
-cations first, so that the last counts are those that balance the charges. A causal transformer, which knows how many
-atoms are left, gives the chances of the next element and of its count; the formula ends when none is left.
+N is drawn from the training set's histogram. Elements come in the order of electronegativity, cations first, so that the
+last counts balance the charges. A causal transformer that knows how many atoms are left gives the probabilities of the
+next element and of its count; the formula ends when no atom is left.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT, Batch
 from xtalgen.training.loop import Trainable
 
 NOBLE = (2, 10, 18, 36, 54, 86)
-END = MAX_ELEMENT  # stands after the places of ORDER
+END = MAX_ELEMENT  # the index after those of ORDER
 MOST_IN_A_COUNT = MAX_ATOMS
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Formulas as steps: the place of an element in ORDER, its count, and the atoms left before it.
+    """Formulas as steps: the index of an element in ORDER, its count, and the atoms left before it.
 
     After the last element END, 0 and 0.
     """
@@ -34,27 +34,28 @@ class Steps:
 
 
 def steps_of(atomic_numbers: Int[Tensor, "batch atoms"], most: int) -> Steps:
-    """Returns the steps of formulas of at most so many elements, further ones left out; atomic number 0 is padding."""
+    """Returns the steps of formulas, without elements beyond the first `most`; atomic number 0 is padding."""
     rank = torch.zeros(MAX_ELEMENT + 1, dtype=torch.long, device=atomic_numbers.device)
     rank[list(ORDER)] = torch.arange(MAX_ELEMENT, device=rank.device)
     counts = torch.zeros(len(atomic_numbers), MAX_ELEMENT, dtype=torch.long, device=rank.device)
     counts.scatter_add_(1, rank[atomic_numbers], (atomic_numbers > 0).long())
-    places = torch.arange(MAX_ELEMENT, device=rank.device)
-    present = torch.where(counts > 0, places, END).sort(dim=1).values[:, :most]
-    found = nn.functional.pad(counts, (0, 1)).gather(1, present)
-    return Steps(present, found, found.sum(dim=1, keepdim=True) - found.cumsum(dim=1) + found)
+    indices = torch.arange(MAX_ELEMENT, device=rank.device)
+    present = torch.where(counts > 0, indices, END).sort(dim=1).values[:, :most]
+    numbers = nn.functional.pad(counts, (0, 1)).gather(1, present)
+    # Left before step k: all atoms less those of the steps before it.
+    return Steps(present, numbers, numbers.sum(dim=1, keepdim=True) - numbers.cumsum(dim=1) + numbers)
 
 
 class FormulaNetwork(nn.Module):
     """A causal transformer over the steps of a formula.
 
-    What a step tells the next ones: its element (with its period and column, so that rare elements learn from their
-    neighbours), its count, and how many atoms are left after it.
+    The input of a step is the sum of the embeddings of the element before it (with its period and column, so that rare
+    elements learn from their neighbours), of that element's count, and of the number of atoms left.
     """
 
     def __init__(self, hidden: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
-        periods, columns = zip(*(place_of(z) for z in ORDER), strict=True)
+        periods, columns = zip(*(period_and_column(z) for z in ORDER), strict=True)
         self.register_buffer("periods", torch.tensor([*periods, 0]), persistent=False)
         self.register_buffer("columns", torch.tensor([*columns, 0]), persistent=False)
         self.of_element = nn.Embedding(MAX_ELEMENT + 1, hidden)
@@ -70,20 +71,20 @@ class FormulaNetwork(nn.Module):
             nn.init.normal_(table.weight, std=0.3 / hidden**0.5)
 
     def embed(self) -> Float[Tensor, "elements hidden"]:
-        """Returns the vectors of all elements, and last that of the beginning."""
+        """Returns the embeddings of all elements, and last that of the beginning."""
         return self.of_element.weight + self.of_period(self.periods) + self.of_column(self.columns)
 
     def forward(
         self, elements: Int[Tensor, "batch steps"], counts: Int[Tensor, "batch steps"], left: Int[Tensor, "batch steps"]
     ) -> Float[Tensor, "batch steps hidden"]:
-        """Returns what is known before each step: of the elements and counts before it, and of the atoms left.
+        """Returns the hidden state before each step, from the elements and counts before it and the atoms left.
 
-        The element and the count of the last step are not looked at.
+        The element and the count of the last step are not used.
         """
         begin = elements.new_full((len(elements), 1), END)
         past = torch.cat([begin, elements[:, :-1]], dim=1)
-        told = torch.cat([torch.zeros_like(begin), counts[:, :-1]], dim=1)
-        known = self.embed()[past] + self.of_count(told) + self.of_left(left)
+        past_counts = torch.cat([torch.zeros_like(begin), counts[:, :-1]], dim=1)
+        known = self.embed()[past] + self.of_count(past_counts) + self.of_left(left)
         causal = torch.ones(past.shape[1], past.shape[1], dtype=torch.bool, device=past.device).triu(1)
         return self.body(known, mask=causal)
 
@@ -94,7 +95,7 @@ class FormulaNetwork(nn.Module):
     def next_count(
         self, known: Float[Tensor, "*batch hidden"], elements: Int[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch counts"]:
-        """Returns the scores of the counts 1, 2, … of the elements named."""
+        """Returns the scores of the counts 1, 2, … of these elements."""
         return self.to_count(torch.cat([known, self.embed()[elements]], dim=-1))
 
 
@@ -117,33 +118,33 @@ class Formulas(Trainable):
         devices = [batch.mask.device] if batch.mask.is_cuda else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)  # dropout draws from the global generator
-            parts = self.surprise(steps_of(batch.atomic_numbers, self.most))
+            parts = self.log_losses(steps_of(batch.atomic_numbers, self.most))
         return sum(parts.values()), parts
 
-    def surprise(self, steps: Steps) -> dict[str, Float[Tensor, ""]]:
+    def log_losses(self, steps: Steps) -> dict[str, Float[Tensor, ""]]:
         """Returns the mean negative log-likelihoods of the elements and of the counts of formulas."""
         known = self.network(steps.elements, steps.counts, steps.left)
         named = steps.elements != END
-        places = steps.elements.clamp_max(MAX_ELEMENT - 1)
-        element = _cross_entropy(self._elements(known, steps.elements), places)
-        count = _cross_entropy(self._counts(known, places, steps.left), (steps.counts - 1).clamp_min(0))
+        indices = steps.elements.clamp_max(MAX_ELEMENT - 1)
+        element = _cross_entropy(self._elements(known, steps.elements), indices)
+        count = _cross_entropy(self._counts(known, indices, steps.left), (steps.counts - 1).clamp_min(0))
         return {
             "elements": torch.where(named, element, 0.0).sum(dim=1).mean(),
             "counts": torch.where(named, count, 0.0).sum(dim=1).mean(),
         }
 
     def _elements(self, known: Float[Tensor, "batch steps hidden"], chosen: Int[Tensor, "batch steps"]) -> Tensor:
-        """Returns the scores of the elements of each step; none for those up to the one before."""
+        """Returns the scores of the elements of each step, -inf for those up to the one before."""
         last = nn.functional.pad(chosen[:, :-1], (1, 0), value=-1)
-        places = torch.arange(MAX_ELEMENT, device=last.device)
-        # One place is always open, so that scores after the end are numbers; nothing is left to come after it.
-        past = (places <= last.unsqueeze(-1)) & (places < MAX_ELEMENT - 1)
+        indices = torch.arange(MAX_ELEMENT, device=last.device)
+        # The last element stays open, so that scores after the end are finite; no step follows it.
+        past = (indices <= last.unsqueeze(-1)) & (indices < MAX_ELEMENT - 1)
         return self.network.next_element(known).masked_fill(past & (last != END).unsqueeze(-1), float("-inf"))
 
     def _counts(
         self, known: Float[Tensor, "batch steps hidden"], elements: Int[Tensor, "batch steps"], left: Tensor
     ) -> Tensor:
-        """Returns the scores of the counts of each step; none for more atoms than are left."""
+        """Returns the scores of the counts of each step, -inf for more atoms than are left."""
         scores = self.network.next_count(known, elements)
         too_many = torch.arange(1, MOST_IN_A_COUNT + 1, device=left.device) > left.clamp_min(1).unsqueeze(-1)
         return scores.masked_fill(too_many, float("-inf"))
@@ -154,8 +155,8 @@ class Formulas(Trainable):
     ) -> list[dict[int, int]]:
         """Returns formulas as counts by atomic number.
 
-        temperature: of which elements; count_temperature: of how many atoms of each. The random numbers of a formula
-        depend on seed and place, not on how many are drawn.
+        temperature: of the choice of elements; count_temperature: of their counts. The random numbers of a formula
+        depend on the seed and its index, not on how many formulas are drawn.
         """
         generator = torch.Generator().manual_seed(seed)
         chances = torch.rand(number, 1 + 2 * self.most, generator=generator, dtype=torch.float64).to(device)
@@ -167,9 +168,9 @@ class Formulas(Trainable):
         for step in range(self.most):
             known = self.network(elements, counts, left)
             chosen = _choose(self._elements(known, elements)[:, -1] / temperature, chances[:, 2 * step + 1])
-            told = self._counts(known[:, -1:], chosen.unsqueeze(1), left[:, -1:])[:, 0]
-            count = _choose(told / count_temperature, chances[:, 2 * step + 2]) + 1
-            # The last element that may come takes what is left, and so does the last that there is.
+            scores = self._counts(known[:, -1:], chosen.unsqueeze(1), left[:, -1:])[:, 0]
+            count = _choose(scores / count_temperature, chances[:, 2 * step + 2]) + 1
+            # The last step, and the last element of ORDER, take all atoms that are left.
             rest = left[:, -1]
             all_of_it = (chosen == MAX_ELEMENT - 1) | (step == self.most - 1)
             count = torch.where(all_of_it, rest, count)
@@ -179,8 +180,8 @@ class Formulas(Trainable):
             left = torch.cat([left, (rest - counts[:, -1]).unsqueeze(1)], dim=1)
             counts = nn.functional.pad(counts, (0, 1))
         return [
-            {ORDER[place]: count for place, count in zip(row, told, strict=True) if place != END}
-            for row, told in zip(elements.tolist(), counts.tolist(), strict=True)
+            {ORDER[index]: count for index, count in zip(row, numbers, strict=True) if index != END}
+            for row, numbers in zip(elements.tolist(), counts.tolist(), strict=True)
         ]
 
     def flop(self, n_atoms: int) -> tuple[int, int]:  # noqa: ARG002 - a formula's steps do not grow with the cell
@@ -197,7 +198,7 @@ class Formulas(Trainable):
         return 5 * 4 * self.most * layers * 12 * hidden
 
 
-def place_of(atomic_number: int) -> tuple[int, int]:
+def period_and_column(atomic_number: int) -> tuple[int, int]:
     """Returns period and column of an element; columns 1 to 32 of the long periodic table, the same for its block."""
     before = max((noble for noble in NOBLE if noble < atomic_number), default=0)
     period = 1 + sum(noble < atomic_number for noble in NOBLE)
@@ -214,6 +215,6 @@ def _cross_entropy(
 
 
 def _choose(scores: Float[Tensor, "batch classes"], chances: Tensor) -> Int[Tensor, " batch"]:
-    """Returns for each row the class at which the summed probability passes a number from [0, 1)."""
+    """Returns the class of each row at which the cumulative probability passes a number from [0, 1)."""
     summed = scores.double().softmax(dim=-1).cumsum(dim=-1)
     return torch.searchsorted(summed, chances.unsqueeze(-1) * summed[:, -1:], right=True).squeeze(-1)

@@ -1,6 +1,7 @@
 """A causal transformer over the steps of a crystal given its formula: symmetry, Wyckoff positions, cell, coordinates.
 
-Numbers are told as chances of bins, learnt from soft labels around the true number, and read as the mean around a bin.
+Numbers are predicted as probabilities of bins, learnt from soft labels around the true number; a drawn bin is turned into
+a number by the mean over its neighbourhood.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from xtalgen.models.orbits.formula_model import END, place_of
+from xtalgen.models.orbits.formula_model import END, period_and_column
 from xtalgen.models.orbits.steps import KINDS, MOST_LETTERS, NOWHERE, SITE, VOLUME, Answer, Formula, Groups, Query, X
 from xtalgen.structure.elements import ORDER
 from xtalgen.structure.wyckoff_positions import parse_form
@@ -20,17 +21,17 @@ from xtalgen.training.loop import Trainable
 
 BINS = 96  # a multiple of 24, so that special coordinates are the middles of bins
 WIDTH = 1.0  # of soft labels: the standard deviation, in bins
-NEAR = 3  # bins on either side that a number is read from
-WAVES = 8  # sines and cosines that a number is told by
+NEAR = 3  # bins on either side over which the mean is taken
+WAVES = 8  # sines and cosines that encode a number
 MOST_ORBITS = MAX_ATOMS
 
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of crystals, padded; NOWHERE and 0 where a field does not apply. See `orbit_steps.Query`.
+    """The steps of crystals, padded; NOWHERE and 0 where a field does not apply. See `steps.Query`.
 
-    chosen: the answer of steps that choose, value: of those that tell a number; open: slots that a site may have;
-    mask: False at padding; elements, counts: of the formulas, END and 0 at padding.
+    chosen: the answer of steps that choose; value: the answer of steps that ask for a number; open: slots that a site
+    may occupy; mask: False at padding; elements, counts: of the formulas, END and 0 at padding.
     """
 
     kind: Int[Tensor, "batch steps"]
@@ -50,12 +51,12 @@ class Steps:
         return len(self.mask)
 
     def take(self, indices: Int[Tensor, " taken"]) -> "Steps":
-        """Returns the steps of the crystals at these places."""
+        """Returns the steps of the crystals at these indices."""
         return Steps(**{known.name: getattr(self, known.name).index_select(0, indices) for known in fields(self)})
 
 
-class Sheet:
-    """Arrays that steps are written on, one row per formula."""
+class TokenBuffer:
+    """Arrays that are filled with steps, one row per formula."""
 
     def __init__(self, formulas: Sequence[Formula], width: int) -> None:
         rows, most = len(formulas), max(map(len, formulas))
@@ -71,7 +72,7 @@ class Sheet:
             self.elements[row, : len(formula)], self.counts[row, : len(formula)] = zip(*formula, strict=True)
 
     def ask(self, row: int, step: int, query: Query) -> None:
-        """Writes down what a step asks for."""
+        """Stores the query of a step."""
         for name in ("kind", "group", "element", "left", "ordinal", "position"):
             self.arrays[name][row, step] = getattr(query, name)
         self.arrays["mask"][row, step] = True
@@ -79,18 +80,18 @@ class Sheet:
             self.arrays["open"][row, step, list(query.choices)] = True
 
     def answer(self, row: int, step: int, query: Query, answer: Answer) -> None:
-        """Writes down what a step was answered."""
+        """Stores the answer of a step."""
         self.arrays["chosen" if query.kind <= SITE else "value"][row, step] = answer
 
     def steps(self, rows: Sequence[int], width: int, device: torch.device | str) -> Steps:
-        """Returns the first so many steps of these rows."""
+        """Returns the first `width` steps of these rows."""
         cut = {name: array[rows, :width] for name, array in self.arrays.items()}
         cut |= {"elements": self.elements[rows], "counts": self.counts[rows]}
         return Steps(**{name: torch.from_numpy(array).to(device) for name, array in cut.items()})
 
 
 class Block(nn.Module):
-    """A layer of a transformer: attention, then a network on each token, both after normalising (Xiong et al. 2020)."""
+    """A transformer layer with normalisation before attention and before the token-wise network (Xiong et al. 2020)."""
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class Block(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch tokens hidden"], seen: Bool[Tensor, "batch tokens tokens"]
     ) -> Float[Tensor, "batch tokens hidden"]:
-        """Returns the tokens after the layer. seen: which tokens (last dimension) each token looks at."""
+        """Returns the tokens after the layer. seen: which tokens (last dimension) each token attends to."""
         three = self.to_three(self.before(tokens)).unflatten(-1, (3, self.heads, -1))
         query, key, value = three.permute(2, 0, 3, 1, 4)
         mixed = nn.functional.scaled_dot_product_attention(
@@ -115,18 +116,18 @@ class Block(nn.Module):
 
 
 class OrbitNetwork(nn.Module):
-    """The transformer. A step's token tells what the step before was answered, and what this one asks for."""
+    """The transformer. The token of a step encodes the answer of the step before and the query of this one."""
 
     def __init__(self, groups: Groups, *, hidden: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.groups = groups
-        periods, columns = zip(*(place_of(z) for z in ORDER), strict=True)
+        periods, columns = zip(*(period_and_column(z) for z in ORDER), strict=True)
         self.register_buffer("periods", torch.tensor([*periods, 0]), persistent=False)
         self.register_buffer("columns", torch.tensor([*columns, 0]), persistent=False)
         self.register_buffer("features", torch.tensor(_features(groups), dtype=torch.float32), persistent=False)
         self.register_buffer("slots", torch.tensor(_slots(groups)), persistent=False)
         self.register_buffer("waves", 2 * torch.pi * torch.arange(1, WAVES + 1), persistent=False)
-        # One more of each for what does not apply: NOWHERE is the last.
+        # The last row of each table stands for "does not apply": NOWHERE is index -1.
         self.of_element = nn.Embedding(MAX_ELEMENT + 1, hidden)
         self.of_period, self.of_column = nn.Embedding(9, hidden), nn.Embedding(33, hidden)
         self.of_group = nn.Embedding(len(groups) + 1, hidden)
@@ -146,11 +147,11 @@ class OrbitNetwork(nn.Module):
                 nn.init.normal_(part.weight, std=0.3 / hidden**0.5)
 
     def positions(self) -> Float[Tensor, "positions hidden"]:
-        """Returns the vectors of all Wyckoff positions, and last that of none."""
+        """Returns the embeddings of all Wyckoff positions, and last that of none."""
         return self.of_position.weight + nn.functional.pad(self.of_feature(self.features), (0, 0, 0, 1))
 
     def forward(self, steps: Steps) -> Float[Tensor, "batch steps hidden"]:
-        """Returns what is known before each step is answered; the answer of the last one is not looked at."""
+        """Returns the hidden state before each answer; the answer of the last step is not used."""
         elements = self.of_element.weight + self.of_period(self.periods) + self.of_column(self.columns)
         positions = self.positions()
         prefix = elements[steps.elements] + self.of_count(steps.counts)
@@ -162,15 +163,15 @@ class OrbitNetwork(nn.Module):
             + self.of_ordinal.weight[steps.ordinal]
             + positions[steps.position]
         )
-        site = torch.where(steps.kind == SITE, self._place_of(steps), steps.position)
+        site = torch.where(steps.kind == SITE, self._chosen_position(steps), steps.position)
         angle = steps.value.unsqueeze(-1) * self.waves
-        told = torch.cat([steps.value.unsqueeze(-1), angle.sin(), angle.cos()], dim=-1)
+        encoded = torch.cat([steps.value.unsqueeze(-1), angle.sin(), angle.cos()], dim=-1)
         number = (steps.kind > SITE).unsqueeze(-1)
         was = (
             self.was_kind(steps.kind)
             + self.was_ordinal.weight[steps.ordinal]
             + positions[site]
-            + torch.where(number, self.of_value(told), 0.0)
+            + torch.where(number, self.of_value(encoded), 0.0)
         )
         tokens = torch.cat([prefix, asks + nn.functional.pad(was[:, :-1], (0, 0, 1, 0))], dim=1)
         seen = _seen(steps)
@@ -178,8 +179,8 @@ class OrbitNetwork(nn.Module):
             tokens = block(tokens, seen)
         return self.norm(tokens[:, prefix.shape[1] :])
 
-    def _place_of(self, steps: Steps) -> Int[Tensor, "batch steps"]:
-        """Returns the place among all positions of what site steps chose; the last, none, for other steps."""
+    def _chosen_position(self, steps: Steps) -> Int[Tensor, "batch steps"]:
+        """Returns the index among all positions that site steps chose; that of none (the last) for other steps."""
         return self.slots[steps.group, torch.where(steps.kind == SITE, steps.chosen, 0)]
 
     def group_scores(self, known: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch groups"]:
@@ -189,7 +190,7 @@ class OrbitNetwork(nn.Module):
     def site_scores(
         self, known: Float[Tensor, "*steps hidden"], group: Int[Tensor, "*steps"]
     ) -> Float[Tensor, "*steps letters"]:
-        """Returns the scores of the positions of a group, slot by slot; those of no position mean nothing."""
+        """Returns the scores of the positions of a group by slot; slots without a position have meaningless scores."""
         scores = self.to_site(known) @ self.positions().T
         return scores.gather(-1, self.slots[group])
 
@@ -209,19 +210,19 @@ class Orbits(Trainable):
         self.network = OrbitNetwork(groups, hidden=hidden, layers=layers, heads=heads, dropout=dropout)
 
     def loss(self, batch: Steps, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the mean surprise of a crystal given its formula in nats, and that of its parts.
+        """Returns the mean negative log-likelihood (nats) of a crystal given its formula, and its parts.
 
-        That of numbers is the cross-entropy with their soft labels.
+        For numbers it is the cross-entropy with their soft labels.
         """
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         devices = [batch.mask.device] if batch.mask.is_cuda else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)  # dropout draws from the global generator
             known = self.network(batch)
-        parts = {name: value / len(batch) for name, value in self._surprise(known, batch).items()}
+        parts = {name: value / len(batch) for name, value in self._log_losses(known, batch).items()}
         return sum(parts.values()), parts
 
-    def _surprise(self, known: Tensor, steps: Steps) -> dict[str, Float[Tensor, ""]]:
+    def _log_losses(self, known: Tensor, steps: Steps) -> dict[str, Float[Tensor, ""]]:
         network = self.network
         kind = torch.where(steps.mask, steps.kind, NOWHERE)
         group = nn.functional.cross_entropy(network.group_scores(known[:, 0]), steps.chosen[:, 0], reduction="sum")
@@ -240,7 +241,7 @@ class Orbits(Trainable):
         }
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
-        """Returns the FLOP of products on so many tokens, steps and elements: (forward, forward and backward)."""
+        """Returns the FLOP of products for so many tokens (steps and elements): (forward, forward and backward)."""
         network = self.network
         hidden = network.of_group.embedding_dim
         parts = (*network.blocks, network.to_site, network.to_cell, network.to_coordinate)
@@ -256,17 +257,17 @@ class Orbits(Trainable):
 
 
 def _seen(steps: Steps) -> Bool[Tensor, "batch tokens tokens"]:
-    """Returns what tokens look at: all at the formula, steps also at themselves and those before."""
+    """Returns the attention mask: all tokens see the formula, steps also themselves and earlier steps."""
     elements, n = steps.elements != END, steps.kind.shape[1]
     order = torch.arange(-elements.shape[1], n, device=elements.device)
-    earlier = order <= order.clamp_min(-1).unsqueeze(-1)  # -1: the formula, which looks at itself alone
+    earlier = order <= order.clamp_min(-1).unsqueeze(-1)  # below 0: the formula, which sees itself alone
     return earlier & nn.functional.pad(elements, (0, n), value=True).unsqueeze(1)
 
 
 def soft_labels(value: Float[Tensor, "*batch"], circular: Bool[Tensor, "*batch"]) -> Float[Tensor, "*batch bins"]:
-    """Returns the chances of bins around a number from 0 to 1: a normal curve of WIDTH bins.
+    """Returns the probabilities of bins around a number from 0 to 1: p_b ∝ exp(-(b - value)² / 2 WIDTH²), in bins.
 
-    Bins of circular numbers stand at 0, 1/BINS, …; of others the last stands at 1.
+    The bins of circular numbers lie at 0, 1/BINS, …; those of others reach from 0 to 1.
     """
     value, circular = value.unsqueeze(-1), circular.unsqueeze(-1)
     bins = torch.arange(BINS, device=value.device) / torch.where(circular, BINS, BINS - 1)
@@ -274,7 +275,7 @@ def soft_labels(value: Float[Tensor, "*batch"], circular: Bool[Tensor, "*batch"]
 
 
 def distances_in_bins(values: Tensor, others: Tensor, circular: Tensor) -> Tensor:
-    """Returns how many bins lie between numbers, with sign; around the circle for circular ones. All broadcast."""
+    """Returns the signed distance between numbers in bins, the shorter way round for circular ones. All broadcast."""
     away = (values - others) * torch.where(circular, BINS, BINS - 1)
     return torch.where(circular, away - BINS * torch.round(away / BINS), away)
 
@@ -284,15 +285,15 @@ def read_number(
 ) -> Float[Tensor, " batch"]:
     """Returns numbers from 0 to 1: the mean of the chances within NEAR bins of the chosen ones."""
     offsets = torch.arange(-NEAR, NEAR + 1, device=bins.device)
-    places = bins.unsqueeze(-1) + offsets
-    inside = circular.unsqueeze(-1) | ((places >= 0) & (places < BINS))
-    weights = torch.where(inside, chances.gather(-1, places % BINS), 0.0)
+    indices = bins.unsqueeze(-1) + offsets
+    inside = circular.unsqueeze(-1) | ((indices >= 0) & (indices < BINS))
+    weights = torch.where(inside, chances.gather(-1, indices % BINS), 0.0)
     mean = bins + (weights * offsets).sum(dim=-1) / weights.sum(dim=-1)
     return torch.where(circular, (mean / BINS) % 1.0, (mean / (BINS - 1)).clamp(0.0, 1.0))
 
 
 def _features(groups: Groups) -> np.ndarray:
-    """Returns what positions look like: their map, their shift as sines and cosines, their atoms, whether free."""
+    """Returns features of positions: map (9), sines and cosines of the shift (6), log₂ multiplicity, free axes (3)."""
     rows = []
     for group in groups:
         for position in group.positions:
@@ -304,9 +305,9 @@ def _features(groups: Groups) -> np.ndarray:
 
 
 def _slots(groups: Groups) -> np.ndarray:
-    """Returns the place among all positions of each group's slots; none's for those it lacks, and for no group."""
+    """Returns the index among all positions of each group's slots; that of none for missing slots and for no group."""
     none = len(groups.positions)
     slots = np.full((len(groups) + 1, MOST_LETTERS), none, dtype=np.int64)
-    for place, group in enumerate(groups):
-        slots[place, : len(group.positions)] = group.first + np.arange(len(group.positions))
+    for index, group in enumerate(groups):
+        slots[index, : len(group.positions)] = group.first + np.arange(len(group.positions))
     return slots

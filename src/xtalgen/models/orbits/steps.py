@@ -1,7 +1,7 @@
-"""A crystal of a given formula as steps: its space group, its atoms' Wyckoff positions, its cell, free coordinates.
+"""A crystal of a given formula as a sequence of steps: space group, Wyckoff positions, cell, free coordinates.
 
-`write` is the one place that knows the order of the steps and what is possible at each; training sends it what a
-crystal has, sampling what a network draws.
+`write` alone defines the order of the steps and the choices of each: in training it is sent the answers of a crystal, in
+sampling those that a network draws.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from xtalgen.structure.wyckoff_positions import ELEMENT_RANK, n_centrings, orbit
 GROUP, SITE, VOLUME, B_TO_A, C_TO_A, ALPHA, BETA, GAMMA, X, Y, Z = range(11)
 KINDS = 11
 NOWHERE = -1
-# What is told of a cell, each as a number from 0 to 1 within these bounds: ln of Å³ per atom, of ratios; degrees.
+# Quantities of a cell and their bounds, which map to 0 and 1: ln(volume per atom / Å³), ln(b / a), ln(c / a), degrees.
 BOUNDS = {
     VOLUME: (np.log(3.0), np.log(200.0)),
     B_TO_A: (-2.5, 2.5),
@@ -30,7 +30,7 @@ BOUNDS = {
     BETA: (30.0, 150.0),
     GAMMA: (30.0, 150.0),
 }
-# The last space group of each crystal system, and what a cell of it may choose.
+# The last space group of each crystal system, and the free quantities of its cells.
 SYSTEMS = (
     (2, (VOLUME, B_TO_A, C_TO_A, ALPHA, BETA, GAMMA)),
     (15, (VOLUME, B_TO_A, C_TO_A, BETA)),
@@ -40,11 +40,11 @@ SYSTEMS = (
 )
 HEXAGONAL = range(143, 195)
 MOST_LETTERS = 27
-REDUCTIONS, HALVES = 100, 1e-4  # of a cell: passes at most; how near a half counts as one
+REDUCTIONS, HALVES = 100, 1e-4  # of a cell: passes at most; tolerance within which a half counts as one
 REMEMBERED = 1_000_000
-FLAT = 1e-6  # volume of a cell of length 1 that is taken for none
+FLAT = 1e-6  # volume of a cell of lengths 1 below which it counts as flat
 
-Formula = tuple[tuple[int, int], ...]  # (place in ORDER, atoms in the primitive cell) of each element, by place
+Formula = tuple[tuple[int, int], ...]  # (index in ORDER, atoms in the primitive cell) of each element, by index
 
 Answer = int | float  # a choice, or a number from 0 to 1
 
@@ -59,13 +59,13 @@ class Position:
 
     @cached_property
     def axes(self) -> list[int]:
-        """Which of x, y and z are free."""
+        """The free ones of x, y and z, as 0, 1 and 2."""
         return parse_form(self.form)[3]
 
 
 @dataclass(frozen=True)
 class Group:
-    """A space group with the Wyckoff positions that are known of it, by letter. first: place of the first among all."""
+    """A space group with its known Wyckoff positions, by letter. first: index of the first one among all positions."""
 
     spg_num: int
     generators: str
@@ -74,7 +74,7 @@ class Group:
 
     @cached_property
     def cell_kinds(self) -> tuple[int, ...]:
-        """The steps that tell its cell."""
+        """The kinds of steps of its cell."""
         return next(kinds for last, kinds in SYSTEMS if self.spg_num <= last)
 
 
@@ -83,36 +83,36 @@ class Groups(Sequence[Group]):
 
     def __init__(self, groups: Iterable[Group]) -> None:
         self.groups = tuple(groups)
-        self.places = {group.spg_num: place for place, group in enumerate(self.groups)}
+        self.indices = {group.spg_num: index for index, group in enumerate(self.groups)}
         self.positions = tuple(position for group in self.groups for position in group.positions)
 
-    def __getitem__(self, place: int) -> Group:
-        return self.groups[place]
+    def __getitem__(self, index: int) -> Group:
+        return self.groups[index]
 
     def __len__(self) -> int:
         return len(self.groups)
 
     @classmethod
     def seen(cls, described: Iterable[Mapping[str, Any]]) -> "Groups":
-        """Returns what occurs in values of the column `wyckoff`."""
+        """Returns the groups and positions that occur in values of the column `wyckoff`."""
         generators: dict[int, str] = {}
-        found: dict[int, dict[str, Position]] = {}
+        positions: dict[int, dict[str, Position]] = {}
         for one in described:
             number = one["spg_num"]
             generators[number] = one["generators"]
             for letter, form in zip(one["letters"], one["forms"], strict=True):
-                if letter not in found.setdefault(number, {}):
+                if letter not in positions.setdefault(number, {}):
                     members = len(orbit_forms(one["generators"], form)[0])
-                    found[number][letter] = Position(letter, form, members)
+                    positions[number][letter] = Position(letter, form, members)
         return cls.from_json(
             [
                 [number, generators[number], [[p.letter, p.form, p.multiplicity] for _, p in sorted(letters.items())]]
-                for number, letters in sorted(found.items())
+                for number, letters in sorted(positions.items())
             ]
         )
 
     def to_json(self) -> list[Any]:
-        """Returns everything as JSON values."""
+        """Returns the groups as JSON values."""
         return [
             [group.spg_num, group.generators, [[p.letter, p.form, p.multiplicity] for p in group.positions]]
             for group in self.groups
@@ -120,7 +120,7 @@ class Groups(Sequence[Group]):
 
     @classmethod
     def from_json(cls, values: list[Any]) -> "Groups":
-        """Returns the groups that `to_json` gave."""
+        """Returns the groups stored by `to_json`."""
         groups, first = [], 0
         for number, generators, positions in values:
             known = tuple(Position(*position) for position in positions)
@@ -129,38 +129,38 @@ class Groups(Sequence[Group]):
         return cls(groups)
 
     @lru_cache(maxsize=REMEMBERED)  # noqa: B019 - groups live as long as the program
-    def possible(self, place: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
-        """Returns whether atoms can still be put on positions of a group.
+    def possible(self, index: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
+        """Returns whether all remaining atoms fit on positions of a group.
 
-        left: atoms of an element that are still to be put on positions from `slot` on; rest: of further elements; used:
-        the bits of positions without free coordinates that are taken.
+        left: atoms of the present element, for positions from `slot` on; rest: atoms of the elements after it; used:
+        bits of the occupied positions without free coordinates.
         """
         if left == 0:
-            return not rest or self.possible(place, 0, rest[0], rest[1:], used)
-        slots = range(slot, len(self.groups[place].positions))
-        return any(self.fits(place, further, left, used) and self.leads_on(place, further, left, rest, used)
+            return not rest or self.possible(index, 0, rest[0], rest[1:], used)
+        slots = range(slot, len(self.groups[index].positions))
+        return any(self.fits(index, further, left, used) and self.leads_on(index, further, left, rest, used)
                    for further in slots)  # fmt: skip
 
-    def fits(self, place: int, slot: int, left: int, used: int) -> bool:
-        """Returns whether a position can take atoms of an element now."""
-        return self.groups[place].positions[slot].multiplicity <= left and not used & self.taken(place, slot)
+    def fits(self, index: int, slot: int, left: int, used: int) -> bool:
+        """Returns whether a position can be occupied now, with so many atoms left."""
+        return self.groups[index].positions[slot].multiplicity <= left and not used & self.taken(index, slot)
 
-    def leads_on(self, place: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
-        """Returns whether all atoms can still be put on positions once this one is taken."""
-        multiplicity = self.groups[place].positions[slot].multiplicity
-        return self.possible(place, slot, left - multiplicity, rest, used | self.taken(place, slot))
+    def leads_on(self, index: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
+        """Returns whether all remaining atoms fit once this position is occupied."""
+        multiplicity = self.groups[index].positions[slot].multiplicity
+        return self.possible(index, slot, left - multiplicity, rest, used | self.taken(index, slot))
 
-    def taken(self, place: int, slot: int) -> int:
-        """Returns the bit of a position that can be taken once, 0 for one with free coordinates."""
-        return 0 if self.groups[place].positions[slot].axes else 1 << slot
+    def taken(self, index: int, slot: int) -> int:
+        """Returns the bit of a position that can be occupied only once, 0 for one with free coordinates."""
+        return 0 if self.groups[index].positions[slot].axes else 1 << slot
 
 
 @dataclass(frozen=True)
 class Query:
-    """What a step asks for, and what is known of it.
+    """The question of a step with its context.
 
-    group: place among groups; element: place in ORDER; left: its atoms that have no position yet; ordinal: of the
-    orbit; position: place among all positions; choices: of a group or of one of its positions. NOWHERE for nothing.
+    group: index of the group; element: index in ORDER; left: its atoms without a position; ordinal: index of the orbit;
+    position: index among all positions; choices: possible groups, or slots of the group. NOWHERE where it does not apply.
     """
 
     kind: int
@@ -174,9 +174,9 @@ class Query:
 
 @dataclass(frozen=True)
 class Written:
-    """What all steps together tell: a group, sites as (place in ORDER, slot in the group), numbers from 0 to 1.
+    """A crystal as the answers to all steps: group, sites as (index in ORDER, slot in the group), numbers from 0 to 1.
 
-    swelling: of the cell since then, the logarithm of its volume's ratio.
+    swelling: ln(volume / volume by the answers), by which the cell was enlarged afterwards.
     """
 
     group: int
@@ -190,7 +190,8 @@ class Written:
 class Affine:
     """A crystal whose atoms are at maps @ free + shifts, in fractions of the conventional cell.
 
-    cell: row vectors of the conventional cell in Å; primitive: those of a reduced primitive one, in fractions of it.
+    cell: row vectors of the conventional cell in Å; primitive: row vectors of a reduced primitive cell, in fractions of
+    the conventional one.
     """
 
     numbers: Int[np.ndarray, " atoms"]
@@ -201,42 +202,42 @@ class Affine:
 
 
 def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator[Query, Any, Written | None]:
-    """Yields what each step asks for, is sent the answers, and returns what they tell; None when nothing is possible.
+    """Yields the query of each step, receives the answers, and returns the crystal; None where no group is possible.
 
-    Answers are a place among the groups or among a group's positions, or a number from 0 to 1. looking_ahead: choices
-    are only those that leave a way to the end; without, they are those that do not exclude themselves at once.
+    An answer is the index of a group, the slot of a position, or a number from 0 to 1. looking_ahead: offer only choices
+    after which all remaining atoms can be placed; otherwise all that are possible at this step alone.
     """
     counts = tuple(count for _, count in formula)
     every = tuple(range(len(groups)))
     if looking_ahead:
-        every = tuple(place for place in every if groups.possible(place, 0, 0, counts, 0))
+        every = tuple(index for index in every if groups.possible(index, 0, 0, counts, 0))
         if not every:
             return None
-    place = yield Query(GROUP, choices=every)
-    group, used, sites = groups[place], 0, []
+    index = yield Query(GROUP, choices=every)
+    group, used, sites = groups[index], 0, []
     for number, (element, count) in enumerate(formula):
         left, slot, rest = count, 0, counts[number + 1 :]
         while left:
             choices = tuple(
                 further
                 for further in range(slot, len(group.positions))
-                if groups.fits(place, further, left, used)
-                and (not looking_ahead or groups.leads_on(place, further, left, rest, used))
+                if groups.fits(index, further, left, used)
+                and (not looking_ahead or groups.leads_on(index, further, left, rest, used))
             )
-            slot = yield Query(SITE, place, element, left, len(sites), choices=choices)
+            slot = yield Query(SITE, index, element, left, len(sites), choices=choices)
             left -= group.positions[slot].multiplicity
-            used |= groups.taken(place, slot)
+            used |= groups.taken(index, slot)
             sites.append((element, slot))
     numbers = []
-    for query in _queries_of_numbers(place, group, sites):
+    for query in _queries_of_numbers(index, group, sites):
         answer = yield query
         numbers.append(answer)
-    told = len(group.cell_kinds)
-    return Written(place, tuple(sites), tuple(numbers[:told]), tuple(numbers[told:]))
+    n_cell = len(group.cell_kinds)
+    return Written(index, tuple(sites), tuple(numbers[:n_cell]), tuple(numbers[n_cell:]))
 
 
 def written_of(formula: Formula, answers: Sequence[Answer], groups: Groups) -> Written:
-    """Returns what these answers tell, which must be all that `write` asks for."""
+    """Returns the crystal of these answers. Raises ValueError when `write` asks for more."""
     writing = write(formula, groups, looking_ahead=False)
     next(writing)
     try:
@@ -244,57 +245,57 @@ def written_of(formula: Formula, answers: Sequence[Answer], groups: Groups) -> W
             writing.send(answer)
     except StopIteration as end:
         return end.value
-    raise ValueError(f"{len(answers)} answers are not all that is asked for.")
+    raise ValueError(f"{len(answers)} answers are too few for this formula.")
 
 
-def _queries_of_numbers(place: int, group: Group, sites: Sequence[tuple[int, int]]) -> Iterator[Query]:
-    yield from (Query(kind, place) for kind in group.cell_kinds)
+def _queries_of_numbers(index: int, group: Group, sites: Sequence[tuple[int, int]]) -> Iterator[Query]:
+    yield from (Query(kind, index) for kind in group.cell_kinds)
     for ordinal, (element, slot) in enumerate(sites):
         for axis in group.positions[slot].axes:
-            yield Query(X + axis, place, element, 0, ordinal, group.first + slot)
+            yield Query(X + axis, index, element, 0, ordinal, group.first + slot)
 
 
 def formula_of(atomic_numbers: Int[np.ndarray, " atoms"] | UInt8[np.ndarray, " atoms"]) -> Formula:
     """Returns the formula of the atoms of a cell."""
-    places, counts = np.unique([ELEMENT_RANK[int(number)] for number in atomic_numbers], return_counts=True)
-    return tuple(zip(places.tolist(), counts.tolist(), strict=True))
+    indices, counts = np.unique([ELEMENT_RANK[int(number)] for number in atomic_numbers], return_counts=True)
+    return tuple(zip(indices.tolist(), counts.tolist(), strict=True))
 
 
 def answers_of(described: Mapping[str, Any], groups: Groups) -> list[Answer] | None:
-    """Returns the answers that `write` is sent for a value of the column `wyckoff`; None where the groups lack one."""
-    place = groups.places.get(described["spg_num"])
-    if place is None:
+    """Returns the answers for a value of the column `wyckoff`; None where the groups lack its group or a position."""
+    index = groups.indices.get(described["spg_num"])
+    if index is None:
         return None
-    group = groups[place]
+    group = groups[index]
     slots = {position.letter: slot for slot, position in enumerate(group.positions)}
     if not set(described["letters"]) <= set(slots):
         return None
     sites = [slots[letter] for letter in described["letters"]]
     atoms = sum(group.positions[slot].multiplicity for slot in sites) * n_centrings(group.generators)
-    return [place, *sites, *_cell_answers(group, described["cell"], atoms), *described["free"]]
+    return [index, *sites, *_cell_answers(group, described["cell"], atoms), *described["free"]]
 
 
 def _cell_answers(group: Group, cell: Sequence[float], atoms: int) -> list[float]:
     a, b, c, *angles = cell
     volume = float(np.linalg.det(lattice_from_parameters(np.array([a, b, c]), np.array(angles))))
-    told = {VOLUME: np.log(volume / atoms), B_TO_A: np.log(b / a), C_TO_A: np.log(c / a)}
-    told |= dict(zip((ALPHA, BETA, GAMMA), angles, strict=True))
+    values = {VOLUME: np.log(volume / atoms), B_TO_A: np.log(b / a), C_TO_A: np.log(c / a)}
+    values |= dict(zip((ALPHA, BETA, GAMMA), angles, strict=True))
     return [
-        float(np.clip((told[kind] - BOUNDS[kind][0]) / (BOUNDS[kind][1] - BOUNDS[kind][0]), 0.0, 1.0))
+        float(np.clip((values[kind] - BOUNDS[kind][0]) / (BOUNDS[kind][1] - BOUNDS[kind][0]), 0.0, 1.0))
         for kind in group.cell_kinds
     ]
 
 
 def affine_of(written: Written, groups: Groups) -> Affine:
-    """Returns how the atoms of a primitive cell depend on the free coordinates."""
+    """Returns the positions of the atoms of a primitive cell as affine functions of the free coordinates."""
     group = groups[written.group]
-    numbers, maps, shifts, told = [], [], [], 0
+    numbers, maps, shifts, n_free = [], [], [], 0
     for element, slot in written.sites:
         position = group.positions[slot]
         matrices, members = orbit_forms(group.generators, position.form)
         own = np.zeros((len(matrices), 3, len(written.free)))
-        own[:, :, told : told + len(position.axes)] = matrices[:, :, position.axes]
-        told += len(position.axes)
+        own[:, :, n_free : n_free + len(position.axes)] = matrices[:, :, position.axes]
+        n_free += len(position.axes)
         maps.append(own)
         shifts.append(members)
         numbers += [ORDER[element]] * len(matrices)
@@ -306,21 +307,22 @@ def affine_of(written: Written, groups: Groups) -> Affine:
 def build(
     written: Written, groups: Groups
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "atoms 3"], Int[np.ndarray, " atoms"]]:
-    """Returns lattice in Å, frac_coords and atomic_numbers of a primitive cell; flat for impossible angles."""
+    """Returns lattice (Å), frac_coords and atomic_numbers of a primitive cell, which is flat for impossible angles."""
     affine = affine_of(written, groups)
     coords = affine.maps @ np.array(written.free) + affine.shifts
     return affine.primitive @ affine.cell, coords @ np.linalg.inv(affine.primitive) % 1.0, affine.numbers
 
 
 def _reduced(basis: Float[np.ndarray, "3 3"], cell: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """Returns a basis (row vectors in fractions of a cell) whose vectors cannot be shortened by one another."""
+    """Returns a pairwise reduced basis, row vectors in fractions of a cell: no vector is shortened by adding another."""
     basis, vectors = basis.copy(), basis @ cell
     if abs(np.linalg.det(vectors)) < FLAT:
         return basis
     for _ in range(REDUCTIONS):
         shortened = False
         for i, j in permutations(range(3), 2):
-            # Halves are always rounded down, also when they are none by rounding: equal crystals get equal cells.
+            # v_i ← v_i - m v_j with m = v_i · v_j / |v_j|² rounded. Halves are rounded down, within a tolerance, so that
+            # equal crystals get equal cells.
             times = np.ceil(vectors[i] @ vectors[j] / max(vectors[j] @ vectors[j], FLAT) - 0.5 - HALVES)
             if times:
                 basis[i] -= times * basis[j]
@@ -332,16 +334,16 @@ def _reduced(basis: Float[np.ndarray, "3 3"], cell: Float[np.ndarray, "3 3"]) ->
 
 
 def _conventional_cell(group: Group, answers: Sequence[float], atoms: int) -> Float[np.ndarray, "3 3"]:
-    told = {
+    values = {
         kind: BOUNDS[kind][0] + value * (BOUNDS[kind][1] - BOUNDS[kind][0])
         for kind, value in zip(group.cell_kinds, answers, strict=True)
     }
-    ratios = np.exp([0.0, told.get(B_TO_A, 0.0), told.get(C_TO_A, 0.0)])
-    angles = np.array([told.get(kind, 90.0) for kind in (ALPHA, BETA, GAMMA)])
+    ratios = np.exp([0.0, values.get(B_TO_A, 0.0), values.get(C_TO_A, 0.0)])
+    angles = np.array([values.get(kind, 90.0) for kind in (ALPHA, BETA, GAMMA)])
     if group.spg_num in HEXAGONAL:
         angles[2] = 120.0
     shape = lattice_from_parameters(ratios, angles)
     volume = abs(np.linalg.det(shape))
     if volume < FLAT:
         return shape
-    return shape * (np.exp(told[VOLUME]) * atoms * n_centrings(group.generators) / volume) ** (1 / 3)
+    return shape * (np.exp(values[VOLUME]) * atoms * n_centrings(group.generators) / volume) ** (1 / 3)

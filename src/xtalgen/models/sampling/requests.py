@@ -1,4 +1,4 @@
-"""What samplers share: sizes drawn from a histogram, batches of similar size, and crystals out of final tensors."""
+"""Shared by all samplers: sizes drawn from a histogram, batches of similar size, crystals from final tensors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,22 +26,25 @@ SMALLEST_VOLUME = 1e-9
 
 @dataclass(frozen=True)
 class Wanted:
-    """A batch of crystals to be made. atomic_numbers: 0 where they are to be found, and at padding."""
+    """A batch of crystals to be sampled. atomic_numbers: 0 where they are unknown, and at padding.
+
+    indices: of the crystals among all that were asked for.
+    """
 
     atomic_numbers: Int[Tensor, "batch atoms"]
     mask: Bool[Tensor, "batch atoms"]
     n_atoms: list[int]
-    places: list[int]
+    indices: list[int]
 
     def draw(self, seed: int, draw: Callable[[int, torch.Generator], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """Returns noise, each crystal's from its own generator on the CPU, so that it depends on seed and place alone.
+        """Returns noise that depends on the seed and a crystal's index alone: each has its own generator, on the CPU.
 
-        draw: makes tensors (n_atoms, …) or (1, …) of one crystal from its number of atoms and generator; they come
-        back padded and stacked, (batch, atoms, …) and (batch, 1, …).
+        draw: returns tensors (n_atoms, …) or (1, …) of one crystal from its number of atoms and its generator; they are
+        padded and stacked to (batch, atoms, …) and (batch, 1, …).
         """
         rows = [
-            draw(n, torch.Generator().manual_seed(mix_seed(seed, 1, place)))
-            for n, place in zip(self.n_atoms, self.places, strict=True)
+            draw(n, torch.Generator().manual_seed(mix_seed(seed, 1, index)))
+            for n, index in zip(self.n_atoms, self.indices, strict=True)
         ]
         return tuple(
             torch.nn.utils.rnn.pad_sequence(list(part), batch_first=True).to(self.mask.device)
@@ -52,7 +55,7 @@ class Wanted:
 def read_trained(
     checkpoint: Path, wanted: int | Sequence[np.ndarray], device: str
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Returns weights and facts of a checkpoint. Raises ValueError when it was trained for another task than wanted."""
+    """Returns weights and metadata of a checkpoint. Raises ValueError when it was trained for another task."""
     weights, facts = load_checkpoint(checkpoint, device)
     asked = "dng" if isinstance(wanted, int) else "csp"
     if facts["task"] != asked:
@@ -61,7 +64,7 @@ def read_trained(
 
 
 def make_ready(module: Trainable, weights: dict[str, Tensor], device: str, *, compiled: bool) -> None:
-    """Gives a module its trained weights, moves it to the device and, when asked to, compiles its network."""
+    """Loads trained weights into a module, moves it to the device and optionally compiles its network."""
     module.load_state_dict(weights)
     module.to(device).eval()
     if compiled:
@@ -69,13 +72,13 @@ def make_ready(module: Trainable, weights: dict[str, Tensor], device: str, *, co
 
 
 def histogram_of(n_atoms: np.ndarray) -> dict[str, int]:
-    """Returns how often each number of atoms occurs, as it is stored in a checkpoint."""
+    """Returns how often each number of atoms occurs, in the form stored in checkpoints."""
     sizes, counts = np.unique(n_atoms, return_counts=True)
     return {str(size): int(count) for size, count in zip(sizes, counts, strict=True)}
 
 
 def draw_sizes(histogram: Mapping[str, int], number: int, seed: int) -> list[np.ndarray]:
-    """Returns zeros for the atoms of each crystal, as many as the training set's histogram gives."""
+    """Returns an array of zeros for each crystal, of a length drawn from the training set's histogram."""
     chances = np.array(list(histogram.values()), dtype=np.float64)
     rng = np.random.default_rng(mix_seed(seed, 0))
     counts = rng.choice([int(size) for size in histogram], size=number, p=chances / chances.sum())
@@ -85,20 +88,20 @@ def draw_sizes(histogram: Mapping[str, int], number: int, seed: int) -> list[np.
 def in_batches(
     wanted: Sequence[np.ndarray], batch_size: int, device: str, make: Callable[[Wanted], list[Crystal]]
 ) -> list[Crystal]:
-    """Returns a crystal for each array of atomic numbers (zeros to be found), in order; similar sizes run together.
+    """Returns a crystal for each array of atomic numbers (0 where unknown), in order; similar sizes run together.
 
-    A composition that no network knows gives a failed crystal: "no_atoms", "too_large" or "unknown_element".
+    Impossible compositions give failed crystals, of status "no_atoms", "too_large" or "unknown_element".
     """
-    found = {i: crystal for i, numbers in enumerate(wanted) if (crystal := impossible(numbers))}
-    order = sorted(set(range(len(wanted))) - set(found), key=lambda i: bucket_ceiling(len(wanted[i])))
+    results = {i: crystal for i, numbers in enumerate(wanted) if (crystal := impossible(numbers))}
+    order = sorted(set(range(len(wanted))) - set(results), key=lambda i: bucket_ceiling(len(wanted[i])))
     for first in range(0, len(order), batch_size):
-        places = order[first : first + batch_size]
-        found.update(zip(places, make(_pad([wanted[i] for i in places], places, device)), strict=True))
-    return [found[i] for i in range(len(wanted))]
+        indices = order[first : first + batch_size]
+        results.update(zip(indices, make(_pad([wanted[i] for i in indices], indices, device)), strict=True))
+    return [results[i] for i in range(len(wanted))]
 
 
 def impossible(numbers: np.ndarray) -> Crystal | None:
-    """Returns the failed crystal of a composition that the networks do not know, or None."""
+    """Returns the failed crystal of a composition that the networks cannot represent, or None."""
     status = (
         "no_atoms"
         if len(numbers) == 0
@@ -142,11 +145,11 @@ def to_crystals(
     return crystals
 
 
-def _pad(wanted: Sequence[np.ndarray], places: Sequence[int], device: str) -> Wanted:
+def _pad(wanted: Sequence[np.ndarray], indices: Sequence[int], device: str) -> Wanted:
     width = max(len(numbers) for numbers in wanted)
     padded = np.zeros((len(wanted), width), dtype=np.int64)
     for row, numbers in enumerate(wanted):
         padded[row, : len(numbers)] = numbers
     n_atoms = [len(numbers) for numbers in wanted]
     mask = mask_of(torch.tensor(n_atoms, device=device), width)
-    return Wanted(torch.from_numpy(padded).to(device), mask, n_atoms, list(places))
+    return Wanted(torch.from_numpy(padded).to(device), mask, n_atoms, list(indices))

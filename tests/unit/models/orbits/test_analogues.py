@@ -13,7 +13,7 @@ from xtalgen.models.orbits.analogues import (
     AnalogueData,
     Analogues,
     Memory,
-    Recalled,
+    Retrieved,
     counts_of,
     load_analogues,
 )
@@ -128,17 +128,17 @@ def test_alike_elements_come_to_have_alike_structures(tmp_path):
     module = made(memory)
     config = FitConfig(epochs=30, batch_size=12, learning_rate=0.05, clip="norm", clip_at=1.0, ema_decay=0.9)
     asked = tuple((ORDER.index(z), 1) for z in (79, 17))
-    before = module.remember()(asked).symmetries()[2, 3]
+    before = module.retriever()(asked).symmetries()[2, 3]
     fit(module, data, data, config, Job("shared", 0, tmp_path / "work", tmp_path))
-    after = module.remember()(asked).symmetries()[2, 3]
+    after = module.retriever()(asked).symmetries()[2, 3]
     assert after > 0.9 > before
-    assert [*module.remember()(asked).symmetries()] == [(2, 3), (0, 1)]
+    assert [*module.retriever()(asked).symmetries()] == [(2, 3), (0, 1)]
 
 
 def test_the_likeliest_come_first_with_their_numbers():
     module = made()
     formula = MEMORY.formulas[5]
-    found = module.remember()(formula)
+    found = module.retriever()(formula)
     assert found.weights.sum() == pytest.approx(1.0)
     assert (np.diff(found.weights) <= 0).all()
     assert len(found.choices) == sum(counts_of(one) == counts_of(formula) for one in MEMORY.formulas)
@@ -146,11 +146,11 @@ def test_the_likeliest_come_first_with_their_numbers():
     numbers, weights = found.numbers_of(MEMORY.choices[5])
     assert any(told == pytest.approx(MEMORY.numbers[5]) for told in numbers)
     assert weights.sum() == pytest.approx(found.symmetries()[MEMORY.choices[5]])
-    assert module.remember()(((0, 97),)) is None
+    assert module.retriever()(((0, 97),)) is None
 
 
 def test_equal_symmetries_add_up():
-    found = Recalled([(0, 1), (2, 3), (2, 3)], [(0.1,), (0.2,), (0.3,)], np.array([0.4, 0.35, 0.25]))
+    found = Retrieved([(0, 1), (2, 3), (2, 3)], [(0.1,), (0.2,), (0.3,)], np.array([0.4, 0.35, 0.25]))
     assert found.symmetries() == pytest.approx({(2, 3): 0.6, (0, 1): 0.4})
     assert [*found.symmetries()] == [(2, 3), (0, 1)]
     numbers, weights = found.numbers_of((2, 3))
@@ -163,7 +163,7 @@ def test_an_empty_one_takes_the_weights_of_another():
     other = Analogues.empty(module.sizes())
     other.load_state_dict(module.state_dict())
     formula = MEMORY.formulas[0]
-    assert np.array_equal(other.remember()(formula).weights, module.remember()(formula).weights)
+    assert np.array_equal(other.retriever()(formula).weights, module.retriever()(formula).weights)
 
 
 def test_a_split_remembers_its_training_crystals():

@@ -9,7 +9,7 @@ import torch
 from pymatgen.core import Element
 
 from random_crystals import random_crystals
-from xtalgen.models.orbits.formula_model import END, Formulas, place_of, steps_of
+from xtalgen.models.orbits.formula_model import END, Formulas, period_and_column, steps_of
 from xtalgen.structure.elements import ORDER
 from xtalgen.training.batches import DeviceData
 from xtalgen.training.job import Job
@@ -48,19 +48,19 @@ def test_steps_of_a_formula():
 
 
 def test_period_and_column():
-    assert place_of(Element("H").Z) == (1, 1)
-    assert place_of(Element("Li").Z) == (2, 1)
-    assert place_of(Element("Ba").Z) == (6, 2)
-    assert {place_of(Element(symbol).Z)[1] for symbol in ("F", "Cl", "Br", "I", "At")} == {31}
-    assert {place_of(Element(symbol).Z)[1] for symbol in ("Ti", "Zr", "Hf")} == {18}
-    assert place_of(Element("La").Z)[0] == place_of(Element("Hf").Z)[0] == 6
+    assert period_and_column(Element("H").Z) == (1, 1)
+    assert period_and_column(Element("Li").Z) == (2, 1)
+    assert period_and_column(Element("Ba").Z) == (6, 2)
+    assert {period_and_column(Element(symbol).Z)[1] for symbol in ("F", "Cl", "Br", "I", "At")} == {31}
+    assert {period_and_column(Element(symbol).Z)[1] for symbol in ("Ti", "Zr", "Hf")} == {18}
+    assert period_and_column(Element("La").Z)[0] == period_and_column(Element("Hf").Z)[0] == 6
 
 
 def chance(model, formula):
     """The probability of a formula {place: count} given its number of atoms."""
     numbers = torch.tensor([[ORDER[place] for place, count in formula.items() for _ in range(count)]])
     with torch.no_grad():
-        return float(torch.exp(-sum(model.surprise(steps_of(numbers, model.most)).values())))
+        return float(torch.exp(-sum(model.log_losses(steps_of(numbers, model.most)).values())))
 
 
 def test_chances_of_all_formulas_add_up_to_one_and_are_those_drawn():

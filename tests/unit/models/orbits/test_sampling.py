@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from real_crystals import described
-from xtalgen.models.orbits.analogues import FLOOR, Recalled
-from xtalgen.models.orbits.network import BINS, Orbits, Sheet
+from xtalgen.models.orbits.analogues import FLOOR, Retrieved
+from xtalgen.models.orbits.network import BINS, Orbits, TokenBuffer
 from xtalgen.models.orbits.sampling import TRUST, _Numbers, _pick, _Row, draw
 from xtalgen.models.orbits.steps import GROUP, SITE, Group, Groups, Position, answers_of, build, formula_of, write
 from xtalgen.structure.elements import ORDER
@@ -44,18 +44,18 @@ def likelihood(orbits, written, formula):
     """The log-likelihood of a crystal's symmetry, by drawing it again with every other choice closed."""
     wanted = iter([written.group, *(slot for _, slot in written.sites)])
     known = torch.tensor(0.0)
-    sheet, writing = Sheet([formula], 60), write(formula, orbits.groups, looking_ahead=True)
+    buffer, writing = TokenBuffer([formula], 60), write(formula, orbits.groups, looking_ahead=True)
     query, step = next(writing), 0
     while query.kind <= SITE:
-        sheet.ask(0, step, query)
-        steps = sheet.steps([0], step + 1, "cpu")
+        buffer.ask(0, step, query)
+        steps = buffer.steps([0], step + 1, "cpu")
         hidden = orbits.network(steps)[:, -1]
         scores = orbits.network.group_scores(hidden) if query.kind == GROUP else orbits.network.site_scores(
             hidden, steps.group[:, -1]
         )  # fmt: skip
         choice = next(wanted)
         known = known + scores[0, list(query.choices)].log_softmax(-1)[query.choices.index(choice)]
-        sheet.answer(0, step, query, choice)
+        buffer.answer(0, step, query, choice)
         query, step = writing.send(choice), step + 1
     return float(known)
 
@@ -90,14 +90,16 @@ def test_the_likeliest_of_several_symmetries_is_taken(orbits):
 def test_an_analogue_is_followed_where_the_network_knows_nothing(orbits):
     for crystal, formula in zip(CRYSTALS[:8], FORMULAS, strict=True):
         choices, numbers = told(crystal)
-        known = Recalled([choices], [numbers], np.ones(1))
-        (written,) = drawn(orbits, [formula], [0], temperature=0.0, recall=lambda _, known=known: known, remembered=4)
+        known = Retrieved([choices], [numbers], np.ones(1))
+        (written,) = drawn(
+            orbits, [formula], [0], temperature=0.0, retrieve=lambda _, known=known: known, n_analogues=4
+        )
         assert choices_of(written) == choices
         # The untrained network's numbers hardly matter beside an analogue's, which are blurred by a bin.
         assert [*written.cell, *written.free] == pytest.approx([*numbers], abs=1.5 / BINS) or any(
             number < 0.02 or number > 0.98 for number in numbers
         )
-        assert drawn(orbits, [formula], [0], temperature=0.0, recall=lambda _, known=known: known) == drawn(
+        assert drawn(orbits, [formula], [0], temperature=0.0, retrieve=lambda _, known=known: known) == drawn(
             orbits, [formula], [0], temperature=0.0
         ), "none are asked for"
 
@@ -111,21 +113,23 @@ def test_network_and_analogues_decide_together(orbits):
         likelihood(orbits, made, formula)
         for made in (
             drawn(orbits, [formula], [0], temperature=0.0)[0],
-            drawn(orbits, [formula], [0], temperature=0.0, recall=lambda _: Recalled([choices], [numbers], np.ones(1)),
-                  remembered=1)[0],
+            drawn(orbits, [formula], [0], temperature=0.0, retrieve=lambda _: Retrieved([choices], [numbers], np.ones(1)),
+                  n_analogues=1)[0],
         )
     ]  # fmt: skip
     # The network prefers its own by so much; a chance just above or below that decides.
     tie = FLOOR * np.exp(TRUST * (scores[0] - scores[1])) - FLOOR
     assert 0 < tie < 0.9, "otherwise this formula proves nothing"
     for chance, expected in ((1.1 * tie, choices), (0.9 * tie, alone)):
-        known = Recalled([choices], [numbers], np.array([chance]))
-        (written,) = drawn(orbits, [formula], [0], temperature=0.0, recall=lambda _, known=known: known, remembered=1)
+        known = Retrieved([choices], [numbers], np.array([chance]))
+        (written,) = drawn(
+            orbits, [formula], [0], temperature=0.0, retrieve=lambda _, known=known: known, n_analogues=1
+        )
         assert choices_of(written) == expected
 
 
 def test_analogues_that_agree_with_what_is_told_gain_weight():
-    known = Recalled([(0, 1)] * 3, [(0.2, 0.9), (0.2, 0.1), (0.6, 0.5)], np.array([0.5, 0.3, 0.2]))
+    known = Retrieved([(0, 1)] * 3, [(0.2, 0.9), (0.2, 0.1), (0.6, 0.5)], np.array([0.5, 0.3, 0.2]))
     row = _Row(0, 0, iter(()), None, told=[0, 1])
     numbers = _Numbers([row], [known], "cpu")
     circular = torch.tensor([False])
@@ -141,7 +145,7 @@ def test_analogues_that_agree_with_what_is_told_gain_weight():
 
 
 def test_circular_numbers_of_analogues_meet_at_zero():
-    known = Recalled([(0, 1)], [(0.999,)], np.ones(1))
+    known = Retrieved([(0, 1)], [(0.999,)], np.ones(1))
     row = _Row(0, 0, iter(()), None, told=[0, 1])
     scores = _Numbers([row], [known], "cpu").scores([row], torch.tensor([True]))[0]
     assert scores.argmax() == 0
