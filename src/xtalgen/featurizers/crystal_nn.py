@@ -70,8 +70,8 @@ def careful_fingerprint(structure: Any, site: int) -> Float[Array, " 61"]:
         if 1 <= number <= LARGEST:
             shells[0, number] = weight
     vectors, nearness = np.ones((1, LARGEST_POLYHEDRON, 3)), np.arange(0.0, -LARGEST_POLYHEDRON, -1.0)
-    for place, neighbour in enumerate(found.all_nninfo[:LARGEST_POLYHEDRON]):
-        vectors[0, place] = neighbour["site"].coords - structure[site].coords
+    for index, neighbour in enumerate(found.all_nninfo[:LARGEST_POLYHEDRON]):
+        vectors[0, index] = neighbour["site"].coords - structure[site].coords
     return order_parameters(vectors, nearness[None], shells)[0][0]
 
 
@@ -119,9 +119,9 @@ def _shells(starts: Array, vectors: Array, weights: Array, largest: int) -> tupl
             continue
         shares = weights[first:last, 1] / weights[first:last, 0].max()
         order = np.argsort(-shares, kind="mergesort")
-        for place in range(min(len(order), 12)):
-            nearest[atom, place] = vectors[first + order[place]]
-            nearness[atom, place] = shares[order[place]]
+        for index in range(min(len(order), 12)):
+            nearest[atom, index] = vectors[first + order[index]]
+            nearness[atom, index] = shares[order[index]]
         certain[atom] = _likelihoods(shares[order], shells[atom])
     return nearest, nearness, shells, certain
 
@@ -131,10 +131,10 @@ def _shells(starts: Array, vectors: Array, weights: Array, largest: int) -> tupl
 def _likelihoods(weights: Array, shell: Array) -> bool:
     """Writes the likelihood of each coordination number to `shell`; returns whether all roundings are certain."""
     certain, rounded = True, np.zeros(len(weights) + 1)
-    for place in range(len(weights)):
-        thousandths = weights[place] * 1000
+    for index in range(len(weights)):
+        thousandths = weights[index] * 1000
         certain = certain and abs(thousandths - math.floor(thousandths) - 0.5) > ROUNDING
-        rounded[place] = np.rint(thousandths) / 1000
+        rounded[index] = np.rint(thousandths) / 1000
     for number in range(1, min(len(rounded), len(shell))):
         if rounded[number - 1] > rounded[number]:
             area = _quarter_circle(rounded[number - 1]) - _quarter_circle(rounded[number])

@@ -40,7 +40,7 @@ MOTIFS = {
     11: ("q2", "q4", "q6"),
     12: ("cuboctahedral", "q2", "q4", "q6"),
 }
-FIRST = np.cumsum([0, 0] + [1 + len(MOTIFS.get(number, ())) for number in range(1, LARGEST + 1)])  # place by number
+FIRST = np.cumsum([0, 0] + [1 + len(MOTIFS.get(number, ())) for number in range(1, LARGEST + 1)])  # index by number
 N_FEATURES = int(FIRST[-1])
 
 # Motifs of two neighbours: the angle (in units of 180°) and the width parameter of its Gaussian.
@@ -85,13 +85,13 @@ def _harmonics() -> np.ndarray:
     Legendre polynomial P_l; the sign (-1)^m does not matter for |Y_lm|².
     """
     table = np.zeros((3, 7, 7))
-    for place, degree in enumerate((2, 4, 6)):
+    for index, degree in enumerate((2, 4, 6)):
         polynomial = Polynomial(legendre.leg2poly([0] * degree + [1]))
         for order in range(degree + 1):
             size = math.factorial(degree - order) / math.factorial(degree + order)
             coefficients = (polynomial.deriv(order) if order else polynomial).coef
             norm = math.sqrt((2 * degree + 1) / (4 * math.pi) * size)
-            table[place, order, : len(coefficients)] = norm * coefficients
+            table[index, order, : len(coefficients)] = norm * coefficients
     return table
 
 

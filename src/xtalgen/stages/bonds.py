@@ -46,7 +46,7 @@ def add_bonds(table: Path, *, out: Path, work: Path, workers: int, timeout: floa
         log.warning(
             "%s: no CrystalNN bonds for %d of %d crystals; nearest atoms instead", table, n_fallbacks, len(usable)
         )
-    columns = {name: (kind, [row[place] for row in rows]) for place, (name, kind) in enumerate(COLUMNS.items())}
+    columns = {name: (kind, [row[index] for row in rows]) for index, (name, kind) in enumerate(COLUMNS.items())}
     write_table(replace_columns(read, columns), out, **{**read_metadata(read), "bonds_fallbacks": str(n_fallbacks)})
     clear(work)
 

@@ -104,8 +104,12 @@ def choose(tables: Sequence[Path], config: LabelConfig) -> list[Crystal]:
 
     Crystals of one element come first: every formation energy depends on some of them.
     """
-    found = [Crystal(row.id, "ok", row.lattice, row.frac_coords, row.atomic_numbers)
-             for table in tables for row in crystals.read_crystals(table) if row.ok]  # fmt: skip
+    found = [
+        Crystal(row.id, "ok", row.lattice, row.frac_coords, row.atomic_numbers)
+        for table in tables
+        for row in crystals.read_crystals(table)
+        if row.ok
+    ]
     order = np.random.default_rng(config.seed).permutation(len(found))
     shuffled = sorted((found[index] for index in order), key=lambda row: len(set(row.atomic_numbers.tolist())) > 1)
     return shuffled[: config.n_crystals]

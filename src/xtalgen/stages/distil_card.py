@@ -67,7 +67,7 @@ def write_card(
     tested = [row for row in crystals.read_crystals(test) if row.ok]
     levels = run.elements([*others, *tested])
     order = np.random.default_rng(size.seed).permutation(len(tested))
-    chosen = [tested[place] for place in order if run.covers(tested[place], levels)][: size.n_given]
+    chosen = [tested[index] for index in order if run.covers(tested[index], levels)][: size.n_given]
     facts: dict[str, Any] = {"model_sha256": pair["student"].sha256, "teacher": pair["teacher"].name, "bar": BAR}
     facts["given"], per_element = _given(run, chosen, levels)
     facts["relaxed"] = _relaxed(run, chosen[: size.n_relaxed], levels, size)
@@ -91,9 +91,14 @@ class Run:
     def outcomes(self, rows: Sequence[Crystal], who: str, config: RelaxConfig) -> list[Outcome]:
         """Returns the outcomes of relaxing crystals with one of the potentials."""
         found, _ = relax_all(
-            rows, identity=self.pair[who], config=config, workers=self.workers, device=self.device,
-            store=self.work, label=f"card: {who}",
-        )  # fmt: skip
+            rows,
+            identity=self.pair[who],
+            config=config,
+            workers=self.workers,
+            device=self.device,
+            store=self.work,
+            label=f"card: {who}",
+        )
         return found
 
     def energies(self, rows: Sequence[Crystal], who: str) -> list[float | None]:
@@ -131,15 +136,15 @@ def _given(
     found: dict[str, list[Prediction | str]] = {}
     for who, identity in run.pair.items():
         potential = registry.load_identified(identity, run.device)
-        found[who] = [answer for _, answer in evaluate(rows, potential)]
-    kept = [place for place in range(len(rows)) if all(isinstance(found[who][place], Prediction) for who in found)]
-    rows_kept = [rows[place] for place in kept]
-    per_atom = {who: [float(found[who][place].energy[0]) / rows[place].n_atoms for place in kept] for who in found}
+        found[who] = [prediction for _, prediction in evaluate(rows, potential)]
+    kept = [index for index in range(len(rows)) if all(isinstance(found[who][index], Prediction) for who in found)]
+    rows_kept = [rows[index] for index in kept]
+    per_atom = {who: [float(found[who][index].energy[0]) / rows[index].n_atoms for index in kept] for who in found}
     form = {who: _forms(rows_kept, per_atom[who], levels[who]) for who in found}
     apart = form["student"] - form["teacher"]
     dft = np.array([np.nan if (value := row.info.get(E_FORM)) is None else value for row in rows_kept], dtype=float)
-    forces = np.concatenate([found["student"][place].forces - found["teacher"][place].forces for place in kept])
-    stress = np.concatenate([found["student"][place].stress - found["teacher"][place].stress for place in kept])
+    forces = np.concatenate([found["student"][index].forces - found["teacher"][index].forces for index in kept])
+    stress = np.concatenate([found["student"][index].stress - found["teacher"][index].stress for index in kept])
     total = np.array(per_atom["student"]) - np.array(per_atom["teacher"])
     facts = {
         "n": len(kept),
@@ -174,10 +179,10 @@ def _relaxed(
     """Returns the errors when each potential relaxes the crystals itself."""
     config = RelaxConfig(size.fmax, size.max_steps, None)
     found = {who: run.outcomes(rows, who, config) for who in run.pair}
-    kept = [place for place in range(len(rows)) if all(found[who][place].energy is not None for who in found)]
-    ends = {who: [found[who][place].energy / rows[place].n_atoms for place in kept] for who in found}
-    form = {who: _forms([rows[place] for place in kept], ends[who], levels[who]) for who in found}
-    volume = np.array([found["student"][place].volume_ratio / found["teacher"][place].volume_ratio for place in kept])
+    kept = [index for index in range(len(rows)) if all(found[who][index].energy is not None for who in found)]
+    ends = {who: [found[who][index].energy / rows[index].n_atoms for index in kept] for who in found}
+    form = {who: _forms([rows[index] for index in kept], ends[who], levels[who]) for who in found}
+    volume = np.array([found["student"][index].volume_ratio / found["teacher"][index].volume_ratio for index in kept])
     return {
         "n": len(kept),
         "n_failed": {who: sum(one.energy is None for one in found[who]) for who in found},
@@ -200,8 +205,10 @@ def _hull(run: Run, rows: Sequence[Crystal], others: Sequence[Crystal]) -> dict[
     above = {}
     for who in run.pair:
         energies = iter(run.energies([*rows, *competing], who))
-        phases = [None if (energy := next(energies)) is None else Phase(reduced_counts(row.atomic_numbers), energy)
-                  for row in (*rows, *competing)]  # fmt: skip
+        phases = [
+            None if (energy := next(energies)) is None else Phase(reduced_counts(row.atomic_numbers), energy)
+            for row in (*rows, *competing)
+        ]
         references = [phase for phase in phases[len(rows) :] if phase is not None]
         found = energies_above_hull(phases[: len(rows)], references, workers=run.workers)
         above[who] = np.array([np.nan if one.value is None else one.value for one in found])

@@ -129,7 +129,7 @@ def split(rows: Sequence[Crystal], seed: int) -> tuple[list[Crystal], list[Cryst
     """
     parents = sorted({row.info["parent"] for row in rows})
     order = np.random.default_rng(seed).permutation(len(parents))
-    held = {parents[place] for place in order[: max(1, round(HELD_OUT * len(parents)))]}
+    held = {parents[index] for index in order[: max(1, round(HELD_OUT * len(parents)))]}
     seen = {int(number) for row in rows if row.info["parent"] not in held for number in row.atomic_numbers}
     held -= {row.info["parent"] for row in rows if not {int(number) for number in row.atomic_numbers} <= seen}
     return [row for row in rows if row.info["parent"] not in held], [row for row in rows if row.info["parent"] in held]
@@ -138,7 +138,7 @@ def split(rows: Sequence[Crystal], seed: int) -> tuple[list[Crystal], list[Cryst
 def atomic_energies(rows: Sequence[Crystal]) -> dict[int, float]:
     """Returns an energy per element (eV/atom): the least-squares fit of energies per atom to mole fractions."""
     numbers = sorted({int(number) for row in rows for number in row.atomic_numbers})
-    places = {number: place for place, number in enumerate(numbers)}
+    places = {number: index for index, number in enumerate(numbers)}
     shares, energies = np.zeros((len(rows), len(numbers))), np.zeros(len(rows))
     for line, row in enumerate(rows):
         for number in row.atomic_numbers:

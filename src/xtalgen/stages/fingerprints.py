@@ -67,10 +67,10 @@ def _fingerprints(
 ) -> tuple[list[list[float] | Failure], int]:
     """Returns the structure fingerprint of each item, and how many of them pymatgen had to compute."""
     results = list(map_items(quick_fingerprint, items, workers=1, timeout=None, label="fingerprints"))
-    doubtful = [place for place, result in enumerate(results) if result is None]
+    doubtful = [index for index, result in enumerate(results) if result is None]
     careful = map_resumably(
         structure_fingerprint,
-        [items[place] for place in doubtful],
+        [items[index] for index in doubtful],
         work=work,
         key=key,
         workers=workers,
@@ -78,8 +78,8 @@ def _fingerprints(
         label="fingerprints with care",
         initializer=warm_up,
     )
-    for place, result in zip(doubtful, careful, strict=True):
-        results[place] = result
+    for index, result in zip(doubtful, careful, strict=True):
+        results[index] = result
     return results, len(doubtful)
 
 

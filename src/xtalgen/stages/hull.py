@@ -83,21 +83,14 @@ def hull(
     missing = missing_elements(samples, rows)
     terminals, n_more = _prototypes(missing, config, run)
     uncovered = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in terminals})
-    n_prototype = len(terminals)
+    counts = {"n_prototype": len(terminals), "n_computed": n_computed + n_more}
     if energies == "dft":
-        grounds = lowest([*(row for row in rows if len(elements_of(row)) == 1), *terminals])
-        terminals = [replace(row, id=f"terminal-{chemical_symbols[row.atomic_numbers[0]]}") for row in grounds]
-        level = {int(row.atomic_numbers[0]): energy_per_atom(row) for row in grounds}
-        rows = [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
-    metadata = energy_metadata(identity, config, device) | {
-        "energies": energies,
-        "relax_steps": str(relax_steps),
-        "n_dataset": str(sum(row.ok for row in rows)),
-        "n_failed": str(sum(not row.ok for row in rows)),
-        "n_prototype": str(n_prototype),
-        "n_computed": str(n_computed + n_more),
-        "missing_terminals": " ".join(chemical_symbols[number] for number in uncovered),
-    }
+        rows, terminals = _above_elements(chosen, sources, [*rows, *terminals])
+    counts |= {"n_dataset": sum(row.ok for row in rows), "n_failed": sum(not row.ok for row in rows)}
+    metadata = {"energies": energies, "relax_steps": str(relax_steps)}
+    metadata |= {name: str(count) for name, count in counts.items()}
+    metadata["missing_terminals"] = " ".join(chemical_symbols[number] for number in uncovered)
+    metadata |= energy_metadata(identity, config, device)
     crystals.write_table(crystals.to_table(rows + terminals, COLUMNS), out, **metadata)
 
 
@@ -142,8 +135,9 @@ def _write_mp2020(
             "CHGNet and of MACE-MP models are) and cannot be compared with that project's hull. Use hull: consistent."
         )
     systems = {frozenset(chemical_symbols[number] for number in elements_of(sample)) for sample in samples}
-    entries = [entry for entry in read_phase_diagram(phase_diagram)
-               if any(entry.elements <= system for system in systems)]  # fmt: skip
+    entries = [
+        entry for entry in read_phase_diagram(phase_diagram) if any(entry.elements <= system for system in systems)
+    ]
     rows = [stand_in(entry) for entry in entries]
     rows = [replace(row, info={**row.info, "source": MP2020}) for row in rows]
     metadata = energy_metadata(identity, RelaxConfig(0.0, 0, None), device) | {
@@ -173,6 +167,16 @@ def _prototypes(numbers: Sequence[int], config: RelaxConfig, run: Mapping[str, A
 def _row(crystal: Crystal, outcome: Outcome, source: str) -> Crystal:
     info = {"source": source} | {name: getattr(outcome, name) for name in ("energy", "converged", "relax_error")}
     return replace(moved(crystal, outcome), info=info)
+
+
+def _above_elements(
+    chosen: Sequence[Crystal], sources: Sequence[str], computed: Sequence[Crystal]
+) -> tuple[list[Crystal], list[Crystal]]:
+    """Returns all references with DFT formation energies above the computed elements, and those elements' crystals."""
+    grounds = lowest([row for row in computed if len(elements_of(row)) == 1])
+    level = {int(row.atomic_numbers[0]): energy_per_atom(row) for row in grounds}
+    rows = [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
+    return rows, [replace(row, id=f"terminal-{chemical_symbols[row.atomic_numbers[0]]}") for row in grounds]
 
 
 def _from_dft(crystal: Crystal, source: str, level: Mapping[int, float]) -> Crystal:

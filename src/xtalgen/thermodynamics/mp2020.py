@@ -61,16 +61,18 @@ def corrected_for_hull(
     The first is of the relaxed geometry, the second of the sampled one; null where there is no energy, or no correction
     within `timeout` seconds (oxidation states are guessed, which can take long).
     """
-    wanted = [(place, name, row, energy)
-              for place, (after, before) in enumerate(zip(relaxed, sample, strict=True))
-              for name, row in (("energy", after), ("e_initial", before))
-              if row.ok and (energy := after.info.get(name)) is not None]  # fmt: skip
+    wanted = [
+        (index, name, row, energy)
+        for index, (after, before) in enumerate(zip(relaxed, sample, strict=True))
+        for name, row in (("energy", after), ("e_initial", before))
+        if row.ok and (energy := after.info.get(name)) is not None
+    ]
     found = map_items(
         correction, [row for _, _, row, _ in wanted], workers=workers, timeout=timeout, label="MP2020 corrections"
     )
     energies: list[dict[str, float | None]] = [{"hull_energy": None, "hull_e_initial": None} for _ in relaxed]
-    for (place, name, _, energy), each in zip(wanted, found, strict=True):
-        energies[place][f"hull_{name}"] = None if isinstance(each, Failure) else energy + each
+    for (index, name, _, energy), each in zip(wanted, found, strict=True):
+        energies[index][f"hull_{name}"] = None if isinstance(each, Failure) else energy + each
     return [replace(row, info={**row.info, **more}) for row, more in zip(relaxed, energies, strict=True)]
 
 
