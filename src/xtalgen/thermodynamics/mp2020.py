@@ -1,7 +1,7 @@
-"""The Materials Project's MP2020 corrections: what puts a raw PBE(+U) energy beside those of its phase diagram.
+"""The Materials Project's MP2020 corrections, which make raw PBE(+U) energies comparable with its phase diagram.
 
-Wang et al. 2021, doi:10.1038/s41598-021-94550-5, as pymatgen computes them. Which elements get a Hubbard U, and which
-pseudopotential, stands in pymatgen's MPRelaxSet.
+Wang et al. 2021, doi:10.1038/s41598-021-94550-5, as pymatgen computes them. Hubbard U values and pseudopotentials are
+those of pymatgen's MPRelaxSet.
 """
 
 import warnings
@@ -18,7 +18,7 @@ class CorrectionError(ValueError):
 
 
 def correction(crystal: Crystal) -> float:
-    """Returns the MP2020 correction of a crystal's total energy, in eV per cell, as if VASP had computed it for MP.
+    """Returns the MP2020 correction of a crystal's total energy (eV per cell) for a calculation with MP's settings.
 
     It depends on the elements, on the kind of oxide (found from the structure) and on guessed oxidation states. Raises
     CorrectionError where pymatgen's compatibility scheme refuses the crystal.
@@ -44,7 +44,7 @@ def correction(crystal: Crystal) -> float:
     scheme = MaterialsProject2020Compatibility(check_potcar=False)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about oxidation states that had to be guessed
+            warnings.simplefilter("ignore")  # about guessed oxidation states
             processed = scheme.process_entry(entry, on_error="raise")
     except (CompatibilityError, ValueError, KeyError) as error:
         raise CorrectionError(f"{type(error).__name__}: {error}") from error
