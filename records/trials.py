@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import wasserstein_distance
-from xtalgen.metrics.matching import match_targets
 
 from xtalgen.crystals import read_crystals, read_metadata, read_table
 from xtalgen.metrics.distributions import num_elems
 from xtalgen.metrics.intervals import rate
-from xtalgen.metrics.validity import judge, usable
+from xtalgen.metrics.validity import judge
+from xtalgen.structure.geometry import usable
+from xtalgen.structure.matcher import match_targets
 
 HEAD = """run, set, parameters, CPU s, steps, crystals seen, validation loss, n, usable (%), structure valid (%),
 composition valid (%), match rate unfiltered (%), both valid (%), RMSE unfiltered, W elements, s per 1000"""

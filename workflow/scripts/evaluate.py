@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xtalgen.metrics.names import EVERY_TASK
 from xtalgen.metrics.protocols import DEFAULT, RECIPES, choose_recipe
-from xtalgen.metrics.types import Settings
+from xtalgen.metrics.types import MetricConfig
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.evaluate import Sources, evaluate
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in FILES:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=name in FILES[:3])
     for name in NUMBERS:
-        default = getattr(Settings, name)
+        default = getattr(MetricConfig, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     parser.add_argument("--recipe", choices=RECIPES, default=DEFAULT, help="whose definitions to follow")
     for name in THRESHOLDS:
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     sources = Sources(**{name: getattr(args, name) for name in FILES})
     recipe = choose_recipe(args.recipe, **{name: getattr(args, name) for name in THRESHOLDS})
-    settings = Settings(recipe, **{name: getattr(args, name) for name in NUMBERS})
+    settings = MetricConfig(recipe, **{name: getattr(args, name) for name in NUMBERS})
     with one_line():
         evaluate(args.task, sources, settings, out_table=args.out_table, out_json=args.out_json,
                  name=args.name, work=args.work)  # fmt: skip

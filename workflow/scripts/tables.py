@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from xtalgen.metrics.result_file import read_evaluations
+from xtalgen.report.markdown import compact
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.tables import compact, tables
+from xtalgen.stages.tables import tables
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -58,9 +58,9 @@ def _run(args: argparse.Namespace) -> str:
     from xtalgen.commands.scoring import Request, score
     from xtalgen.metrics.protocols import choose_recipe
     from xtalgen.metrics.result_file import read_evaluation
-    from xtalgen.metrics.types import Settings
+    from xtalgen.metrics.types import MetricConfig
 
-    settings = Settings(choose_recipe(args.recipe), workers=args.workers, seed=args.seed)
+    settings = MetricConfig(choose_recipe(args.recipe), workers=args.workers, seed=args.seed)
     request = Request(
         args.structures, args.dataset, args.source, args.task, settings, args.cache.expanduser(),
         args.out or args.structures.parent, args.relax, partial=args.partial,

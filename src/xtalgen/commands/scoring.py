@@ -12,7 +12,7 @@ from xtalgen.crystals import read_table, to_table, write_table
 from xtalgen.datasets.registry import DATA_SETS
 from xtalgen.datasets.sources import find_source
 from xtalgen.metrics.choices import Split
-from xtalgen.metrics.types import Settings
+from xtalgen.metrics.types import MetricConfig
 from xtalgen.runtime.provenance import PACKAGE
 from xtalgen.runtime.provenance import fingerprint as code_fingerprint
 from xtalgen.runtime.resume import content_key
@@ -34,7 +34,7 @@ class Request:
     dataset: str
     source: Path | None
     task: str
-    settings: Settings
+    settings: MetricConfig
     cache: Path
     out: Path
     potential: str | None = None

@@ -14,7 +14,7 @@ from xtalgen.metrics.distributions import density
 from xtalgen.metrics.dng import reference_phases, relaxed_phases
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.symmetry import space_groups
-from xtalgen.metrics.types import Columns, Flags, Scores, Settings, count_survivors
+from xtalgen.metrics.types import Columns, Flags, MetricConfig, Scores, count_survivors
 from xtalgen.metrics.validity import Validity, judge
 from xtalgen.structure.attributes import ATTRIBUTES, conditions_of
 from xtalgen.structure.composition import reduced_counts
@@ -52,7 +52,7 @@ class Answers:
     validity: Validity
 
 
-def score_requests(requests: Requests, settings: Settings) -> Scores:
+def score_requests(requests: Requests, settings: MetricConfig) -> Scores:
     """Returns every metric of crystals made to order.
 
     A rate counts all crystals for which its attribute was asked, failures included. Formula, number of atoms and space
@@ -83,7 +83,7 @@ def metric_of(attribute: str) -> str:
     return f"{attribute}_matched" if attribute in EXACT else f"{attribute}_deviation"
 
 
-def _obtained(requests: Requests, settings: Settings) -> dict[str, list[Any]]:
+def _obtained(requests: Requests, settings: MetricConfig) -> dict[str, list[Any]]:
     """Returns what each crystal has, by attribute; None where it has none or it was not computed."""
     rows = [row if fine else None for row, fine in zip(requests.sample, requests.sample.usable, strict=True)]
     found: dict[str, list[Any]] = {
@@ -110,7 +110,7 @@ def _met(
     return np.array([a is not None and a == b for a, b in zip(wanted, obtained[name], strict=True)], dtype=bool)
 
 
-def _metrics(answers: Answers, settings: Settings) -> dict[str, Estimate]:
+def _metrics(answers: Answers, settings: MetricConfig) -> dict[str, Estimate]:
     asked, obtained, validity = answers.asked, answers.obtained, answers.validity
     flags = {"struct_valid": validity.structure, "comp_valid": validity.composition, "valid": validity.both}
     metrics = {name: rate(int(values.sum()), len(asked)) for name, values in flags.items()}

@@ -14,7 +14,7 @@ from xtalgen.featurizers.fingerprints import Fingerprints
 from xtalgen.metrics.choices import MatchFilter
 from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
-from xtalgen.metrics.types import Columns, Flags, Scores, Settings, count_survivors
+from xtalgen.metrics.types import Columns, Flags, MetricConfig, Scores, count_survivors
 from xtalgen.metrics.validity import Validity, judge
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.matcher import Matches, match_targets
@@ -56,7 +56,7 @@ def assign_targets(sample: Sequence[Crystal], test: Sequence[Crystal], where: st
 
 
 @dataclass(frozen=True)
-class Found:
+class PredictionVerdicts:
     """What was found of each prediction: its validity, its target's, its matches, whether it is its target's first."""
 
     validity: Validity
@@ -65,7 +65,7 @@ class Found:
     first: Flags
 
 
-def score_prediction(predictions: Predictions, settings: Settings, *, work: Path, key: str) -> Scores:
+def score_prediction(predictions: Predictions, settings: MetricConfig, *, work: Path, key: str) -> Scores:
     """Returns every metric of predicted structures; the denominator is the number of targets asked for.
 
     The match rate is that of each target's first prediction; where there are several, the best of them counts in the
@@ -88,7 +88,7 @@ def score_prediction(predictions: Predictions, settings: Settings, *, work: Path
     own = np.asarray(predictions.own, dtype=int)
     first = np.zeros(len(sample), dtype=bool)
     first[np.unique(own, return_index=True)[1]] = True
-    found = Found(validity, target_valid[own], matches, first)
+    found = PredictionVerdicts(validity, target_valid[own], matches, first)
     several = max(counts.values(), default=0)
     best = _best_of(predictions, settings, found)
     return Scores(
@@ -113,7 +113,7 @@ def _failed(fingerprints: Fingerprints | None) -> np.ndarray | None:
     return None if fingerprints is None else fingerprints.chosen & ~fingerprints.ok
 
 
-def _verdicts(found: Found) -> Columns:
+def _verdicts(found: PredictionVerdicts) -> Columns:
     validity, matches = found.validity, found.matches
     matched = np.isfinite(matches.own)
     flags = {"struct_valid": validity.structure, "comp_valid": validity.composition, "valid": validity.both}
@@ -125,7 +125,7 @@ def _verdicts(found: Found) -> Columns:
     return columns
 
 
-def _best_of(predictions: Predictions, settings: Settings, found: Found) -> dict[str, np.ndarray]:
+def _best_of(predictions: Predictions, settings: MetricConfig, found: PredictionVerdicts) -> dict[str, np.ndarray]:
     """Returns the smallest displacement to each target, infinite without match, by the suffix of the metrics' names."""
     rules = settings.recipe.prediction
     everything = np.ones(len(predictions.sample), dtype=bool)
@@ -148,7 +148,11 @@ def _best_of(predictions: Predictions, settings: Settings, found: Found) -> dict
 
 
 def _metrics(
-    predictions: Predictions, settings: Settings, found: Found, best: dict[str, np.ndarray], several: int
+    predictions: Predictions,
+    settings: MetricConfig,
+    found: PredictionVerdicts,
+    best: dict[str, np.ndarray],
+    several: int,
 ) -> dict[str, Estimate]:
     n, n_targets, validity = len(predictions.sample), len(predictions.targets), found.validity
     flags = {"struct_valid": validity.structure, "comp_valid": validity.composition, "valid": validity.both}
@@ -175,7 +179,7 @@ def _best(distances: np.ndarray, own: Sequence[int], n_targets: int) -> np.ndarr
     return best
 
 
-def _funnel(predictions: Predictions, found: Found) -> list[tuple[str, int]]:
+def _funnel(predictions: Predictions, found: PredictionVerdicts) -> list[tuple[str, int]]:
     steps = {
         "parsed": predictions.sample.usable,
         "valid": found.validity.both,

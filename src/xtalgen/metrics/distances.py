@@ -17,7 +17,7 @@ from xtalgen.metrics.coverage import coverage
 from xtalgen.metrics.distributions import density, num_elems, wasserstein
 from xtalgen.metrics.intervals import Estimate, missing, rate
 from xtalgen.metrics.protocols import Recipe
-from xtalgen.metrics.types import Inputs, Settings
+from xtalgen.metrics.types import Inputs, MetricConfig
 from xtalgen.metrics.validity import Validity
 from xtalgen.runtime.pinned_tables import read_pinned
 from xtalgen.structure.composition import reduced_counts
@@ -73,7 +73,7 @@ def _constants() -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " fe
     return np.array(read["means"]), np.array(read["deviations"])
 
 
-def distribution_metrics(inputs: Inputs, settings: Settings, validity: Validity) -> dict[str, Estimate]:
+def distribution_metrics(inputs: Inputs, settings: MetricConfig, validity: Validity) -> dict[str, Estimate]:
     """Returns the Wasserstein distances of density and number of elements from the test split."""
     recipe = settings.recipe
     rules = recipe.distributions

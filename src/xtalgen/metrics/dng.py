@@ -14,8 +14,8 @@ from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.novelty import NOT_VALID, Matching, framework_novel, judge_likeness, unique_within
 from xtalgen.metrics.protocols import Recipe
 from xtalgen.metrics.symmetry import space_groups, symmetry_metrics
-from xtalgen.metrics.types import Columns, Flags, Inputs, Scores, Settings, count_survivors
-from xtalgen.metrics.uniqueness import Kind
+from xtalgen.metrics.types import Columns, Flags, Inputs, MetricConfig, Scores, count_survivors
+from xtalgen.metrics.uniqueness import MatchVerdict
 from xtalgen.metrics.validity import Validity, judge
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.thermodynamics.energy_above_hull import AboveHull, Phase, energies_above_hull, phase_with
@@ -26,13 +26,13 @@ class Verdicts:
     """What was found of each crystal."""
 
     validity: Validity
-    kinds: Sequence[Kind]
+    kinds: Sequence[MatchVerdict]
     above: Sequence[AboveHull]
     groups: Sequence[int | None]
     flags: Mapping[str, Flags]
 
 
-def score_generation(inputs: Inputs, settings: Settings) -> Scores:
+def score_generation(inputs: Inputs, settings: MetricConfig) -> Scores:
     """Returns every metric of generated crystals, each rate over the crystals that the recipe says."""
     recipe, prints = settings.recipe, inputs.fingerprints
     validity = judge(inputs.sample, None if prints is None else prints.chosen & ~prints.ok, recipe.validity)
@@ -76,7 +76,7 @@ def final_crystals(sample: CrystalList, relaxed: CrystalList | None) -> CrystalL
     return relaxed.where(np.array([relaxed_well(row) for row in relaxed], dtype=bool), sample)
 
 
-def _above_hull(inputs: Inputs, settings: Settings) -> list[AboveHull]:
+def _above_hull(inputs: Inputs, settings: MetricConfig) -> list[AboveHull]:
     if inputs.relaxed is None or inputs.hull is None:
         return [AboveHull(None, "no_energy")] * len(inputs.sample)
     if settings.recipe.stability.energies is Geometry.SAMPLED:
@@ -112,7 +112,7 @@ def energy_for_hull(row: Crystal, name: str) -> float | None:
 
 
 def _new(
-    inputs: Inputs, validity: Validity, kinds: Sequence[Kind], compared: Sequence[Crystal], matching: Matching
+    inputs: Inputs, validity: Validity, kinds: Sequence[MatchVerdict], compared: Sequence[Crystal], matching: Matching
 ) -> dict[str, Flags]:
     unique = np.array([kind.unique for kind in kinds], dtype=bool)
     novel = np.array([kind.novel for kind in kinds], dtype=bool)
@@ -200,12 +200,12 @@ def _no_hull(inputs: Inputs) -> str:
     return "not relaxed" if inputs.relaxed is None else "no hull was given"
 
 
-def _symmetry(inputs: Inputs, settings: Settings, groups: Sequence[int | None]) -> dict[str, Estimate]:
+def _symmetry(inputs: Inputs, settings: MetricConfig, groups: Sequence[int | None]) -> dict[str, Estimate]:
     expected = space_groups(inputs.test, workers=settings.workers)
     return symmetry_metrics(groups, expected, seed=settings.seed, resamples=settings.resamples)
 
 
-def _averages(inputs: Inputs, settings: Settings, above: Sequence[AboveHull]) -> dict[str, Estimate]:
+def _averages(inputs: Inputs, settings: MetricConfig, above: Sequence[AboveHull]) -> dict[str, Estimate]:
     options = {"seed": settings.seed, "resamples": settings.resamples}
     rmsd = [row.info.get("rmsd") for row in inputs.relaxed or () if relaxed_well(row)]
     no_rmsd = "not relaxed" if inputs.relaxed is None else "no crystal was relaxed"
@@ -234,7 +234,7 @@ def _funnel(inputs: Inputs, flags: Mapping[str, np.ndarray], above: Sequence[Abo
     return count_survivors(len(inputs.sample), steps)
 
 
-def _failures(inputs: Inputs, kinds: Sequence[Kind], above: Sequence[AboveHull]) -> Counter[str]:
+def _failures(inputs: Inputs, kinds: Sequence[MatchVerdict], above: Sequence[AboveHull]) -> Counter[str]:
     """Returns how many crystals failed, by stage and class; a crystal counts at every stage it fails at."""
     failures = Counter(f"sample: {crystal.status}" for crystal in inputs.sample if not crystal.ok)
     fine = [row for row, crystal in enumerate(inputs.sample) if crystal.ok]

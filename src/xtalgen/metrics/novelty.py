@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.uniqueness import Kind, unique_and_novel
+from xtalgen.metrics.uniqueness import MatchVerdict, unique_and_novel
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.matcher import Tolerances
 
@@ -23,24 +23,24 @@ class Matching:
     workers: int
     timeout: float
 
-    def compare(self, crystals: Sequence[Crystal], known: Sequence[Crystal] = ()) -> list[Kind]:
-        """Returns whether each crystal is the first of its kind and unknown."""
+    def compare(self, crystals: Sequence[Crystal], known: Sequence[Crystal] = ()) -> list[MatchVerdict]:
+        """Returns whether each crystal is unique and novel."""
         crystals = CrystalList.of(crystals)
         if not crystals.usable.any():  # spares starting processes
-            return [Kind(False, False, status="no_geometry") for _ in crystals]
+            return [MatchVerdict(False, False, status="no_geometry") for _ in crystals]
         return unique_and_novel(crystals, known, workers=self.workers, timeout=self.timeout, tolerances=self.tolerances)
 
 
 def judge_likeness(
     crystals: Sequence[Crystal], known: Sequence[Crystal], asked: Bool[np.ndarray, " n"], matching: Matching
-) -> list[Kind]:
+) -> list[MatchVerdict]:
     """Returns `compare` of the crystals that are asked for; the others are neither unique nor novel."""
     kinds = matching.compare(CrystalList.of(crystals).only(asked), known)
     return [kind if wanted else replace(kind, status=NOT_VALID) for kind, wanted in zip(kinds, asked, strict=True)]
 
 
 def framework_novel(
-    crystals: Sequence[Crystal], known: Sequence[Crystal], kinds: Sequence[Kind], matching: Matching
+    crystals: Sequence[Crystal], known: Sequence[Crystal], kinds: Sequence[MatchVerdict], matching: Matching
 ) -> Bool[np.ndarray, " n"]:
     """Returns which novel crystals stay novel when all lanthanides count as one element, and all actinides.
 
@@ -58,7 +58,7 @@ def framework_novel(
 def unique_within(
     crystals: Sequence[Crystal], chosen: Bool[np.ndarray, " n"], matching: Matching
 ) -> Bool[np.ndarray, " n"]:
-    """Returns which of the chosen crystals are the first of their kind among the chosen."""
+    """Returns which of the chosen crystals are unique among the chosen."""
     rows = np.flatnonzero(chosen)
     unique = np.zeros(len(crystals), dtype=bool)
     unique[rows] = [kind.unique for kind in matching.compare(CrystalList.of(crystals).take(rows))]

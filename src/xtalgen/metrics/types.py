@@ -20,7 +20,7 @@ Flags = Bool[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class MetricConfig:
     """How to score. match_timeout: seconds of wall time for one structure comparison."""
 
     recipe: Recipe = RECIPES[DEFAULT]

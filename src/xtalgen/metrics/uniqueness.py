@@ -30,8 +30,8 @@ FEW = 300  # crystals to compare that are not worth starting processes
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Whether a crystal is the first of its kind and unknown, and the ids of those it equals.
+class MatchVerdict:
+    """Whether a crystal is unique and novel, and the ids of those it equals.
 
     status: "ok"; "no_geometry", or "timeout", "degenerate", "error", "crash" where a comparison that was needed failed:
     such a crystal is neither unique nor novel.
@@ -88,7 +88,7 @@ def unique_and_novel(
     workers: int,
     timeout: float,
     tolerances: Tolerances = SAME,
-) -> list[Kind]:
+) -> list[MatchVerdict]:
     """Returns for each crystal whether it is unique and novel, by StructureMatcher.
 
     Unique: no earlier unique crystal matches. Matching is not transitive, so the order of the crystals decides and is
@@ -97,13 +97,13 @@ def unique_and_novel(
     equal crystal is named but never the verdict; of identical crystals only two. timeout: seconds for one comparison.
     A few comparisons are done in this process, more in `workers` processes.
     """
-    kinds = [Kind(False, False, status="no_geometry") for _ in crystals]
+    kinds = [MatchVerdict(False, False, status="no_geometry") for _ in crystals]
     samples = _by_formula(crystals)
     references = _by_formula(known, samples)
     asked = []
     for formula, rows in samples.items():
         if len(rows) == 1 and formula not in references:
-            kinds[rows[0]] = Kind(True, True)
+            kinds[rows[0]] = MatchVerdict(True, True)
         else:
             asked.append(formula)
     groups = [
@@ -123,10 +123,10 @@ def unique_and_novel(
         rows, names = samples[formula], references.get(formula, [])
         for place, row in enumerate(rows):
             if isinstance(result, Failure):
-                kinds[row] = Kind(False, False, status=result.kind)
+                kinds[row] = MatchVerdict(False, False, status=result.kind)
                 continue
             duplicate, match, status = result[place]
-            kinds[row] = Kind(
+            kinds[row] = MatchVerdict(
                 unique=status == "ok" and duplicate is None,
                 novel=status == "ok" and match is None,
                 duplicate_of=None if duplicate is None else crystals[rows[duplicate]].id,

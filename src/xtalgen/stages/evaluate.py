@@ -21,10 +21,10 @@ from xtalgen.metrics.csp import Predictions, assign_targets, score_prediction
 from xtalgen.metrics.distributions import density, num_elems
 from xtalgen.metrics.dng import final_crystals, score_generation
 from xtalgen.metrics.infilling import score_guesses
-from xtalgen.metrics.names import GENERATION, names_for
+from xtalgen.metrics.names import EVERY_TASK, GENERATION
 from xtalgen.metrics.protocols import Recipe, describe_choices
 from xtalgen.metrics.result_file import Evaluation, write_evaluation
-from xtalgen.metrics.types import Inputs, Scores, Settings
+from xtalgen.metrics.types import Inputs, MetricConfig, Scores
 from xtalgen.runtime.resume import clear, content_key
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.space_group import SYMPREC
@@ -72,7 +72,7 @@ class Tables:
 def evaluate(
     task: str,
     sources: Sources,
-    settings: Settings,
+    settings: MetricConfig,
     *,
     out_table: Path,
     out_json: Path,
@@ -86,6 +86,8 @@ def evaluate(
     Crystals that failed keep their row and stay in every denominator; a metric that cannot be computed is null with its
     reason. Raises ContractError, naming file and remedy, when files do not fit each other.
     """
+    if task not in EVERY_TASK:
+        raise ValueError(f"no task {task!r}; there are {', '.join(EVERY_TASK)}")
     warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # once per crystal with a noble gas
     work = work or out_json.parent / f"work-{out_json.stem}"
     tables = read_sources(sources)
@@ -104,7 +106,7 @@ def evaluate(
         data=_describe_data(tables, scores.n_reference),
         funnel=tuple(scores.funnel),
         failures=scores.failures,
-        metrics={name: scores.metrics[name] for name in names_for(task)},
+        metrics=scores.metrics,
         cost=_cost(sources.training, tables.facts["sample"], len(tables.sample)),
         outcomes=scores.outcomes,
     )
@@ -128,7 +130,7 @@ def read_sources(sources: Sources) -> Tables:
     return Tables(table=read["sample"], facts=facts, **{name: crystals.get(name) for name in files})
 
 
-def _score(task: str, sources: Sources, tables: Tables, settings: Settings, work: Path) -> Scores:
+def _score(task: str, sources: Sources, tables: Tables, settings: MetricConfig, work: Path) -> Scores:
     if task == "infilling":
         return score_guesses(tables.sample)
     if task in GENERATION:
@@ -254,7 +256,7 @@ def _formula(crystal: Crystal) -> str:
     return Composition({Element.from_Z(number): count for number, count in counts}).reduced_formula
 
 
-def _describe_recipe(task: str, settings: Settings, facts: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def _describe_recipe(task: str, settings: MetricConfig, facts: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Returns every choice behind the numbers, with the versions of the libraries that made them."""
     choices = describe_choices(settings.recipe, task) | {
         "intervals": f"95 %; rates: Wilson; others: percentile bootstrap, {settings.resamples} resamples",

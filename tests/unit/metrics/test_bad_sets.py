@@ -14,7 +14,7 @@ from xtalgen.metrics.csp import Predictions, score_prediction
 from xtalgen.metrics.dng import score_generation
 from xtalgen.metrics.protocols import RECIPES
 from xtalgen.metrics.registry import for_task
-from xtalgen.metrics.types import Inputs, Settings
+from xtalgen.metrics.types import Inputs, MetricConfig
 
 MANY = 10_000
 REASONS = {"p1", "n_space_groups", "tvd_space_group", "wdist_density", "wdist_num_elems"}
@@ -52,7 +52,7 @@ def score(sample, recipe="xtalgen", *, relaxed=None, hull=None, with_prints=Fals
         sample=sample, relaxed=relaxed, hull=hull, train=[one_atom()], test=test, known=[one_atom()],
         fingerprints=prints if with_prints else None, references=references if with_prints else None, limits=Cutoffs(),
     )  # fmt: skip
-    return score_generation(inputs, Settings(RECIPES[recipe], match_timeout=20.0, resamples=20))
+    return score_generation(inputs, MetricConfig(RECIPES[recipe], match_timeout=20.0, resamples=20))
 
 
 def check(scores, n):
@@ -112,7 +112,7 @@ def test_hostile_predictions(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "map_resumably", in_process)
     targets = [rock_salt("t"), caesium_chloride("u"), one_atom("v")]
     own = [place % 3 for place in range(len(HOSTILE))]
-    settings = Settings(RECIPES[recipe], resamples=20)
+    settings = MetricConfig(RECIPES[recipe], resamples=20)
     scores = score_prediction(listed(Predictions, HOSTILE, targets, own, None, None), settings, work=tmp_path, key="k")
     assert set(scores.metrics) == {metric.name for metric in for_task("csp")}
     assert scores.metrics["match_rate"].n == 3

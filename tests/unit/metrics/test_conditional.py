@@ -8,13 +8,13 @@ from xtalgen.crystals import Crystal
 from xtalgen.metrics.conditional import Requests, score_requests
 from xtalgen.metrics.infilling import score_guesses
 from xtalgen.metrics.registry import for_task
-from xtalgen.metrics.types import Settings
+from xtalgen.metrics.types import MetricConfig
 from xtalgen.models.language.prompts import SENTENCES
 from xtalgen.structure.attributes import conditions_of
 from xtalgen.structure.lattice import lattice_from_parameters
 
 ROCK_SALT = (lattice_from_parameters(np.full(3, 3.99), np.full(3, 60.0)), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]))
-QUICK = Settings(resamples=50)
+QUICK = MetricConfig(resamples=50)
 
 
 def crystal(identifier, numbers, **info):

@@ -20,7 +20,7 @@ from xtalgen.metrics.distances import coverage_metrics
 from xtalgen.metrics.distributions import density, num_elems, wasserstein
 from xtalgen.metrics.dng import score_generation
 from xtalgen.metrics.protocols import RECIPES
-from xtalgen.metrics.types import Inputs, Settings
+from xtalgen.metrics.types import Inputs, MetricConfig
 from xtalgen.metrics.validity import judge
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.matcher import arrays
@@ -39,7 +39,7 @@ def generation(sample, test, recipe="xtalgen", train=()):
             sample=sample, relaxed=None, hull=None, train=train, test=test, known=train, fingerprints=prints(sample),
             references=prints(test), limits=cutoffs("mp_20"),
         ),
-        Settings(RECIPES[recipe], resamples=50),
+        MetricConfig(RECIPES[recipe], resamples=50),
     ).metrics  # fmt: skip
 
 
@@ -50,7 +50,9 @@ def prediction(crystals, recipe, work, monkeypatch):
     in_process = lambda *args, **options: map_resumably(*args, **(options | {"timeout": None}))  # noqa: E731
     monkeypatch.setattr(module, "map_resumably", in_process)
     predictions = listed(Predictions, crystals, crystals, list(range(len(crystals))), None, None)
-    return score_prediction(predictions, Settings(RECIPES[recipe], resamples=50), work=work / recipe, key="k").metrics
+    return score_prediction(
+        predictions, MetricConfig(RECIPES[recipe], resamples=50), work=work / recipe, key="k"
+    ).metrics
 
 
 def check_truth(crystals, work, monkeypatch):
@@ -107,7 +109,7 @@ def test_published_sample_has_its_published_values(shared_data):
         sample=sample, relaxed=None, hull=None, train=[], test=test, known=[], fingerprints=prints(sample),
         references=prints(test), limits=cutoffs("mp_20"),
     )  # fmt: skip
-    settings = Settings(RECIPES["cdvae"], resamples=20)
+    settings = MetricConfig(RECIPES["cdvae"], resamples=20)
     validity = judge(sample, rules=settings.recipe.validity)
     covered, _ = coverage_metrics(inputs, settings.recipe, validity)
     assert round(covered["cov_recall"].value, 4) == 0.9971

@@ -14,7 +14,7 @@ from xtalgen.metrics.coverage import Cutoffs
 from xtalgen.metrics.csp import Predictions, score_prediction
 from xtalgen.metrics.dng import score_generation
 from xtalgen.metrics.protocols import RECIPES, choose_recipe, describe_choices, describe_recipes
-from xtalgen.metrics.types import Inputs, Settings
+from xtalgen.metrics.types import Inputs, MetricConfig
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.lattice import lattice_from_parameters
 
@@ -52,7 +52,7 @@ def score(name, sample, *, train=(), test=(), known=None, relaxed=None, hull=Non
         references=references,
         limits=Cutoffs(),
     )
-    return score_generation(inputs, Settings(recipe, resamples=20))
+    return score_generation(inputs, MetricConfig(recipe, resamples=20))
 
 
 def value(name, metric, sample, **options):
@@ -184,7 +184,7 @@ def predict(name, predictions, work, monkeypatch):
 
     in_process = lambda *args, **options: map_resumably(*args, **(options | {"timeout": None}))  # noqa: E731
     monkeypatch.setattr(module, "map_resumably", in_process)
-    settings = Settings(RECIPES[name], resamples=20)
+    settings = MetricConfig(RECIPES[name], resamples=20)
     return score_prediction(predictions, settings, work=work / name, key="k").metrics
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xtalgen.metrics.intervals import Estimate, missing
-from xtalgen.metrics.registry import EVERY_TASK
+from xtalgen.metrics.names import EVERY_TASK
 from xtalgen.metrics.result_file import PUBLISHED, Evaluation, read_evaluation, write_evaluation
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)

@@ -14,14 +14,14 @@ from xtalgen.featurizers.magpie import magpie_features
 from xtalgen.metrics.protocols import choose_recipe
 from xtalgen.metrics.registry import for_task
 from xtalgen.metrics.result_file import read_evaluation, write_evaluation
-from xtalgen.metrics.types import Settings
+from xtalgen.metrics.types import MetricConfig
 from xtalgen.stages import evaluate as stage
 from xtalgen.stages.evaluate import Sources, evaluate
 from xtalgen.structure import geometry
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.geometry import usable
 
-SETTINGS = Settings(resamples=50)
+SETTINGS = MetricConfig(resamples=50)
 RELAXED = {"energy": pa.float64(), "converged": pa.bool_(), "rmsd": pa.float64(), "n_steps": pa.int64()}
 CHGNET = {"potential": "chgnet", "potential_sha256": "c" * 64}
 

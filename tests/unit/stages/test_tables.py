@@ -18,9 +18,11 @@ from xtalgen.metrics.intervals import Estimate, rate
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, flatten, read_evaluation, read_evaluations
 from xtalgen.metrics.significance import compare
+from xtalgen.report.long_csv import long_csv
+from xtalgen.report.markdown import TABLES, compact, markdown
 from xtalgen.report.published import read_published
 from xtalgen.report.score_table import DE_NOVO, PREDICTION, STABILITY, SYMMETRY, best_rows, scores
-from xtalgen.stages.tables import TABLES, compact, long_csv, markdown, tables
+from xtalgen.stages.tables import tables
 
 DNG = {
     "struct_valid": {"value": 0.9346, "n": 10000, "low": 0.9296, "high": 0.9393},

@@ -10,11 +10,11 @@ from crystal_lists import listed
 from tolerances import SUMS
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.csp import Predictions, assign_targets, score_prediction
-from xtalgen.metrics.types import Settings
+from xtalgen.metrics.types import MetricConfig
 from xtalgen.structure.matcher import Tolerances, match_targets, rms_distance
 from xtalgen.structure.pymatgen import to_structure
 
-SETTINGS = Settings(resamples=50)
+SETTINGS = MetricConfig(resamples=50)
 
 
 @pytest.fixture(autouse=True)
