@@ -23,13 +23,13 @@ from xtalgen.crystals import ContractError, Crystal
 from xtalgen.potentials import registry
 from xtalgen.potentials.types import Identity, PotentialError
 from xtalgen.relaxation.in_flight import Outcome, RelaxConfig
-from xtalgen.relaxation.runner import describe, moved, relax_all
+from xtalgen.relaxation.runner import energy_metadata, moved, relax_all
 from xtalgen.runtime.devices import pick_device
 from xtalgen.structure.attributes import E_FORM
+from xtalgen.thermodynamics.competing_phases import competition, elements_of
 from xtalgen.thermodynamics.elemental_references import (
     PROTOTYPE,
     build_prototypes,
-    elements_of,
     energy_per_atom,
     lowest,
     missing_elements,
@@ -83,21 +83,14 @@ def hull(
     missing = missing_elements(samples, rows)
     terminals, n_more = _prototypes(missing, config, run)
     uncovered = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in terminals})
-    n_prototype = len(terminals)
+    counts = {"n_prototype": len(terminals), "n_computed": n_computed + n_more}
     if energies == "dft":
-        grounds = lowest([*(row for row in rows if len(elements_of(row)) == 1), *terminals])
-        terminals = [replace(row, id=f"terminal-{chemical_symbols[row.atomic_numbers[0]]}") for row in grounds]
-        level = {int(row.atomic_numbers[0]): energy_per_atom(row) for row in grounds}
-        rows = [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
-    metadata = describe(identity, config, device) | {
-        "energies": energies,
-        "relax_steps": str(relax_steps),
-        "n_dataset": str(sum(row.ok for row in rows)),
-        "n_failed": str(sum(not row.ok for row in rows)),
-        "n_prototype": str(n_prototype),
-        "n_computed": str(n_computed + n_more),
-        "missing_terminals": " ".join(chemical_symbols[number] for number in uncovered),
-    }
+        rows, terminals = _above_elements(chosen, sources, [*rows, *terminals])
+    counts |= {"n_dataset": sum(row.ok for row in rows), "n_failed": sum(not row.ok for row in rows)}
+    metadata = {"energies": energies, "relax_steps": str(relax_steps)}
+    metadata |= {name: str(count) for name, count in counts.items()}
+    metadata["missing_terminals"] = " ".join(chemical_symbols[number] for number in uncovered)
+    metadata |= energy_metadata(identity, config, device)
     crystals.write_table(crystals.to_table(rows + terminals, COLUMNS), out, **metadata)
 
 
@@ -118,19 +111,11 @@ def choose_references(samples: Sequence[Crystal], references: Sequence[Path]) ->
 
     An id that occurs in several files gets "#2", "#3", … from its second occurrence on.
     """
-    systems = np.zeros((len(samples), 256), dtype=bool)  # [sample, atomic number]
-    for index, sample in enumerate(samples):
-        systems[index, sample.atomic_numbers] = True
-    systems = np.unique(systems, axis=0)
-    chosen, sources, competes, times = [], [], {}, Counter()
+    competes = competition(samples)
+    chosen, sources, times = [], [], Counter()
     for file in references:
         for row in crystals.read_crystals(file):
-            if not row.ok:
-                continue
-            elements = elements_of(row)
-            if elements not in competes:
-                competes[elements] = bool(systems[:, sorted(elements)].all(axis=1).any())
-            if competes[elements]:
+            if row.ok and competes(row):
                 times[row.id] += 1
                 name = row.id if times[row.id] == 1 else f"{row.id}#{times[row.id]}"
                 chosen.append(replace(row, id=name, info={E_FORM: row.info.get(E_FORM)}))
@@ -150,11 +135,12 @@ def _write_mp2020(
             "CHGNet and of MACE-MP models are) and cannot be compared with that project's hull. Use hull: consistent."
         )
     systems = {frozenset(chemical_symbols[number] for number in elements_of(sample)) for sample in samples}
-    entries = [entry for entry in read_phase_diagram(phase_diagram)
-               if any(entry.elements <= system for system in systems)]  # fmt: skip
+    entries = [
+        entry for entry in read_phase_diagram(phase_diagram) if any(entry.elements <= system for system in systems)
+    ]
     rows = [stand_in(entry) for entry in entries]
     rows = [replace(row, info={**row.info, "source": MP2020}) for row in rows]
-    metadata = describe(identity, RelaxConfig(0.0, 0, None), device) | {
+    metadata = energy_metadata(identity, RelaxConfig(0.0, 0, None), device) | {
         "energies": "mp2020",
         "energy_scale": identity.scale,
         "phase_diagram_sha256": hashlib.sha256(phase_diagram.read_bytes()).hexdigest(),
@@ -181,6 +167,16 @@ def _prototypes(numbers: Sequence[int], config: RelaxConfig, run: Mapping[str, A
 def _row(crystal: Crystal, outcome: Outcome, source: str) -> Crystal:
     info = {"source": source} | {name: getattr(outcome, name) for name in ("energy", "converged", "relax_error")}
     return replace(moved(crystal, outcome), info=info)
+
+
+def _above_elements(
+    chosen: Sequence[Crystal], sources: Sequence[str], computed: Sequence[Crystal]
+) -> tuple[list[Crystal], list[Crystal]]:
+    """Returns all references with DFT formation energies above the computed elements, and those elements' crystals."""
+    grounds = lowest([row for row in computed if len(elements_of(row)) == 1])
+    level = {int(row.atomic_numbers[0]): energy_per_atom(row) for row in grounds}
+    rows = [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
+    return rows, [replace(row, id=f"terminal-{chemical_symbols[row.atomic_numbers[0]]}") for row in grounds]
 
 
 def _from_dft(crystal: Crystal, source: str, level: Mapping[int, float]) -> Crystal:

@@ -213,10 +213,10 @@ def test_atoms_beside_their_positions_are_no_way_of_writing(number):
     cell, normaliser = found.std_cell, found.normalizer_wyckoff_positions()
     coords = np.array(cell.positions)
     standard = wyckoff.Standard(found.hall_number, np.array(cell.basis), coords, np.array(cell.numbers))
-    assert list(wyckoff._ways(standard, normaliser))
+    assert list(wyckoff._settings(standard, normaliser))
     freest = np.argmax([position.multiplicity for position in normaliser.wyckoffs])
     coords = coords + 0.01 * (np.arange(len(coords)) == freest)[:, None]
-    assert not list(wyckoff._ways(replace(standard, coords=coords), normaliser))
+    assert not list(wyckoff._settings(replace(standard, coords=coords), normaliser))
 
 
 def doubled(given):
