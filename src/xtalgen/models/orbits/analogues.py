@@ -69,7 +69,7 @@ class Memory:
         for crystal in crystals:
             answers = answers_of(crystal.info[COLUMN], groups)
             if answers is None:
-                raise ValueError(f"{crystal.id}: it has a Wyckoff position that does not occur in the training set.")
+                raise ValueError(f"{crystal.id}: a Wyckoff position of it does not occur in the training set.")
             chosen = 1 + len(crystal.info[COLUMN]["letters"])
             choices.append(tuple(answers[:chosen]))
             numbers.append(tuple(answers[chosen:]))
