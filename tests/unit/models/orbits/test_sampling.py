@@ -113,7 +113,8 @@ def test_network_and_analogues_decide_together(orbits):
         likelihood(orbits, made, formula)
         for made in (
             drawn(orbits, [formula], [0], temperature=0.0)[0],
-            drawn(orbits, [formula], [0], temperature=0.0, retrieve=lambda _: Retrieved([choices], [numbers], np.ones(1)),
+            drawn(orbits, [formula], [0], temperature=0.0, retrieve=lambda _: Retrieved([choices], [numbers],
+            np.ones(1)),
                   n_analogues=1)[0],
         )
     ]  # fmt: skip
