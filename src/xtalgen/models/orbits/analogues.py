@@ -29,7 +29,7 @@ from xtalgen.training.loop import Trainable
 COLUMN = "wyckoff"
 DIMENSIONS = 16  # of the space in which elements have distances
 FLOOR = 1e-3  # the probability of a symmetry that no analogue has
-MOST_RETRIEVED = 64  # analogues of one symmetry whose numbers are looked at
+MOST_RETRIEVED = 64  # analogues of one symmetry whose numbers are used
 SMALLEST = 1e-12
 LEAST_SIMILAR = -1e4  # where a crystal has no other to be compared with
 
