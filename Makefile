@@ -10,7 +10,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults test-slurm check lint format lock docs dag clean
+.PHONY: help setup demo test test-faults test-slurm check lint lint-page format format-page lock docs dag clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -45,6 +45,24 @@ lint: $(STAMP)  ## check style, formatting and the workflow
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint > /dev/null
+	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory lint-page; \
+	    else echo "npm is missing, so the explorer's page was not checked (ESLint, Prettier): install Node.js 20 or later for that"; fi
+
+PAGE := src/xtalgen/explorer/page
+PAGE_TOOLS := envs/page/node_modules
+
+lint-page: $(PAGE_TOOLS)/.package-lock.json  ## check style and formatting of the explorer's page (needs npm)
+	$(PAGE_TOOLS)/.bin/eslint --config envs/page/eslint.config.js $(PAGE)
+	$(PAGE_TOOLS)/.bin/prettier --config envs/page/prettier.json --log-level warn --check $(PAGE)
+
+format-page: $(PAGE_TOOLS)/.package-lock.json  ## format the explorer's page (needs npm)
+	$(PAGE_TOOLS)/.bin/eslint --config envs/page/eslint.config.js --fix $(PAGE)
+	$(PAGE_TOOLS)/.bin/prettier --config envs/page/prettier.json --log-level warn --write $(PAGE)
+
+$(PAGE_TOOLS)/.package-lock.json: envs/page/package-lock.json
+	@command -v npm > /dev/null || { echo "the tools for the page need npm: install Node.js 20 or later"; exit 1; }
+	npm ci --prefix envs/page --no-audit --no-fund --silent
+	@touch $@
 
 format: $(STAMP)  ## format everything
 	$(BIN)/ruff check --fix-only --quiet .

@@ -41,7 +41,7 @@ from crystal_cases import diffcsp, library  # noqa: E402
 from xtalgen.crystals import Crystal  # noqa: E402
 from xtalgen.featurizers.fingerprints import structure_fingerprint  # noqa: E402
 from xtalgen.featurizers.magpie import magpie_features  # noqa: E402
-from xtalgen.io.parsing import read_crystal  # noqa: E402
+from xtalgen.io.structure_files import read_crystal  # noqa: E402
 from xtalgen.metrics.compositions import comp_valid, elements  # noqa: E402
 from xtalgen.metrics.coverage import Cutoffs, coverage  # noqa: E402
 from xtalgen.metrics.distributions import density, num_elems  # noqa: E402

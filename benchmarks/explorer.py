@@ -1,9 +1,9 @@
 """Times and sizes of the explorer: building the page, opening it in headless Chromium, hovering.
 
-PYTHONPATH=src:tests python benchmarks/explorer.py --crystals 2000 20000
-PYTHONPATH=src:tests python benchmarks/explorer.py --crystals 200000 --plane
-Crystals are DiffCSP's samples of MP-20 where ../shared/data has them, else five prototypes; all with a geometry before
-relaxation, the worst case. --plane: principal components in place of UMAP, whose time is its own row.
+PYTHONPATH=src:tests/helpers python benchmarks/explorer.py --crystals 2000 20000
+PYTHONPATH=src:tests/helpers python benchmarks/explorer.py --crystals 200000 --plane
+The crystals are DiffCSP's samples of MP-20 if ../shared/data has them, otherwise five prototypes. All have a geometry
+before relaxation, which is the worst case. --plane: principal components instead of UMAP.
 """
 
 import argparse
@@ -41,7 +41,7 @@ PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ??
 def real_crystals(count):
     if not SAMPLES.is_file():
         return [crystal(index, f"made-{index}") for index in range(count)]
-    data = dict(np.load(SAMPLES))  # read once: the archive unpacks an array whenever it is asked for
+    data = dict(np.load(SAMPLES))  # read once: the archive unpacks an array at every access
     ends = np.cumsum(data["num_atoms"])
     lattices = lattice_from_parameters(data["lengths"].astype(float), data["angles"].astype(float))
     rows = []
@@ -85,7 +85,7 @@ def measure(count, folder):
     for name in ("first build", "build, positions kept"):
         begun, cpu = time.perf_counter(), time.process_time()
         options = Options(max_crystals=None, max_reference=None)
-        explorer([files], [], options=options, projection=projection.Settings(), cache=folder / "cache", out=page)
+        explorer([files], [], options=options, umap=projection.UmapConfig(), cache=folder / "cache", out=page)
         times[name] = f"{time.perf_counter() - begun:.1f} s wall, {time.process_time() - cpu:.1f} s CPU"
     times["page"] = f"{page.stat().st_size / 1e6:.2f} MB"
     if find_chromium() is None:

@@ -17,7 +17,9 @@ from pymatgen.io.cif import CifParser, CifWriter
 
 from xtalgen.datasets.embedded import all_records
 from xtalgen.datasets.sources import find_source, read_source
-from xtalgen.io import parsing
+from xtalgen.io.cif import read_plain_cif
+from xtalgen.io.structure_files import read_crystal
+from xtalgen.structure.standard_cell import standardise
 
 ROUNDS = 3
 
@@ -33,13 +35,13 @@ def main():
     texts = texts[:: max(1, len(texts) // arguments.rows)][: arguments.rows]
     size = sum(len(text.encode()) for text in texts)
     print(f"{len(texts):,} rows, {size:,} bytes of CIF; best of {ROUNDS} rounds, the two ways in turn")
-    fast = sum(parsing.read_plain_cif(text) is not None for text in texts)
+    fast = sum(read_plain_cif(text) is not None for text in texts)
     print(f"{fast:,} rows take the fast path, the others go to pymatgen")
     structures = [parse_with_pymatgen(text) for text in texts]
-    cells = [parsing.read_crystal(text) for text in texts]
+    cells = [read_crystal(text) for text in texts]
     print(f"\n{'':20}{'pymatgen':>12}{'xtalgen':>12}{'ratio':>8}{'rows/s':>10}{'MB/s':>8}")
-    report("text to cell", texts, size, (parse_with_pymatgen, texts), (parsing.read_crystal, texts))
-    report("cell to standard", texts, size, (standardise_with_pymatgen, structures), (parsing.standardise, cells))
+    report("text to cell", texts, size, (parse_with_pymatgen, texts), (read_crystal, texts))
+    report("cell to standard", texts, size, (standardise_with_pymatgen, structures), (standardise, cells))
     report("text to standard", texts, size, (prepare_with_pymatgen, texts), (prepare, texts))
     print(f"\nlargest difference of a lattice entry: {largest_difference(texts):.1e} Å")
 
@@ -79,7 +81,7 @@ def prepare_with_pymatgen(text):
 
 
 def prepare(text):
-    return parsing.standardise(parsing.read_crystal(text))
+    return standardise(read_crystal(text))
 
 
 def largest_difference(texts):

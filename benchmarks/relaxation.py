@@ -23,9 +23,9 @@ import numpy as np
 
 from xtalgen.crystals import Crystal
 from xtalgen.datasets.embedded import all_records
-from xtalgen.io.parsing import read_crystal
-from xtalgen.potentials import registry as potentials
-from xtalgen.relaxation.in_flight import Settings, cost, relax_crystals
+from xtalgen.io.structure_files import read_crystal
+from xtalgen.potentials import registry
+from xtalgen.relaxation.in_flight import RelaxConfig, cost, relax_crystals
 
 
 def main():
@@ -46,14 +46,14 @@ def main():
         name = (
             str(random_mace(Path(folder) / "random.model")) if options.potential == "random-mace" else options.potential
         )
-        potential = potentials.load(name, options.device)
+        potential = registry.load(name, options.device)
     crystals = load(options, potential)
     mean = np.mean([crystal.n_atoms for crystal in crystals])
     print(f"{len(crystals)} crystals of {mean:.1f} atoms, {options.steps} steps, {options.potential} on "
           f"{options.device}, load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")  # fmt: skip
     if options.minima:
         compare_minima(options, potential)
-    settings = Settings(fmax=0.0, max_steps=options.steps, timeout=None)
+    settings = RelaxConfig(fmax=0.0, max_steps=options.steps, timeout=None)
     sizes = (1, 4, 16, len(crystals))
     per_crystal = float(np.mean([cost(crystal) for crystal in crystals]))
     one_by_one(crystals[:1], potential, 1)
@@ -85,7 +85,7 @@ def main():
 def compare_minima(options, potential):
     crystals = load(options, potential, options.minima)
     expected = one_by_one(crystals, potential, 300, 0.05)
-    found = relax_crystals(crystals, potential, Settings(fmax=0.05, max_steps=300, timeout=None))
+    found = relax_crystals(crystals, potential, RelaxConfig(fmax=0.05, max_steps=300, timeout=None))
     pairs = zip(found, expected, crystals, strict=True)
     apart = np.array([1000 * abs(one.energy - other) / crystal.n_atoms for one, other, crystal in pairs if one.energy])
     print(

@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from xtalgen import models
 from xtalgen.crystals import Crystal, read_crystals
 from xtalgen.datasets.embedded import all_records
-from xtalgen.io.parsing import read_crystal, standardise
+from xtalgen.io.structure_files import read_crystal
 from xtalgen.models.diffusion.ddpm import CrystalDiffusion
 from xtalgen.models.flow_matching.riemannian_flow import RiemannianFlow, angles_outside, fit_constants
+from xtalgen.structure.standard_cell import standardise
 from xtalgen.training.batches import DeviceData, select
 
 MP_20 = 27_136

@@ -175,7 +175,8 @@ def synchronise():
 
 def embedded():
     from xtalgen.datasets.embedded import all_records
-    from xtalgen.io.parsing import read_crystal, standardise
+    from xtalgen.io.structure_files import read_crystal
+    from xtalgen.structure.standard_cell import standardise
 
     cells = [standardise(read_crystal(record.text)) for record in all_records()]
     return [Crystal(str(i), "ok", c.lattice, c.frac_coords, c.atomic_numbers) for i, c in enumerate(cells)]

@@ -5,12 +5,14 @@ import json
 import time
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from browser import Browser, find_chromium
-from made_sets import HOSTILE, KINDS, evaluated, write_reference, write_set
+from made_sets import HOSTILE, KINDS, crystal, evaluated, write_reference, write_set
 from xtalgen.crystals import to_table, write_table
-from xtalgen.explorer import projection
+from xtalgen.explorer import columns, projection
+from xtalgen.explorer.columns import Colour, Column, Kind, Shown
 from xtalgen.explorer.crystal_sets import Files
 from xtalgen.stages.explorer import Options, explorer
 
@@ -21,7 +23,7 @@ def build(folder, files, name="explorer.html", **options):
     page = folder / name
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(projection, "FEWEST", 1000)  # principal components: UMAP takes half a minute to compile itself
-        explorer(files, [], options=Options(**options), projection=projection.Settings(), cache=None, out=page)
+        explorer(files, [], options=Options(**options), umap=projection.UmapConfig(), cache=None, out=page)
     return page
 
 
@@ -299,6 +301,44 @@ def test_plots_and_scores_follow(opened):
     opened.run("explorer.tab('plots')")
     assert opened.run("document.querySelectorAll('#plots svg').length") >= 6
     assert "NaN" not in opened.run("document.getElementById('plots').innerHTML")
+
+
+def test_one_entry_adds_a_column_to_colours_card_and_csv(chromium, tmp_path, monkeypatch):
+    gap = Column("band_gap", Kind.NUMBER, "band gap", "eV", 0.01, 2, colour=Colour.SCALE, shown=Shown.CARD)
+    monkeypatch.setattr(columns, "COLUMNS", (*columns.COLUMNS, gap))
+    rows = [crystal(index, f"x-{index}", band_gap=1.25 * index) for index in range(3)]
+    write_table(to_table(rows, {"band_gap": pa.float64()}), tmp_path / "x.parquet")
+    chromium.resize(1280, 820)
+    chromium.open(build(tmp_path, [Files("x", tmp_path / "x.parquet")]))
+    assert chromium.run("explorer.colourings.band_gap.label") == "band gap (eV)"
+    put(chromium, "colour", "band_gap", "change")
+    choose_and_see(chromium, 2)
+    assert "band gap2.50 eV" in chromium.run("document.getElementById('facts').textContent")
+    head, *_, last = chromium.run("explorer.csv()").strip().splitlines()
+    assert dict(zip(head.split(","), last.split(","), strict=True))["band_gap"] == "2.50"
+    assert chromium.problems == []
+
+
+def test_escape_undoes_one_thing_at_a_time(opened):
+    type_search(opened, "Li O")
+    put(opened, "hull", "30", "input")
+    opened.run(f"explorer.choose({number_of(opened, 'first-3')})")
+    opened.key("Escape")
+    assert opened.run("explorer.state.chosen") == -1
+    assert opened.run("document.getElementById('query').value") == "Li O"
+    opened.key("Escape")
+    assert count(opened) == "42 of 42 crystals"
+
+
+def test_hidden_sets_with_spaces_in_their_names_come_back_from_the_address(opened, page):
+    opened.run("[...document.querySelectorAll('#sets li')].at(-1).click()")
+    address = opened.run("location.hash")
+    assert "made+test" in address
+    opened.open(page, address)
+    assert opened.run("document.querySelectorAll('#sets li.off').length") == 1
+    opened.open(page, "#colour=novelty&without=first/dng second/dng")
+    assert opened.run("explorer.state.colour") == "novel"
+    assert opened.run("document.querySelectorAll('#sets li.off').length") == 2
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

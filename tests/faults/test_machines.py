@@ -16,7 +16,7 @@ from same_results import same
 from tiny_mace import save_tiny_mace
 from xtalgen.crystals import Crystal, read_crystals, to_table, write_table
 from xtalgen.runtime.download import fetch
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 
 
 def test_what_a_machine_lacks(copy, reference, report):

@@ -26,6 +26,7 @@ for word in "$@"; do
     *) case $flag in --out|--out-table|--out-json|--csv)
          case $script in
            */train.py) for name in checkpoint.safetensors log.csv training.json; do make "$word/$name"; done ;;
+           */sweep.py) for end in md csv svg; do make "${word%.md}.$end"; done ;;
            */figures.py) for name in distributions energy_above_hull funnel; do
                make "$word/$name.svg"; make "$word/$name.png"
              done ;;
@@ -59,7 +60,7 @@ class Checkout:
         stand_in.write_text(STAND_IN)
         stand_in.chmod(0o755)
         # Jobs run with the Python beside Snakemake's; here they shall meet the stand-in.
-        self.edit("workflow/rules/common.smk", "{Path(sys.executable).parent}", str(stand_in.parent))
+        self.edit("workflow/rules/jobs.smk", "Path(sys.executable).parent", f"Path({str(stand_in.parent)!r})")
 
     def snakemake(self, *words: str, fails: bool = False) -> str:
         """Returns what Snakemake prints; asserts that it succeeds, or fails."""

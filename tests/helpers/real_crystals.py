@@ -8,14 +8,14 @@ from pathlib import Path
 
 from xtalgen.crystals import Crystal
 from xtalgen.datasets.embedded import all_records
-from xtalgen.io.parsing import read_crystal, standardise
+from xtalgen.io.structure_files import read_crystal
+from xtalgen.structure.standard_cell import standardise
 from xtalgen.structure.wyckoff import describe
 
 
 def crystal(identifier: str, text: str) -> Crystal:
     """Returns the crystal of a CIF or POSCAR text as the data stage would."""
-    cell = standardise(read_crystal(text))
-    return Crystal(identifier, "ok", cell.lattice, cell.frac_coords, cell.atomic_numbers)
+    return replace(standardise(read_crystal(text)), id=identifier)
 
 
 @functools.cache

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from xtalgen.crystals import Crystal
-from xtalgen.potentials.types import Found, Identity, Potential
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.potentials.batch import one_by_one
+from xtalgen.potentials.types import Identity, Potential
+from xtalgen.structure.lattice import wrap
 
 
 class Constant(Calculator):
@@ -25,24 +25,15 @@ class Constant(Calculator):
         self.results = {"energy": self.energy, "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
 
 
-def evaluator(calculator):
-    """The evaluator of an ASE calculator, one crystal after the other."""
-
-    def evaluate(geometry):
-        found = []
-        for lattice, atoms in zip(geometry.lattices, geometry.slices, strict=True):
-            one = Atoms(geometry.atomic_numbers[atoms], geometry.positions[atoms], cell=lattice, pbc=True)
-            one.calc = calculator
-            found.append((one.get_potential_energy(), one.get_forces(), one.get_stress(voigt=False)))
-        energies, forces, stresses = zip(*found, strict=True)
-        return Found(np.array(energies), np.concatenate(forces), np.stack(stresses))
-
-    return evaluate
-
-
 def potential_of(calculator, capacity=0.0):
     identity = Identity("toy", "mace", Path("toy"), "0" * 64, "toy 1", "MIT", "float64", -20.0)
-    return Potential(identity, calculator, frozenset(range(1, 95)), 6.0, evaluator(calculator), capacity)
+    known = frozenset(range(1, 95))
+    return Potential(identity, calculator, known, 6.0, one_by_one(calculator), features, capacity)
+
+
+def features(crystal):
+    """The share of each element."""
+    return np.bincount(crystal.atomic_numbers, minlength=95) / crystal.n_atoms
 
 
 def crystal_of(atoms, identifier="x", **info):

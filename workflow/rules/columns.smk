@@ -18,10 +18,11 @@ rule bonds:
         mem_mb=6000,
         runtime="6h",
     params:
+        work="results/bonds/{dataset}/work-{split}",
         code=code("bonds"),
     shell:
-        "python $SCRIPTS/bonds.py --table {input} --workers {threads} --timeout 20 "
-        "--work results/bonds/{wildcards.dataset}/work-{wildcards.split} --out {output} 2> {log}"
+        'python "$SCRIPTS/bonds.py" --table {input:q} --workers {threads} --timeout 20 '
+        "--work {params.work:q} --out {output:q} 2> {log:q}"
 
 
 rule wyckoff:
@@ -43,4 +44,4 @@ rule wyckoff:
     params:
         code=code("wyckoff"),
     shell:
-        "python $SCRIPTS/wyckoff.py --table {input} --workers {threads} --out {output} 2> {log}"
+        'python "$SCRIPTS/wyckoff.py" --table {input:q} --workers {threads} --out {output:q} 2> {log:q}'

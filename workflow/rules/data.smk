@@ -16,9 +16,10 @@ rule data:
         mem_mb=4000,
         runtime=30,
     params:
-        reading=lambda wildcards: plan.reading(wildcards.dataset, wildcards.split),
+        reading=lambda wildcards: options(**plan.reading(wildcards.dataset, wildcards.split)),
+        held=lambda wildcards: contents(plan.source_files(wildcards.dataset, wildcards.split)),
         seed=config["seed"],
         code=code("data"),
     shell:
-        "python $SCRIPTS/data.py --dataset {wildcards.dataset} --split {wildcards.split} {params.reading} "
-        "--seed {params.seed} --workers {threads} --downloads results/data/{wildcards.dataset}/raw --out {output} 2> {log}"
+        'python "$SCRIPTS/data.py" --dataset {wildcards.dataset:q} --split {wildcards.split} {params.reading:q} '
+        "--seed {params.seed} --workers {threads} --downloads results/data/{wildcards.dataset:q}/raw --out {output:q} 2> {log:q}"

@@ -1,7 +1,9 @@
 """What competes with the crystals: the data set by the same potential, or the Materials Project's phase diagram."""
 
+# The user's file, which counts by content, or the one that is fetched.
+DIAGRAM = config["relax"]["phase_diagram"]
 PHASE_DIAGRAM = (
-    [config["relax"]["phase_diagram"] or "results/hull/mp2020.json.gz"] if config["relax"]["hull"] == "mp2020" else []
+    [ancient(DIAGRAM) if DIAGRAM else "results/hull/mp2020.json.gz"] if config["relax"]["hull"] == "mp2020" else []
 )
 
 
@@ -21,7 +23,7 @@ rule phase_diagram:
     params:
         code=code("phase_diagram"),
     shell:
-        "python $SCRIPTS/phase_diagram.py --out {output} 2> {log}"
+        'python "$SCRIPTS/phase_diagram.py" --out {output:q} 2> {log:q}'
 
 
 rule hull:
@@ -44,13 +46,13 @@ rule hull:
         mem_mb=16000,
         runtime="12h",
     params:
-        potential=POTENTIAL,
+        potential=lambda wildcards: POTENTIAL,
+        held=WEIGHTS + (contents([DIAGRAM]) if PHASE_DIAGRAM else []),
+        energies=lambda wildcards: options(energies=config["relax"]["hull"], phase_diagram=[*map(str, PHASE_DIAGRAM)]),
         steps=config["relax"]["reference_steps"],
-        energies=config["relax"]["hull"],
-        phase_diagram=lambda wildcards, input: f"--phase-diagram '{input.phase_diagram}' " if PHASE_DIAGRAM else "",
         device=config["device"],
         code=code("hull"),
     shell:
-        "python $SCRIPTS/hull.py --relaxed {input.relaxed:q} --references {input.references} {params.potential} "
-        "--energies {params.energies} {params.phase_diagram}--relax-steps {params.steps} --workers {threads} --device {params.device} "
+        'python "$SCRIPTS/hull.py" --relaxed {input.relaxed:q} --references {input.references:q} {params.potential:q} '
+        "{params.energies:q} --relax-steps {params.steps} --workers {threads} --device {params.device} "
         "--cache results/hull/cache --out {output:q} 2> {log:q}"

@@ -1,10 +1,9 @@
 """Pairs of crystals and another run's predictions for them: what a model that refines that run's crystals learns from."""
 
 
-rule refinement_pairs_predictions:
-    """Predict structures for the compositions of a split with the run that another run starts from."""
+use rule sample as refinement_pairs_predictions with:
     input:
-        checkpoint=lambda wildcards: plan.checkpoint(plan.base(wildcards.run), "csp"),
+        checkpoint=lambda wildcards: checkpoint_of(plan.base(wildcards.run), "csp"),
         targets=lambda wildcards: plan.split(wildcards.run, wildcards.split),
     output:
         "results/refinement_pairs/{run}/predicted/{split}.parquet",
@@ -12,9 +11,6 @@ rule refinement_pairs_predictions:
         "logs/refinement_pairs/{run}/{split}.predicted.log",
     benchmark:
         "logs/refinement_pairs/{run}/{split}.predicted.tsv"
-    conda:
-        "../../envs/models.yaml"
-    threads: config["threads"]
     resources:
         gpu=GPU,
         mem_mb=16000,
@@ -22,17 +18,18 @@ rule refinement_pairs_predictions:
     params:
         threads=THREADS,
         model=lambda wildcards: plan.model(plan.base(wildcards.run)),
+        wanted=lambda wildcards: options(
+            targets=plan.split(wildcards.run, wildcards.split),
+            per_target=plan.runs[wildcards.run]["base_per_crystal"],
+            prefix=f"{wildcards.run}-{wildcards.split}",
+        ),
         settings=lambda wildcards: plan.settings(plan.base(wildcards.run), "sample", "csp"),
-        per_target=lambda wildcards: plan.runs[wildcards.run]["base_per_crystal"],
+        held=lambda wildcards: contents([plan.given(plan.base(wildcards.run), "csp")]),
         chunk=config["sample"]["chunk"],
         seed=config["seed"],
         device=config["device"],
+        work="results/refinement_pairs/{run}/predicted/work-{split}",
         code=lambda wildcards: code("sample", plan.base(wildcards.run)),
-    shell:
-        "{params.threads} python $SCRIPTS/sample.py --model {params.model} --checkpoint {input.checkpoint:q} --targets {input.targets} "
-        "--per-target {params.per_target} --settings {params.settings:q} --chunk {params.chunk} --seed {params.seed} "
-        "--device {params.device} --prefix {wildcards.run}-{wildcards.split} "
-        "--work results/refinement_pairs/{wildcards.run}/predicted/work-{wildcards.split} --out {output} 2> {log}"
 
 
 rule refinement_pairs:
@@ -54,4 +51,4 @@ rule refinement_pairs:
     params:
         code=code("refinement_pairs"),
     shell:
-        "python $SCRIPTS/refinement_pairs.py --split {input.split} --predicted {input.predicted} --out {output} 2> {log}"
+        'python "$SCRIPTS/refinement_pairs.py" --split {input.split:q} --predicted {input.predicted:q} --out {output:q} 2> {log:q}'

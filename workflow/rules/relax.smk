@@ -1,9 +1,8 @@
 """Relaxed crystals."""
 
-POTENTIAL = (
-    f"--potential {shlex.quote(config['relax']['potential'])} --fmax {config['relax']['fmax']} --timeout {config['relax']['timeout']} "
-    + (f"--sha256 {config['relax']['sha256']} " if config["relax"]["sha256"] else "")
-)
+POTENTIAL = options(**{key: config["relax"][key] for key in ("potential", "sha256", "fmax", "timeout")})
+# The weights where the configuration names a file of them.
+WEIGHTS = contents([config["relax"]["potential"]])
 
 
 rule relax:
@@ -24,12 +23,12 @@ rule relax:
         mem_mb=16000,
         runtime="12h",
     params:
-        potential=POTENTIAL,
+        potential=lambda wildcards: POTENTIAL,
+        held=WEIGHTS,
         max_steps=config["relax"]["max_steps"],
         work="results/relax/{set}/work-{scatteritem}",
         device=config["device"],
         code=code("relax"),
     shell:
-        "python $SCRIPTS/relax.py --crystals {input:q} {params.potential} --max-steps {params.max_steps} "
-        "--workers {threads} --device {params.device} "
-        "--work {params.work:q} --out {output:q} 2> {log:q}"
+        'python "$SCRIPTS/relax.py" --crystals {input:q} {params.potential:q} --max-steps {params.max_steps} '
+        "--workers {threads} --device {params.device} --work {params.work:q} --out {output:q} 2> {log:q}"

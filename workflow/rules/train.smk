@@ -1,12 +1,6 @@
 """Checkpoints: trains the model of each run for each of its tasks."""
 
 
-def budget(run, training):
-    """Returns the argument that limits the time of a training, if it is limited."""
-    limit = plan.max_seconds(run, training)
-    return f"--max-seconds {limit}" if limit else ""
-
-
 rule train:
     """Train a run's model; a killed training resumes from its work folder."""
     input:
@@ -31,9 +25,11 @@ rule train:
         threads=THREADS,
         model=lambda wildcards: plan.model(wildcards.run),
         settings=lambda wildcards: plan.settings(wildcards.run, "train", wildcards.training),
+        held=lambda wildcards: contents(plan.files_in_settings(wildcards.run, "train", wildcards.training)),
         seed=config["seed"],
         device=config["device"],
-        budget=lambda wildcards: budget(wildcards.run, wildcards.training),
+        budget=lambda wildcards: options(max_seconds=plan.max_seconds(wildcards.run, wildcards.training)),
+        out="results/train/{run}/{training}",
         code=lambda wildcards: code("train", wildcards.run),
         # One process per GPU; give the rule more of them in the profile: set-resources: {train: {gpu: 4}}.
         python=lambda wildcards, resources: (
@@ -42,6 +38,6 @@ rule train:
             else "python"
         ),
     shell:
-        "{params.threads} {params.python} $SCRIPTS/train.py --model {params.model} --task {wildcards.training} --train {input.train} --val {input.val} "
-        "--settings {params.settings:q} --seed {params.seed} --device {params.device} {params.budget} "
-        "--work $(dirname {output.checkpoint})/work --out $(dirname {output.checkpoint}) 2> {log}"
+        '{params.threads} {params.python} "$SCRIPTS/train.py" --model {params.model} --task {wildcards.training} '
+        "--train {input.train:q} --val {input.val:q} --settings {params.settings:q} --seed {params.seed} "
+        "--device {params.device} {params.budget:q} --work {params.out:q}/work --out {params.out:q} 2> {log:q}"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.distil import Wish, label
+from xtalgen.stages.distil import LabelConfig, label
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))
     number, _, of = given.pop("shard").partition("-of-")
-    wish = Wish(given.pop("crystals"), given.pop("distorted"), given.pop("seed"))
+    config = LabelConfig(given.pop("crystals"), given.pop("distorted"), given.pop("seed"))
     with one_line():
-        label(given.pop("tables"), wish=wish, part=(int(number), int(of)), **given)
+        label(given.pop("tables"), config=config, part=(int(number), int(of)), **given)
 
 
 if __name__ == "__main__":

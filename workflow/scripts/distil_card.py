@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.distil_card import Extent, write_card
+from xtalgen.stages.distil_card import TestSize, write_card
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out-json", type=Path, required=True)
     parser.add_argument("--out-markdown", type=Path, required=True)
     given = vars(parser.parse_args(argv))
-    size = Extent(given.pop("given"), given.pop("relaxed"), given.pop("hull"), seed=given.pop("seed"))
+    size = TestSize(given.pop("given"), given.pop("relaxed"), given.pop("hull"), seed=given.pop("seed"))
     given["device"] = pick_device(given["device"])
     with one_line():
         write_card(given.pop("model"), size=size, **given)

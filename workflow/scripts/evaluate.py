@@ -7,8 +7,8 @@ python workflow/scripts/evaluate.py --task dng --sample sample.parquet --train t
 import argparse
 from pathlib import Path
 
+from xtalgen.metrics.names import EVERY_TASK
 from xtalgen.metrics.protocols import DEFAULT, RECIPES, choose_recipe
-from xtalgen.metrics.registry import EVERY_TASK
 from xtalgen.metrics.types import Settings
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.evaluate import Sources, evaluate

@@ -1,4 +1,4 @@
-"""Writes the page that shows all crystals: one HTML file, no network needed. A dash stands for a file there is not.
+"""Writes the page that shows all crystals: one HTML file that needs no network. A dash stands for a missing file.
 
 python workflow/scripts/explorer.py --set flowmm/dng results/evaluate/flowmm/dng.parquet \
     results/sample/flowmm/dng.parquet - results/evaluate/flowmm/dng.json --out results/explorer.html
@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from xtalgen.explorer.crystal_sets import Files
-from xtalgen.explorer.projection import Settings
+from xtalgen.explorer.projection import UmapConfig
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.explorer import Options, explorer
 
@@ -22,17 +22,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--reference", nargs=3, action="append", default=[], metavar=("NAME", "CRYSTALS", "EMBEDDING"))
     parser.add_argument("--curve", nargs=2, action="append", default=[], metavar=("NAME", "LOG"), help="learning curve")
     parser.add_argument("--title", default="xtalgen explorer")
-    parser.add_argument("--max-crystals", type=int, help="most generated crystals shown; a seeded subset beyond")
-    parser.add_argument("--max-reference", type=int, help="most reference crystals shown")
+    parser.add_argument("--max-crystals", type=int, help="largest number of generated crystals shown (a seeded subset)")
+    parser.add_argument("--max-reference", type=int, help="largest number of reference crystals shown")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache", type=Path, help="folder that keeps positions by content")
+    parser.add_argument("--cache", type=Path, help="folder in which positions are cached by content")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     sets = Files.from_arguments(args.sets, args.reference)
     options = Options(args.title, args.max_crystals, args.max_reference, args.seed)
     curves = [(name, Path(log)) for name, log in args.curve]
     with one_line():
-        explorer(sets, curves, options=options, projection=Settings(seed=args.seed), cache=args.cache, out=args.out)
+        explorer(sets, curves, options=options, umap=UmapConfig(seed=args.seed), cache=args.cache, out=args.out)
 
 
 if __name__ == "__main__":

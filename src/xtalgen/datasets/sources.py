@@ -26,7 +26,10 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """One row of a source: id, text (see `parsing.read_crystal`), and its further columns as they stand in the file."""
+    """One row of a source: its id, the text of its crystal, and its further columns as they stand in the file.
+
+    The text is a CIF, a POSCAR or the JSON of a pymatgen structure.
+    """
 
     id: str
     text: str

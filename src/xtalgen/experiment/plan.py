@@ -6,7 +6,6 @@ Read by the Snakefile on every start, so it imports nothing heavy.
 import glob
 import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -87,7 +86,7 @@ class Plan:
         where, base = f"runs.{name}.base", run.get("base")
         if not needs_base(run["model"]):
             if base is not None:
-                raise ConfigError(f"{where}: model {run['model']} starts from nothing; remove it.")
+                raise ConfigError(f"{where}: model {run['model']} takes no base run; remove `base`.")
             return
         if base not in self.runs or base == name or needs_base(self.runs[base]["model"]):
             raise ConfigError(f"{where}: model {run['model']} starts from another run; name a run that needs none.")
@@ -212,6 +211,10 @@ class Plan:
         swept = self.runs[run]["sweep"]
         return [json.dumps(dict(zip(swept, values, strict=True))) for values in product(*swept.values())]
 
+    def point_files(self, run: str) -> list[str]:
+        """Returns the metrics files of the points of a run's sweep."""
+        return [f"results/sweep/{run}/{point}.json" for point in range(len(self.points(run)))]
+
     def at_point(self, run: str, point: int) -> str:
         """Returns all settings of sampling at a point of a run's sweep as JSON."""
         return json.dumps(json.loads(self.settings(run, "sample", "csp")) | json.loads(self.points(run)[point]))
@@ -248,37 +251,43 @@ class Plan:
         starts = self.starts(run, task)
         return [starts] if starts else [] if task == "dng" else [self.split(run, "test")]
 
-    def asked_for(self, run: str, task: str) -> str:
-        """Returns the arguments that tell the sample stage what to make."""
+    def asked_for(self, run: str, task: str) -> dict[str, Any]:
+        """Returns what the sample stage is asked for: the values of its arguments, True for an argument without one."""
         asked = self.config["sample"]
         if needs_base(self.model(run)):
-            return f"--starts {self.starts(run, task)}"
+            return {"starts": self.starts(run, task)}
         if task == "dng":
-            return f"--n {asked['n']}"
-        limit = f" --limit {asked['max_targets']}" if asked["max_targets"] else ""
-        targets = f"--targets {self.split(run, 'test')}{limit}"
+            return {"n": asked["n"]}
+        wanted = {"targets": self.split(run, "test"), "limit": asked["max_targets"]}
         if task == "conditional":
-            return f"{targets} --attributes {' '.join(self.attributes(run))}"
-        return f"{targets} --infill" if task == "infilling" else f"{targets} --per-target {asked['per_target']}"
+            return wanted | {"attributes": list(self.attributes(run))}
+        return wanted | ({"infill": True} if task == "infilling" else {"per_target": asked["per_target"]})
 
-    def reading(self, dataset: str, split: str) -> str:
-        """Returns the arguments that tell the data stage where a split comes from and how much of it to keep."""
-        source = self.source(dataset)
+    def reading(self, dataset: str, split: str) -> dict[str, Any]:
+        """Returns where the data stage reads a split from and how much of it to keep; None where nothing is said."""
         limit = self.config["datasets"][dataset].get("limit", {}).get(split)
-        return " ".join([f"--source {shlex.quote(str(source))}"] * bool(source) + [f"--limit {limit}"] * bool(limit))
+        return {"source": self.source(dataset), "limit": limit}
+
+    def source_files(self, dataset: str, split: str) -> list[Path]:
+        """Returns the user's files that a split may be read from; none where the data set comes by itself."""
+        source = self.source(dataset)
+        if source is None or not Path(source).is_dir():
+            return [Path(source)] if source else []
+        names = (split, "structures")  # the second holds all splits
+        return sorted(file for file in Path(source).iterdir() if file.name.split(".")[0] in names)
+
+    def files_in_settings(self, run: str, stage: str, task: str) -> list[str]:
+        """Returns the files and folders that the settings of a run's stage name, such as weights of a base model."""
+        values = json.loads(self.settings(run, stage, task)).values()
+        return [value for value in values if isinstance(value, str) and "/" in value and Path(value).exists()]
 
     def shown(self) -> list[str]:
         """Returns the sets on the map: those generated as a whole, or all where there are no such sets."""
         return self.generated() or [name for name in self.sets() if self.task(name) != "infilling"]
 
-    def layers(self, *, with_samples: bool) -> str:
-        """Returns the arguments that name the files of all sets on the map and of the crystals beneath them."""
-        sample = "results/sample/{0}.parquet" if with_samples else "-"
-        above = f"--set '{{0}}' results/evaluate/{{0}}.parquet {sample} results/embeddings/{{0}}.parquet"
-        beneath = "--reference '{0} test' results/data/{0}/test.parquet results/embeddings/reference/{0}.parquet"
-        datasets = dict.fromkeys(self.dataset(name) for name in self.shown())
-        shown = [f"{above} results/evaluate/{{0}}.json".format(name) for name in self.shown()]
-        return " ".join([*shown, *map(beneath.format, datasets)])
+    def references(self) -> list[str]:
+        """Returns the data sets whose test split lies beneath the sets on the map."""
+        return list(dict.fromkeys(map(self.dataset, self.shown())))
 
     def source(self, dataset: str) -> str | None:
         """Returns the folder or file a data set is read from; None where it comes by itself."""

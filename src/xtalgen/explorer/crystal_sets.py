@@ -1,4 +1,4 @@
-"""What the explorer and the figures read of each set: crystals now and as sampled, verdicts, descriptors, metrics."""
+"""The sets that explorer and figures show: crystals, as sampled and relaxed, verdicts, descriptors, metrics."""
 
 import functools
 import warnings
@@ -14,15 +14,15 @@ from xtalgen.explorer.encoding import Geometry, geometry
 from xtalgen.metrics.result_file import Evaluation, read_evaluation
 from xtalgen.report.learning_curve import read_log
 
-MOST_STEPS = 300  # points of a learning curve on the page
+MOST_STEPS = 300  # points per learning curve on the page
 
 
 @dataclass(frozen=True)
 class Files:
     """The files of one set; None where there is none.
 
-    crystals: evaluated crystals, or the data set's own for a reference; sample: the same ids as sampled; embedding:
-    descriptors; metrics: JSON of the evaluate stage.
+    crystals: evaluated crystals, or those of the data set for a reference. sample: the same ids as sampled.
+    embedding: descriptors. metrics: JSON of the stage `evaluate`.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Files:
 
     @staticmethod
     def from_arguments(sets: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> "list[Files]":
-        """Returns the sets of a command line: a name and the files in the order above; a dash stands for no file."""
+        """Returns the sets of a command line: a name, then the files in the order above; a dash stands for no file."""
 
         def path(text: str) -> Path | None:
             return None if text == "-" else Path(text)
@@ -45,8 +45,8 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One set on the page. spg_num 0 and descriptors NaN where not known; `total`: crystals before thinning."""
+class CrystalSet:
+    """One set on the page. Where unknown, spg_num is 0 and descriptors are NaN. total: crystals before thinning."""
 
     name: str
     reference: bool
@@ -62,7 +62,7 @@ class Layer:
     notes: list[str] = field(default_factory=list)
 
     def describe(self, colour: int) -> dict[str, Any]:
-        """Returns what the page's header says of the set. colour: its place in the palette."""
+        """Returns the set's entry in the page's header. colour: its index in the palette, -1 for a reference."""
         described: dict[str, Any] = {
             "name": self.name,
             "reference": self.reference,
@@ -77,8 +77,8 @@ class Layer:
         return described
 
 
-def load(files: Files) -> Layer:
-    """Returns a set. Raises ContractError when a file is no table, or no metrics, of its kind."""
+def load(files: Files) -> CrystalSet:
+    """Returns a set read from its files; raises ContractError when one is not a table or a metrics file of its kind."""
     table = read_table(files.crystals)
     rows = [_prepared(row, files.reference) for row in from_table(table)]
     samples = {} if files.sample is None else {row.id: row for row in from_table(read_table(files.sample))}
@@ -86,7 +86,7 @@ def load(files: Files) -> Layer:
     before = [geometry(samples[row.id]) if row.id in samples else None for row in rows]
     embedding, spg_num, descriptors = _embedding(files.embedding, rows)
     evaluation = None if files.metrics is None else read_evaluation(files.metrics)
-    layer = Layer(
+    crystal_set = CrystalSet(
         name=files.name,
         reference=files.reference,
         rows=rows,
@@ -99,22 +99,24 @@ def load(files: Files) -> Layer:
         embedding=embedding,
         evaluation=evaluation,
     )
-    return replace(layer, notes=_notes(layer))
+    return replace(crystal_set, notes=_notes(crystal_set))
 
 
-def thin(found: Sequence[Layer], max_crystals: int | None, max_reference: int | None, seed: int) -> list[Layer]:
-    """Returns the layers with at most so many generated and reference crystals; seeded subsets, shared out by size."""
+def thin(
+    sets: Sequence[CrystalSet], max_crystals: int | None, max_reference: int | None, seed: int
+) -> list[CrystalSet]:
+    """Returns the sets with at most so many generated and reference crystals: seeded subsets, in proportion to size."""
     thinned = []
-    for index, layer in enumerate(found):
-        most = max_reference if layer.reference else max_crystals
-        total = sum(len(other.rows) for other in found if other.reference == layer.reference)
+    for index, crystal_set in enumerate(sets):
+        most = max_reference if crystal_set.reference else max_crystals
+        total = sum(len(other.rows) for other in sets if other.reference == crystal_set.reference)
         if most is None or total <= most:
-            thinned.append(layer)
+            thinned.append(crystal_set)
             continue
-        count = len(layer.rows) * most // total
-        chosen = np.sort(np.random.default_rng([seed, index]).choice(len(layer.rows), count, replace=False))
-        note = f"{layer.name}: {count:,} of {layer.total:,} crystals are shown, chosen at random."
-        thinned.append(_take(layer, chosen.tolist(), note))
+        count = len(crystal_set.rows) * most // total
+        chosen = np.sort(np.random.default_rng([seed, index]).choice(len(crystal_set.rows), count, replace=False))
+        note = f"{crystal_set.name}: {count:,} of {crystal_set.total:,} crystals are shown, chosen at random."
+        thinned.append(_take(crystal_set, chosen.tolist(), note))
     return thinned
 
 
@@ -134,7 +136,7 @@ def learning_curves(logs: Sequence[tuple[str, Path]]) -> list[dict[str, Any]]:
 
 @functools.cache
 def elements() -> dict[str, list[Any]]:
-    """Returns what the page knows of elements, by atomic number; index 0 is no element.
+    """Returns the properties of elements, indexed by atomic number; index 0 is not an element.
 
     Masses in atomic units, covalent radii in Å (Cordero et al. 2008, doi:10.1039/b801115j), Jmol's colours.
     """
@@ -144,7 +146,7 @@ def elements() -> dict[str, list[Any]]:
 
     known = [Element.from_Z(number) for number in range(1, 119)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # noble gases have none; they go last in a formula
+        warnings.simplefilter("ignore")  # noble gases have none: last in a formula
         negativity = [float(element.X) if np.isfinite(element.X) else 9.0 for element in known]
     colours = [f"#{bytes(round(255 * part) for part in colour).hex()}" for colour in jmol_colors]
     return {
@@ -159,7 +161,7 @@ def elements() -> dict[str, list[Any]]:
 
 @functools.cache
 def space_groups() -> list[str]:
-    """Returns the Hermann-Mauguin symbols by number; index 0 is no group."""
+    """Returns the Hermann-Mauguin symbols indexed by space-group number; index 0 is not a group."""
     from pymatgen.symmetry.groups import sg_symbol_from_int_number
 
     return ["", *(sg_symbol_from_int_number(number) for number in range(1, 231))]
@@ -179,40 +181,37 @@ def _embedding(path: Path | None, rows: Sequence[Crystal]) -> tuple[str | None, 
 
 
 def _prepared(row: Crystal, reference: bool) -> Crystal:
-    """Returns the row with `gain`, the energy that relaxation won, in eV/atom.
+    """Returns a reference row without its energy above the hull.
 
-    A data set's energies above hull are of its own calculations; beside those of a potential they would mislead.
+    It comes from the data set's own calculations and cannot be compared with the energies of a potential.
     """
-    if reference:
-        return replace(row, info={name: value for name, value in row.info.items() if name != "e_above_hull"})
-    first, last = row.info.get("e_initial"), row.info.get("energy")
-    if first is None or last is None or not row.n_atoms:
+    if not reference:
         return row
-    return replace(row, info={**row.info, "gain": (first - last) / row.n_atoms})
+    return replace(row, info={name: value for name, value in row.info.items() if name != "e_above_hull"})
 
 
-def _notes(layer: Layer) -> list[str]:
-    if not layer.rows:
-        return [f"{layer.name}: no crystals."]
+def _notes(crystal_set: CrystalSet) -> list[str]:
+    if not crystal_set.rows:
+        return [f"{crystal_set.name}: no crystals."]
     notes = []
-    missing = sum(found is None for found in layer.final)
+    missing = sum(found is None for found in crystal_set.final)
     if missing:
-        notes.append(f"{layer.name}: {missing:,} of {layer.total:,} crystals have no geometry to show.")
-    if not layer.reference and "valid" not in layer.columns:
-        notes.append(f"{layer.name}: not judged; the table has no verdicts.")
+        notes.append(f"{crystal_set.name}: {missing:,} of {crystal_set.total:,} crystals have no geometry to show.")
+    if not crystal_set.reference and "valid" not in crystal_set.columns:
+        notes.append(f"{crystal_set.name}: not judged: the table has no verdicts.")
     return notes
 
 
-def _take(layer: Layer, chosen: list[int], note: str) -> Layer:
+def _take(crystal_set: CrystalSet, chosen: list[int], note: str) -> CrystalSet:
     pick = lambda values: [values[index] for index in chosen]  # noqa: E731
     return replace(
-        layer,
-        rows=pick(layer.rows),
-        final=pick(layer.final),
-        before=pick(layer.before),
-        spg_num=pick(layer.spg_num),
-        descriptors=layer.descriptors[chosen],
-        notes=[*layer.notes, note],
+        crystal_set,
+        rows=pick(crystal_set.rows),
+        final=pick(crystal_set.final),
+        before=pick(crystal_set.before),
+        spg_num=pick(crystal_set.spg_num),
+        descriptors=crystal_set.descriptors[chosen],
+        notes=[*crystal_set.notes, note],
     )
 
 

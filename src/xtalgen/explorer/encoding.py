@@ -1,10 +1,10 @@
 """The binary payload of the explorer's page: columns of numbers, gzipped, as base 85 in the HTML.
 
-Base 85 makes 5 characters of 4 bytes, a sixteenth less than base64: 0.3 MB of a page of 20,000 crystals.
+Base 85 writes 4 bytes as 5 characters, a sixteenth less than base64: 0.3 MB for a page of 20,000 crystals.
 
 Layout before compression: length of the header (4 bytes, little endian), header (JSON, UTF-8), blocks. The header's
-`blocks` name type, number of values and place of each block. A block holds all first bytes of its numbers, then all
-second bytes and so on: high bytes repeat, so that gzip halves what it makes of interleaved ones.
+`blocks` give type, number of values and offset of each block. A block holds the first bytes of all its numbers, then
+all second bytes and so on: high bytes repeat, so gzip output is half as large as with interleaved bytes.
 """
 
 import base64
@@ -25,13 +25,13 @@ FRAC_STEPS = 65536  # positions to 1/65536 of a cell edge: 0.0001 Å in a cell o
 MOVE_STEPS = 8192  # how far relaxation moved an atom, to 1/8192 of a cell edge
 LENGTH_STEP = 1e-4  # Å
 ANGLE_STEP = 180 / 65535  # degrees
-MAX_LENGTH = 1e4  # Å; a longer cell is no crystal that anyone looks at
+MAX_LENGTH = 1e4  # Å; longer cells are not drawn
 MISSING = -(2**31)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the page draws of a crystal: cell lengths (3,) in Å, angles (3,) in degrees, positions and elements (n,)."""
+    """What the page draws: lengths (3,) in Å, angles (3,) in degrees, fractional coordinates (n, 3), elements (n,)."""
 
     lengths: np.ndarray
     angles: np.ndarray
@@ -40,7 +40,7 @@ class Geometry:
 
 
 def geometry(crystal: Crystal) -> Geometry | None:
-    """Returns what can be drawn of a crystal; None without geometry, without volume or with unknown elements."""
+    """Returns the geometry of a crystal; None where it has none, its cell has no volume or an element is unknown."""
     if crystal.lattice is None or crystal.frac_coords is None or crystal.atomic_numbers is None or not crystal.n_atoms:
         return None
     if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
@@ -56,10 +56,10 @@ def geometry(crystal: Crystal) -> Geometry | None:
 
 
 def geometry_blocks(final: Sequence[Geometry | None], before: Sequence[Geometry | None]) -> dict[str, np.ndarray]:
-    """Returns the blocks of all geometries: as they are now, and where relaxation changed them, how they were.
+    """Returns the blocks of all geometries: the final ones and, where relaxation changed them, those before.
 
-    Positions before are kept as moves, along the shorter way around the cell. A crystal whose atoms are not the same
-    before and now has no geometry before.
+    Positions before are stored as displacements by the nearest image. A crystal whose atoms before and after
+    relaxation differ has no geometry before.
     """
     drawn = [found for found in final if found is not None]
     pairs = [
@@ -81,7 +81,7 @@ def geometry_blocks(final: Sequence[Geometry | None], before: Sequence[Geometry 
 
 
 def scaled(values: Sequence[float | int | None], step: float) -> np.ndarray:
-    """Returns values as int32 multiples of `step`; MISSING for None, NaN and what does not fit."""
+    """Returns values as int32 multiples of `step`; MISSING for None, NaN and values out of range."""
     numbers = np.array([np.nan if value is None else value for value in values], dtype=float) / step
     with np.errstate(invalid="ignore"):
         fits = np.isfinite(numbers) & (np.abs(numbers) < 2**31 - 1)
@@ -89,7 +89,7 @@ def scaled(values: Sequence[float | int | None], step: float) -> np.ndarray:
 
 
 def unit_positions(points: Float[np.ndarray, "n 2"]) -> np.ndarray:
-    """Returns points of a map as uint16 (n * 2), both axes on one scale, the longer one filling the range."""
+    """Returns points of a map as uint16 (2 n,), interleaved x, y, on one scale; the longer axis fills the range."""
     if not len(points):
         return np.zeros(0, dtype="u2")
     low = points.min(axis=0)
@@ -98,7 +98,7 @@ def unit_positions(points: Float[np.ndarray, "n 2"]) -> np.ndarray:
 
 
 def pack(header: Mapping[str, Any], blocks: Mapping[str, tuple[str, np.ndarray]]) -> str:
-    """Returns the payload as text. blocks: name → (one of `TYPES`, values); the same input, the same text."""
+    """Returns the payload as text. blocks: name → (one of `TYPES`, values). The same input gives the same text."""
     parts, places, offset = [], {}, 0
     for name, (kind, values) in blocks.items():
         array = np.ascontiguousarray(values.ravel(), dtype=TYPES[kind])
@@ -125,7 +125,7 @@ def _joined(arrays: Sequence[np.ndarray], kind: str) -> np.ndarray:
 def _cells(prefix: str, found: Sequence[Geometry]) -> dict[str, np.ndarray]:
     lengths = np.array([item.lengths for item in found]).reshape(-1, 3)
     angles = np.array([item.angles for item in found]).reshape(-1, 3)
-    # Column by column: a, b and c of one crystal are often equal, those of neighbours in the list never.
+    # Column by column: a, b and c of one crystal are often equal, those of neighbouring rows hardly ever.
     return {
         f"{prefix}lengths": np.rint(lengths.T / LENGTH_STEP).astype("u4"),
         f"{prefix}angles": np.rint(angles.T / ANGLE_STEP).astype("u2"),

@@ -1,4 +1,4 @@
-"""From descriptors to a map: standardise, PCA, UMAP (McInnes et al. 2018, arXiv:1802.03426); kept by content."""
+"""Map positions from descriptors: standardisation, PCA, UMAP (McInnes et al. 2018, arXiv:1802.03426)."""
 
 import hashlib
 import json
@@ -13,14 +13,14 @@ from jaxtyping import Float, Int
 from xtalgen.runtime.atomic import unfinished
 
 METHOD = "standardise-pca-umap/1"
-FEWEST = 16  # crystals; UMAP has nothing to learn from fewer, PCA is drawn then
+FEWEST = 16  # crystals; with fewer, UMAP has nothing to learn and PCA is drawn
 MOST_EXACT = 60_000  # crystals whose neighbours are searched exhaustively
 BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to project: principal components kept, neighbours and least distance of UMAP, seed."""
+class UmapConfig:
+    """Principal components kept; UMAP's number of neighbours and minimum distance; seed."""
 
     components: int = 32
     neighbours: int = 15
@@ -29,19 +29,32 @@ class Settings:
 
 
 def project(
-    descriptors: Float[np.ndarray, "n features"], settings: Settings, cache: Path | None = None
+    descriptors: Float[np.ndarray, "n features"], config: UmapConfig, cache: Path | None = None
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n components"]]:
     """Returns the positions on the map and the principal components they come from.
 
-    Seeded and on one thread, so that the same descriptors give the same map. `cache`: folder that keeps the result
-    under a hash of descriptors, settings and versions. Fewer than 16 crystals are drawn by their first two components.
+    Seeded and single-threaded, so the same descriptors give the same map. Equal descriptors share one position: UMAP
+    would spread copies out, since each has only the others as neighbours. `cache` is a folder that keeps the result
+    under a hash of descriptors, configuration and versions. Fewer than 16 distinct crystals are placed by their first
+    two principal components.
     """
-    kept = None if cache is None else cache / f"{_key(descriptors, settings)}.npz"
+    _, first, inverse = np.unique(descriptors, axis=0, return_index=True, return_inverse=True)
+    in_order = np.argsort(first)  # distinct rows in the order of their first occurrence
+    rank = np.argsort(in_order)
+    points, components = _project_distinct(descriptors[first[in_order]], config, cache)
+    rows = rank[inverse.ravel()]
+    return points[rows], components[rows]
+
+
+def _project_distinct(
+    descriptors: Float[np.ndarray, "n features"], config: UmapConfig, cache: Path | None
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n components"]]:
+    kept = None if cache is None else cache / f"{_key(descriptors, config)}.npz"
     if kept is not None and kept.is_file():
         with np.load(kept) as found:
             return found["points"], found["components"]
-    components = principal_components(descriptors, settings)
-    points = _umap(components, settings) if len(descriptors) >= FEWEST else _plane(components)
+    components = principal_components(descriptors, config)
+    points = _umap(components, config) if len(descriptors) >= FEWEST else _plane(components)
     if kept is not None:
         with unfinished(kept.with_suffix(".npz")) as part:
             np.savez(part, points=points, components=components)
@@ -49,9 +62,9 @@ def project(
 
 
 def principal_components(
-    descriptors: Float[np.ndarray, "n features"], settings: Settings
+    descriptors: Float[np.ndarray, "n features"], config: UmapConfig
 ) -> Float[np.ndarray, "n components"]:
-    """Returns standardised descriptors by their first principal components; features that never vary are left out."""
+    """Returns the first principal components of the standardised descriptors; constant features are left out."""
     deviation = descriptors.std(axis=0)
     varies = deviation > 1e-9 * np.maximum(1.0, np.abs(descriptors).max(axis=0, initial=0.0))
     if len(descriptors) < 2 or not varies.any():
@@ -59,7 +72,7 @@ def principal_components(
     from sklearn.decomposition import PCA
 
     scaled = (descriptors[:, varies] - descriptors[:, varies].mean(axis=0)) / deviation[varies]
-    count = min(settings.components, *scaled.shape)
+    count = min(config.components, *scaled.shape)
     return PCA(count, svd_solver="full" if len(scaled) < 500 else "covariance_eigh").fit_transform(scaled)
 
 
@@ -76,10 +89,10 @@ def nearest(
 def neighbours(
     components: Float[np.ndarray, "n components"], count: int
 ) -> tuple[Int[np.ndarray, "n count"], Float[np.ndarray, "n count"], None]:
-    """Returns indices and distances of the nearest rows of each row, itself first, as UMAP takes them.
+    """Returns indices and distances of the nearest rows of each row, itself first, in the form that UMAP takes.
 
-    Exact, by blocks of matrix products: faster than UMAP's own approximate search until far beyond 20,000 rows, which
-    also spends half a minute compiling itself.
+    Exact, by blocks of matrix products: up to well beyond 20,000 rows this is faster than UMAP's own approximate
+    search, which also takes half a minute to compile.
     """
     rows = components.astype(np.float32)
     squares = np.einsum("nk,nk->n", rows, rows)
@@ -103,25 +116,25 @@ def _plane(components: np.ndarray) -> np.ndarray:
     return points
 
 
-def _umap(components: np.ndarray, settings: Settings) -> np.ndarray:
-    count = min(settings.neighbours, len(components) - 1)
+def _umap(components: np.ndarray, config: UmapConfig) -> np.ndarray:
+    count = min(config.neighbours, len(components) - 1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that a seed means one thread
+        warnings.simplefilter("ignore")  # UMAP warns that a seed implies one thread
         import umap
 
         mapper = umap.UMAP(
             n_neighbors=count,
-            min_dist=settings.min_dist,
+            min_dist=config.min_dist,
             init="pca" if components.shape[1] >= 2 else "random",
-            random_state=settings.seed,
+            random_state=config.seed,
             n_jobs=1,
             precomputed_knn=neighbours(components, count) if len(components) <= MOST_EXACT else (None, None, None),
         )
         return np.asarray(mapper.fit_transform(components.astype(np.float32)), dtype=np.float64)
 
 
-def _key(descriptors: np.ndarray, settings: Settings) -> str:
-    facts = {**asdict(settings), "method": METHOD, "shape": descriptors.shape}
+def _key(descriptors: np.ndarray, config: UmapConfig) -> str:
+    facts = {**asdict(config), "method": METHOD, "shape": descriptors.shape}
     facts |= {package: version(package) for package in ("umap-learn", "scikit-learn", "pynndescent", "numpy")}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(descriptors, dtype=np.float64).tobytes())

@@ -1,4 +1,4 @@
-"""Entries of users' files: one crystal each, not parsed yet, and what is said of one that cannot be used."""
+"""Entries of structure files: one crystal each, not parsed yet, and the error of a crystal that cannot be used."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,28 +6,42 @@ from pathlib import Path
 from typing import Any
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy")
+NAME_KEYS = (
+    "name", "id", "material_id", "label", "structure_id", "entry_id", "identifier", "task_id", "mat_id",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Entry:
     """One crystal of a file, not parsed yet.
 
-    name: what the file calls it; kind: "cif", "xyz" (one frame), "json" (a dictionary), "arrays" (numbers) or "broken"
-    (content says why).
+    name: what the file calls it; kind: a key of `structure_files.PARSERS`, such as "cif" or "extxyz", or "broken"
+    (content says why); warning: what had to be assumed to find it.
     """
 
     name: str
     kind: str
     content: Any
     energy: Any = None
+    warning: str | None = None
 
 
-class BrokenError(ValueError):
-    """An entry cannot be used; `status` is the status of its row."""
+class CrystalError(ValueError):
+    """A crystal cannot be used; `status` is the one of its row, the message says why."""
 
     def __init__(self, status: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+        super().__init__(status, message)
+        self.status, self.message = status, message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def find_name(values: Any) -> str | None:
+    """Returns the name that a record gives its crystal: the first of `NAME_KEYS` that it has, whatever the case."""
+    lowered = {str(key).strip().lower(): value for key, value in dict(values).items()}
+    found = (lowered.get(key) for key in NAME_KEYS)
+    return next((str(name) for name in found if isinstance(name, str | int | float) and str(name).strip()), None)
 
 
 def explain_suffix(path: Path, allowed: Sequence[str]) -> str:

@@ -4,28 +4,28 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xtalgen.crystals import MAX_ATOMIC_NUMBER
-from xtalgen.io.entries import BrokenError, Entry
-from xtalgen.structure.lattice import lattice_from_parameters
+from xtalgen.crystals import Crystal
+from xtalgen.io.checks import check_numbers, make_crystal, make_lattice
+from xtalgen.io.entries import Entry
 
 MAX_BYTES = 2 * 1024**3  # a guard against archives that unpack to far more than they weigh
 # Shape of each array after the axis of atoms or crystals.
 NAMES = {"frac_coords": (3,), "atom_types": (), "num_atoms": (), "lengths": (3,), "angles": (3,)}
 
 
-def read_arrays(raw: bytes, path: Path) -> Iterator[Entry]:
+def read_arrays(raw: bytes, name: str) -> Iterator[Entry]:
     """Yields the crystals of a .npz file; several evaluations of the same targets come target by target.
 
     Arrays: frac_coords (atoms, 3), atom_types (atoms,) as atomic numbers, num_atoms (crystals,), lengths (crystals, 3)
     in Å and angles (crystals, 3) in degrees; each may have one axis more, the evaluations. Raises ValueError, naming
     the remedy, when they are missing, do not fit each other, or are pickled objects.
     """
-    arrays = _load(raw, path)
+    del name  # crystals have numbers
+    arrays = _load(raw)
     n_evaluations, n_crystals = arrays["num_atoms"].shape
     starts = np.cumsum(arrays["num_atoms"], axis=1) - arrays["num_atoms"]
     for crystal in range(n_crystals):
@@ -42,60 +42,53 @@ def read_arrays(raw: bytes, path: Path) -> Iterator[Entry]:
             yield Entry(name, "arrays", content)
 
 
-def parse_arrays(content: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-    """Returns lattice, fractional coordinates and atomic numbers of an entry. Raises BrokenError on wrong ones."""
+def parse_arrays(content: Any) -> Crystal:
+    """Returns the crystal of an entry. Raises CrystalError when its numbers make none."""
     lengths, angles, frac_coords, numbers = (np.asarray(part, dtype=np.float64) for part in content)
-    if not (np.isfinite(lengths).all() and np.isfinite(angles).all()):
-        raise BrokenError("bad_lattice", "a cell parameter is no finite number")
-    if (lengths <= 0).any() or (angles <= 0).any() or (angles >= 180).any():
-        raise BrokenError("bad_lattice", f"no cell has lengths {lengths.tolist()} Å and angles {angles.tolist()}°")
-    known = np.isfinite(numbers) & (numbers == np.round(numbers)) & (numbers >= 1) & (numbers <= MAX_ATOMIC_NUMBER)
-    if not known.all():
-        raise BrokenError("unknown_element", f"no element has atomic number {numbers[~known][0]:g}")
-    return lattice_from_parameters(lengths, angles), frac_coords, numbers.astype(int), {}
+    return make_crystal(make_lattice(lengths, angles), frac_coords, check_numbers(numbers))
 
 
-def _load(raw: bytes, path: Path) -> dict[str, np.ndarray]:
+def _load(raw: bytes) -> dict[str, np.ndarray]:
     if not raw.startswith(b"PK"):
-        raise ValueError(f"{path}: not a .npz archive. Write it with numpy.savez.")
+        raise ValueError("not a .npz archive. Write it with numpy.savez.")
     try:
         unpacked = sum(member.file_size for member in zipfile.ZipFile(io.BytesIO(raw)).infolist())
         with np.load(io.BytesIO(raw), allow_pickle=False) as file:
             there = list(file.files)
             arrays = {name: file[name] for name in NAMES if name in there and unpacked <= MAX_BYTES}
     except ValueError as error:
-        raise ValueError(f"{path}: holds pickled objects, which can run code. Save plain arrays of numbers.") from error
+        raise ValueError("holds pickled objects, which can run code. Save plain arrays of numbers.") from error
     except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: not a readable .npz file ({error}). Write it again with numpy.savez.") from error
+        raise ValueError(f"not a readable .npz file ({error}). Write it again with numpy.savez.") from error
     if unpacked > MAX_BYTES:
-        raise ValueError(f"{path}: unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
+        raise ValueError(f"unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
     missing = [name for name in NAMES if name not in arrays]
     if missing:
-        raise ValueError(f"{path}: no array {missing[0]!r}; there are {', '.join(there) or 'none'}.")
-    return {name: _shaped(name, array, path) for name, array in arrays.items()} | _counts(arrays, path)
+        raise ValueError(f"no array {missing[0]!r}; there are {', '.join(there) or 'none'}.")
+    return {name: _shaped(name, array) for name, array in arrays.items()} | _counts(arrays)
 
 
-def _shaped(name: str, array: np.ndarray, path: Path) -> np.ndarray:
+def _shaped(name: str, array: np.ndarray) -> np.ndarray:
     """Returns an array with the axis of evaluations in front."""
     last = NAMES[name]
     if array.ndim == 1 + len(last):
         array = array[None]
     if array.ndim != 2 + len(last) or array.shape[2:] != last or array.dtype.kind not in "fiu":
         wanted = "(n, 3)" if last else "(n,)"
-        raise ValueError(f"{path}: {name} has shape {array.shape} of {array.dtype}, expected {wanted} numbers.")
+        raise ValueError(f"{name} has shape {array.shape} of {array.dtype}, expected {wanted} numbers.")
     return array
 
 
-def _counts(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-    shaped = {name: _shaped(name, array, path) for name, array in arrays.items()}
+def _counts(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    shaped = {name: _shaped(name, array) for name, array in arrays.items()}
     counts = shaped["num_atoms"]
     if counts.dtype.kind == "f" or (counts < 0).any():
-        raise ValueError(f"{path}: num_atoms has entries that are no counts.")
+        raise ValueError("num_atoms has entries that are no counts.")
     for name, wanted in (("lengths", counts.shape[1]), ("angles", counts.shape[1])):
         if shaped[name].shape[:2] != (len(counts), wanted):
-            raise ValueError(f"{path}: {name} has {shaped[name].shape[1]} crystals, num_atoms {wanted}.")
+            raise ValueError(f"{name} has {shaped[name].shape[1]} crystals, num_atoms {wanted}.")
     for name in ("frac_coords", "atom_types"):
         found, wanted = shaped[name].shape[1], counts.sum(axis=1)
         if len(shaped[name]) != len(counts) or (wanted != found).any():
-            raise ValueError(f"{path}: {name} has {found} atoms, num_atoms adds up to {wanted.tolist()}.")
+            raise ValueError(f"{name} has {found} atoms, num_atoms adds up to {wanted.tolist()}.")
     return {"num_atoms": counts.astype(int)}

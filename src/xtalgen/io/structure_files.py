@@ -1,108 +1,109 @@
-"""The formats a user's structures may have: split a file into entries, parse an entry into a crystal.
+"""The one list of formats: splits a file into entries, parses an entry or a text into a crystal.
 
 Splitting is cheap and raises ValueError when the file as a whole is wrong; parsing is done entry by entry, maybe in
-worker processes, and returns a crystal with a status whatever the entry holds.
+worker processes, and returns a crystal with a status whatever the entry holds. A format is a function from the content
+of a file to its entries in `FORMATS`, and a function from the content of an entry to a crystal in `PARSERS`.
 """
 
 import csv
 import gzip
 import io
-import json
 import math
-import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xtalgen.crystals import Crystal
-from xtalgen.io.entries import BrokenError, Entry, explain_suffix
+from xtalgen.io.cif import read_block_of_cif, read_cif, read_plain_cif
+from xtalgen.io.cif_syntax import split_blocks
+from xtalgen.io.entries import CrystalError, Entry, explain_suffix, find_name
+from xtalgen.io.extxyz import read_frame, split_frames
 from xtalgen.io.npz import parse_arrays, read_arrays
-from xtalgen.structure.lattice import lattice_from_parameters
+from xtalgen.io.poscar import read_poscar, split_poscar
+from xtalgen.io.pymatgen_json import read_json, read_structure, split_json, split_json_lines
+from xtalgen.structure.standard_cell import sort_atoms
 
-SUFFIXES = (".extxyz", ".xyz", ".cif", ".zip", ".csv", ".json", ".json.gz", ".npz")
-NAME_KEYS = ("name", "id", "material_id", "label", "structure_id")
 # Guards against archives that unpack to far more than they weigh.
 MAX_BYTES = 2 * 1024**3
 MAX_MEMBER_BYTES = 16 * 1024**2
-MIN_VOLUME = 0.1  # Å³; CDVAE (Xie et al. 2022) builds no crystal below it
+COLUMN = "cif"  # of a CSV: the text of a CIF, a POSCAR or a pymatgen structure's JSON
 
 
 class NotTextError(ValueError):
     """Bytes that are no text in any encoding."""
 
 
+@dataclass(frozen=True)
+class Format:
+    """How the files of a suffix are split: content (text, or bytes if binary) and name of the file → entries.
+
+    member: whether such files are read inside a zip archive, too.
+    """
+
+    split: Callable[[Any, str], Iterable[Entry]]
+    binary: bool = False
+    member: bool = False
+
+
 def read_entries(path: Path) -> list[Entry]:
     """Returns the entries of a file in its order. Raises ValueError, naming the remedy, when the file is wrong."""
-    suffix = next((suffix for suffix in reversed(SUFFIXES) if path.name.lower().endswith(suffix)), None)
-    if suffix is None:
-        raise ValueError(explain_suffix(path, SUFFIXES))
+    suffix = check_suffix(path)
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path}: larger than {MAX_BYTES} bytes. Split it into several files.")
-    raw = _unzip(path) if suffix == ".json.gz" else path.read_bytes()
+    raw = _unzip(path) if suffix.endswith(".gz") else path.read_bytes()
     if not raw.strip():
         raise ValueError(f"{path} is empty. Put crystals into it.")
+    chosen = FORMATS[suffix.removesuffix(".gz")]
     try:
-        entries = list(_READERS[suffix](raw, path))
+        entries = list(chosen.split(raw if chosen.binary else _text(raw), path.name))
     except NotTextError as error:
         raise ValueError(f"{path}: {error} Write it again.") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if not entries:
         raise ValueError(f"{path}: no crystal found. Check that it is a {suffix} file that holds some.")
     return entries
 
 
+def check_suffix(path: Path) -> str:
+    """Returns the suffix of a structure file, such as ".json.gz". Raises ValueError when it is none of those known."""
+    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise ValueError(explain_suffix(path, (*FORMATS, "and text files with .gz behind")))
+    return suffix
+
+
 def parse_entry(entry: Entry) -> Crystal:
-    """Returns the crystal of an entry, with an empty id; a broken one has a status and `info["error"]`."""
-    info = {"source_name": entry.name, "error": None, "energy_given": _number(entry.energy)}
+    """Returns the crystal of an entry, with an empty id; a broken one has a status and `info["error"]`.
+
+    `info` has the keys source_name, error, warning (what had to be assumed) and energy_given.
+    """
+    info = {"source_name": entry.name, "error": None, "warning": entry.warning, "energy_given": _number(entry.energy)}
     try:
-        lattice, frac_coords, numbers, found = _PARSERS[entry.kind](entry.content)
-        _check(lattice, frac_coords, numbers)
-    except BrokenError as error:
+        crystal = PARSERS[entry.kind](entry.content)
+    except CrystalError as error:
         return Crystal(id="", status=error.status, info={**info, "error": str(error)})
     except Exception as error:  # noqa: BLE001 - a broken crystal is data, whatever a parser raises
         return Crystal(id="", status="unparsable", info={**info, "error": f"{type(error).__name__}: {error}"})
-    return Crystal(
-        id="",
-        lattice=lattice,
-        frac_coords=_wrap(frac_coords),
-        atomic_numbers=numbers.astype(np.uint8),
-        info={**info, **{key: value for key, value in found.items() if value is not None}},
-    )
+    warning = "; ".join(filter(None, (entry.warning, crystal.info.get("warning")))) or None
+    return replace(crystal, info={**info, **crystal.info, "warning": warning})
 
 
-_Parsed = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+def read_crystal(text: str) -> Crystal:
+    """Returns the crystal that a text describes, without an id: CIF, POSCAR or the JSON of a pymatgen structure.
 
-
-def _check(lattice: np.ndarray, frac_coords: np.ndarray, numbers: np.ndarray) -> None:
-    if not np.isfinite(lattice).all():
-        raise BrokenError("bad_lattice", "the lattice has entries that are no finite numbers")
-    volume = abs(np.linalg.det(lattice))
-    if volume < MIN_VOLUME:
-        raise BrokenError("bad_lattice", f"the cell has a volume of {volume:.3g} Å³, less than {MIN_VOLUME} Å³")
-    if len(numbers) == 0:
-        raise BrokenError("unparsable", "there are no atoms")
-    if frac_coords.shape != (len(numbers), 3):
-        raise BrokenError("unparsable", f"{len(numbers)} atoms have coordinates of shape {frac_coords.shape}")
-    if not np.isfinite(frac_coords).all():
-        atom = int(np.flatnonzero(~np.isfinite(frac_coords).all(axis=1))[0])
-        raise BrokenError("unparsable", f"atom {atom + 1} has a coordinate that is no finite number")
-
-
-def _wrap(frac_coords: np.ndarray) -> np.ndarray:
-    from xtalgen.structure.pymatgen import wrap
-
-    return wrap(frac_coords)
-
-
-def _atomic_number(symbol: str) -> int:
-    from pymatgen.core import Element
-
-    # Deuterium and tritium are hydrogen to pymatgen.
-    if not Element.is_valid_symbol(symbol):
-        raise BrokenError("unknown_element", f"{symbol!r} is no element")
-    return Element(symbol).Z
+    The cell is as it stands in the text; atoms come by electronegativity, then as in the text. What had to be assumed
+    stands in `info["warning"]`. Raises CrystalError with status unparsable, disordered, unknown_element or bad_lattice.
+    """
+    if not text.strip():
+        raise CrystalError("unparsable", "there is no text for this crystal")
+    if "_cell_" in text or "_atom_site" in text or "_cell." in text or text.lstrip().lower().startswith("data_"):
+        return read_cif(text)
+    crystal = read_json(text) if text.lstrip().startswith("{") else read_poscar(text)
+    order = sort_atoms(crystal.atomic_numbers)
+    return replace(crystal, frac_coords=crystal.frac_coords[order], atomic_numbers=crystal.atomic_numbers[order])
 
 
 def _number(value: Any) -> float | None:
@@ -111,10 +112,6 @@ def _number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
-
-
-def _named(values: Mapping[str, Any]) -> str | None:
-    return next((str(values[key]) for key in NAME_KEYS if values.get(key) not in (None, "")), None)
 
 
 def _text(raw: bytes) -> str:
@@ -129,191 +126,6 @@ def _text(raw: bytes) -> str:
         return raw.decode("latin-1")  # old CIFs carry authors' names so
 
 
-# --- CIF ---------------------------------------------------------------------------------------------------------
-
-
-def _read_cif(raw: bytes, path: Path) -> Iterator[Entry]:
-    yield from _cif_entries(_text(raw), path.name)
-
-
-def _cif_entries(text: str, name: str) -> list[Entry]:
-    """Returns one entry per data block that describes a crystal; blocks of mere publication data are left out."""
-    blocks = _split_blocks(text)
-    crystals = [
-        (label, block) for label, block in blocks if re.search(r"^\s*_(cell_length|atom_site)", block, re.MULTILINE)
-    ]
-    blocks = crystals or blocks or [("", text)]
-    return [_cif_entry(f"{name}:{label}" if len(blocks) > 1 else name, block) for label, block in blocks]
-
-
-def _cif_entry(name: str, block: str) -> Entry:
-    if len(block) > MAX_MEMBER_BYTES:
-        return Entry(name, "broken", f"longer than {MAX_MEMBER_BYTES} characters")
-    return Entry(name, "cif", block)
-
-
-def _split_blocks(text: str) -> list[tuple[str, str]]:
-    blocks: list[tuple[str, list[str]]] = []
-    in_text_field = False
-    for line in text.splitlines():
-        if line.startswith(";"):
-            in_text_field = not in_text_field
-        elif not in_text_field and line[:5].lower() == "data_":
-            blocks.append((line[5:].strip(), []))
-        if blocks:
-            blocks[-1][1].append(line)
-    return [(label, "\n".join(lines) + "\n") for label, lines in blocks]
-
-
-def _parse_cif(text: str) -> _Parsed:
-    import warnings
-
-    from pymatgen.io.cif import CifParser
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        parser = CifParser.from_str(text)
-        block = next(iter(parser.as_dict().values()), {})
-        expected = _cif_elements(block)
-        _check_cif_cell(block)
-        try:
-            structure = parser.parse_structures(primitive=False)[0]
-        except ValueError as error:
-            # pymatgen says what is wrong in a warning, and only that something is in the error.
-            reasons = [line for one in caught for line in str(one.message).splitlines()[1:]]
-            raise BrokenError("unparsable", "; ".join(dict.fromkeys(reasons)) or str(error)) from error
-    if not structure.is_ordered:
-        raise BrokenError("disordered", "sites are partly occupied; give an ordered structure")
-    numbers = np.array([site.specie.Z for site in structure])
-    # pymatgen drops or replaces symbols that it does not know ("OH", "Vac"), with no more than a warning.
-    if set(numbers.tolist()) != expected:
-        raise BrokenError("unparsable", "the elements of the CIF's sites and of the structure read from them differ")
-    return np.array(structure.lattice.matrix), np.array(structure.frac_coords), numbers, {}
-
-
-def _check_cif_cell(block: Mapping[str, Any]) -> None:
-    """Raises BrokenError when a block's six cell parameters make no cell; pymatgen judges blocks that give fewer."""
-    from pymatgen.io.cif import str2float
-
-    keys = [f"_cell_length_{name}" for name in "abc"] + [f"_cell_angle_{name}" for name in ("alpha", "beta", "gamma")]
-    if all(key in block for key in keys):
-        try:
-            values = np.array([str2float(block[key]) for key in keys])
-        except ValueError as error:
-            raise BrokenError("bad_lattice", f"a cell parameter is no number: {error}") from error
-        _check(lattice_from_parameters(values[:3], values[3:]), np.zeros((1, 3)), np.ones(1))
-
-
-def _cif_elements(block: Mapping[str, Any]) -> set[int]:
-    """Returns the atomic numbers of a block's sites. Raises BrokenError on a symbol that is no element."""
-    symbols = block.get("_atom_site_type_symbol") or block.get("_atom_site_label")
-    if not symbols:
-        raise BrokenError("unparsable", "there are no _atom_site_ entries")
-    found = set()
-    for symbol in [symbols] if isinstance(symbols, str) else symbols:
-        letters = re.match(r"[A-Za-z]*", symbol).group()
-        found.add(_atomic_number(letters.capitalize() or symbol))
-    return found
-
-
-def _read_zip(raw: bytes, path: Path) -> Iterator[Entry]:
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(raw))
-    except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter for versions that zipfile cannot read
-        raise ValueError(f"{path}: not a readable zip archive ({error}). Pack the CIFs again.") from error
-    members = [member for member in archive.infolist() if _is_cif(member)]
-    # zipfile never reads more of a member than the archive says that it holds, so the sum need not be found out.
-    if sum(min(member.file_size, MAX_MEMBER_BYTES) for member in members) > MAX_BYTES:
-        raise ValueError(f"{path}: unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
-    for member in members:
-        if member.file_size > MAX_MEMBER_BYTES:
-            yield Entry(member.filename, "broken", f"unpacks to more than {MAX_MEMBER_BYTES} bytes")
-            continue
-        try:
-            yield from _cif_entries(_text(archive.read(member)), member.filename)
-        except Exception as error:  # noqa: BLE001 - encrypted, truncated, no text, or of an unknown compression
-            yield Entry(member.filename, "broken", f"{type(error).__name__}: {error}")
-
-
-def _is_cif(member: zipfile.ZipInfo) -> bool:
-    hidden = member.filename.startswith("__MACOSX/") or Path(member.filename).name.startswith(".")
-    return not (member.is_dir() or hidden) and member.filename.lower().endswith(".cif")
-
-
-def _read_csv(raw: bytes, path: Path) -> Iterator[Entry]:
-    csv.field_size_limit(MAX_MEMBER_BYTES)
-    rows = csv.DictReader(io.StringIO(_text(raw), newline=""), strict=True)
-    columns = {(name or "").strip().lower(): name for name in rows.fieldnames or []}
-    if "cif" not in columns:
-        raise ValueError(f"{path}: no column `cif`; there are {', '.join(columns)}. Name the column of the CIFs `cif`.")
-    index = 0
-    while True:
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            # Where a quote is left open the rest of the file is one field: what follows cannot be told apart.
-            yield Entry(f"row {index}", "broken", f"line {rows.line_num}: {error}")
-            return
-        lowered = {(name or "").strip().lower(): value for name, value in row.items() if isinstance(name, str)}
-        name = _named(lowered) or f"row {index}"
-        if (lowered.get("cif") or "").strip():
-            yield Entry(name, "cif", lowered["cif"], lowered.get("energy"))
-        else:
-            yield Entry(name, "broken", "the cell `cif` is empty")
-        index += 1
-
-
-# --- xyz ---------------------------------------------------------------------------------------------------------
-
-
-def _read_xyz(raw: bytes, path: Path) -> Iterator[Entry]:
-    lines = _text(raw).splitlines()
-    place, frame = 0, 0
-    while place < len(lines):
-        if not lines[place].strip():
-            place += 1
-            continue
-        if lines[place].strip().isdigit():
-            size = int(lines[place])
-            block = lines[place : place + size + 2]
-            place += size + 2
-            yield Entry(f"frame {frame}", "xyz", "\n".join(block) + "\n")
-        elif frame == 0:
-            raise ValueError(f"{path}: line {place + 1} is no number of atoms. Give an (ext)xyz file.")
-        else:
-            stray = place
-            while place < len(lines) and not lines[place].strip().isdigit():
-                place += 1
-            yield Entry(f"frame {frame}", "broken", f"line {stray + 1} of the file is no number of atoms")
-        frame += 1
-
-
-def _parse_xyz(text: str) -> _Parsed:
-    from ase.io import read
-
-    lines = text.splitlines()
-    if len(lines) - 2 < int(lines[0]):
-        raise BrokenError("unparsable", f"cut off: {max(0, len(lines) - 2)} of {int(lines[0])} atoms are there")
-    if not re.search(r"\blattice\s*=", lines[1], re.IGNORECASE):
-        raise BrokenError("bad_lattice", 'no Lattice="…" in the frame\'s second line; a crystal needs a cell')
-    try:
-        atoms = read(io.StringIO(text), format="extxyz", index=0)
-    except KeyError as error:
-        raise BrokenError("unknown_element", f"{error.args[0]!r} is no element") from error
-    if (atoms.numbers < 1).any():
-        raise BrokenError("unknown_element", "'X' is no element")
-    lattice = np.array(atoms.cell)
-    _check(lattice, np.zeros((len(atoms), 3)), atoms.numbers)
-    energy = (atoms.calc.results if atoms.calc else {}).get("energy", atoms.info.get("energy"))
-    found = {"energy_given": _number(energy), "source_name": _named(atoms.info)}
-    return lattice, atoms.get_scaled_positions(wrap=False), atoms.numbers, found
-
-
-# --- pymatgen JSON -----------------------------------------------------------------------------------------------
-
-
 def _unzip(path: Path) -> bytes:
     try:
         with gzip.open(path) as file:
@@ -325,72 +137,119 @@ def _unzip(path: Path) -> bytes:
     return content
 
 
-def _read_json(raw: bytes, path: Path) -> Iterator[Entry]:
+def _split_cif(text: str, name: str) -> list[Entry]:
+    """Returns one entry per data block that describes a crystal."""
+    blocks = split_blocks(text)
+    return [_cif_entry(f"{name}:{label}" if len(blocks) > 1 else name, block) for label, block in blocks]
+
+
+def _cif_entry(name: str, block: str) -> Entry:
+    if len(block) > MAX_MEMBER_BYTES:
+        return Entry(name, "broken", f"longer than {MAX_MEMBER_BYTES} characters")
+    return Entry(name, "cif", block)
+
+
+def _read_block(text: str) -> Crystal:
+    return read_plain_cif(text) or read_block_of_cif(text)
+
+
+def _split_zip(raw: bytes, name: str) -> Iterator[Entry]:
+    del name
     try:
-        content = json.loads(_text(raw))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable JSON ({error}). Write it again.") from error
-    if isinstance(content, list):
-        items = [(f"item {index}", item) for index, item in enumerate(content)]
-    elif isinstance(content, dict) and not _structure_of(content):
-        items = list(content.items())
-    elif isinstance(content, dict):
-        items = [(path.name, content)]
-    else:
-        raise ValueError(f"{path}: neither a pymatgen Structure nor a list or dictionary of them.")
-    for name, item in items:
-        structure = _structure_of(item)
-        named = (_named(item) if isinstance(item, dict) else None) or name
-        if structure:
-            yield Entry(named, "json", structure, item.get("energy"))
-        else:
-            yield Entry(named, "broken", "no pymatgen Structure: `lattice` and `sites` are missing")
+        archive = zipfile.ZipFile(io.BytesIO(raw))
+    except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter for versions that zipfile cannot read
+        raise ValueError(f"not a readable zip archive ({error}). Pack the CIFs again.") from error
+    members = [(member, found) for member in archive.infolist() if (found := _member_format(member))]
+    # zipfile never reads more of a member than the archive says that it holds, so the sum need not be found out.
+    if sum(min(member.file_size, MAX_MEMBER_BYTES) for member, _ in members) > MAX_BYTES:
+        raise ValueError(f"unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
+    for member, found in members:
+        if member.file_size > MAX_MEMBER_BYTES:
+            yield Entry(member.filename, "broken", f"unpacks to more than {MAX_MEMBER_BYTES} bytes")
+            continue
+        try:
+            entries = list(found.split(_text(archive.read(member)), member.filename))
+        except Exception as error:  # noqa: BLE001 - encrypted, truncated, no text, or of an unknown compression
+            yield Entry(member.filename, "broken", f"{type(error).__name__}: {error}")
+            continue
+        # Frames are counted in each member anew.
+        yield from (_within(entry, member.filename) for entry in entries)
 
 
-def _structure_of(item: Any) -> dict[str, Any] | None:
-    if not isinstance(item, dict):
+def _within(entry: Entry, member: str) -> Entry:
+    return entry if entry.name.startswith(member) else replace(entry, name=f"{member}:{entry.name}")
+
+
+def _member_format(member: zipfile.ZipInfo) -> Format | None:
+    hidden = member.filename.startswith("__MACOSX/") or Path(member.filename).name.startswith(".")
+    if member.is_dir() or hidden:
         return None
-    inner = item.get("structure", item)
-    return inner if isinstance(inner, dict) and {"lattice", "sites"} <= inner.keys() else None
+    found = FORMATS.get(Path(member.filename).suffix.lower())
+    return found if found and found.member else None
 
 
-def _parse_json(structure: Mapping[str, Any]) -> _Parsed:
-    """Parses the dictionary of a pymatgen Structure by hand: pymatgen would import classes that the file names."""
-    cell = structure["lattice"]
-    if "matrix" in cell:
-        lattice = np.array(cell["matrix"], dtype=np.float64).reshape(3, 3)
-    else:
-        lengths, angles = ([float(cell[key]) for key in keys] for keys in (("a", "b", "c"), ("alpha", "beta", "gamma")))
-        lattice = lattice_from_parameters(np.array(lengths), np.array(angles))
-    _check(lattice, np.zeros((1, 3)), np.ones(1))
-    numbers, frac_coords = [], []
-    for site in structure["sites"]:
-        species = site["species"]
-        if len(species) != 1 or not math.isclose(species[0].get("occu", 1), 1):
-            raise BrokenError("disordered", "sites are partly occupied; give an ordered structure")
-        numbers.append(_atomic_number(species[0]["element"]))
-        frac_coords.append(site["abc"] if "abc" in site else np.linalg.solve(lattice.T, site["xyz"]))
-    return lattice, np.array(frac_coords, dtype=np.float64).reshape(-1, 3), np.array(numbers, dtype=int), {}
+def _split_csv(text: str, name: str) -> Iterator[Entry]:
+    del name
+    csv.field_size_limit(MAX_MEMBER_BYTES)
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    columns = [(column or "").strip() for column in rows.fieldnames or []]
+    if [column.lower() for column in columns].count(COLUMN) != 1:
+        there = ", ".join(repr(column) if column else "'' (no name)" for column in columns)
+        twice = "several columns" if COLUMN in map(str.lower, columns) else "no column"
+        raise ValueError(f"{twice} `{COLUMN}`; there are {there}. Name the column of the CIFs `{COLUMN}`.")
+    index = 0
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            # Where a quote is left open the rest of the file is one field: what follows cannot be told apart.
+            yield Entry(f"row {index}", "broken", f"line {rows.line_num}: {error}")
+            return
+        lowered = {(key or "").strip().lower(): value for key, value in row.items() if isinstance(key, str)}
+        yield from _split_cell(lowered.get(COLUMN) or "", find_name(lowered) or f"row {index}", lowered.get("energy"))
+        index += 1
 
 
-def _parse_broken(message: str) -> _Parsed:
-    raise BrokenError("unparsable", message)
+def _split_cell(cell: str, name: str, energy: Any) -> list[Entry]:
+    """Returns the entries of a cell of a CSV: one, or one per data block of a CIF."""
+    if not cell.strip():
+        return [Entry(name, "broken", f"the cell `{COLUMN}` is empty")]
+    if cell.lower().count("data_") > 1:
+        entries = _split_cif(cell, name)
+        if len(entries) > 1:
+            return [replace(entry, energy=energy) for entry in entries]
+    return [Entry(name, "text", cell, energy)]
 
 
-_READERS: dict[str, Callable[[bytes, Path], Iterator[Entry]]] = {
-    ".extxyz": _read_xyz,
-    ".xyz": _read_xyz,
-    ".cif": _read_cif,
-    ".zip": _read_zip,
-    ".csv": _read_csv,
-    ".json": _read_json,
-    ".json.gz": _read_json,
-    ".npz": read_arrays,
+def _parse_broken(message: str) -> Crystal:
+    raise CrystalError("unparsable", message)
+
+
+def _parse_text(text: str) -> Crystal:
+    return read_crystal(text.replace("\\n", "\n") if "\n" not in text else text)
+
+
+FORMATS: dict[str, Format] = {
+    ".extxyz": Format(split_frames, member=True),
+    ".xyz": Format(split_frames, member=True),
+    ".cif": Format(_split_cif, member=True),
+    ".zip": Format(_split_zip, binary=True),
+    ".csv": Format(_split_csv),
+    ".json": Format(split_json),
+    ".jsonl": Format(split_json_lines),
+    ".npz": Format(read_arrays, binary=True),
+    ".vasp": Format(split_poscar, member=True),
+    ".poscar": Format(split_poscar, member=True),
 }
-_PARSERS: dict[str, Callable[[Any], _Parsed]] = {
-    "cif": _parse_cif,
-    "xyz": _parse_xyz,
-    "json": _parse_json,
+SUFFIXES = (*FORMATS, *(f"{suffix}.gz" for suffix, found in FORMATS.items() if not found.binary))
+PARSERS: dict[str, Callable[[Any], Crystal]] = {
+    "extxyz": read_frame,
+    "cif": _read_block,
+    "text": _parse_text,
+    "json": read_structure,
     "arrays": parse_arrays,
+    "poscar": read_poscar,
     "broken": _parse_broken,
 }

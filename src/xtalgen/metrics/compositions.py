@@ -5,20 +5,19 @@ Each version of SMACT has other oxidation states, so "composition validity" is a
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from xtalgen.metrics.choices import OxidationStates
 from xtalgen.runtime.pinned_tables import read_pinned
 from xtalgen.structure.composition import Counts
 
 FILE = Path(__file__).with_name("smact_2_2_1.yaml")
 FILE_SHA256 = "1aa6bd109d9bb607b59541986c1211a80cf13f0dbc4fab834d5727c398234834"
 MAX_NUMBER = 103  # the heaviest element that SMACT has data on
-SMACT_2_2_1 = "smact_2_2_1"
-# Of the package: the 2014 set, which is SMACT 2.6's default, and the set of version 4's default.
-OF_PACKAGE = {"smact14": "smact14", "icsd24": None}
-TABLES = (SMACT_2_2_1, *OF_PACKAGE)
+OF_PACKAGE = (OxidationStates.SMACT14, OxidationStates.ICSD24)
+IRIDIUM = 77
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,16 @@ class Element:
     metal: bool
 
 
-def comp_valid(counts: Sequence[tuple[int, int]], table: str = SMACT_2_2_1, limit: int | None = None) -> bool:
+def comp_valid(
+    counts: Sequence[tuple[int, int]], table: str = OxidationStates.SMACT_2_2_1, limit: int | None = None
+) -> bool:
     """Returns whether a composition is valid: an element, of metals only, or charge neutral with sensible charges.
 
-    counts: (atomic number, count) of each element. table: "smact_2_2_1" is the rule of CDVAE with the tables of the
-    version it pins; "smact14" and "icsd24" are `smact_validity` of the installed SMACT 4 with that set of oxidation
-    states. limit: more combinations of oxidation states than this are invalid, as in DiffCSP. Elements that SMACT does
-    not know are invalid. Raises ValueError on an unknown table. Verdicts are remembered by composition.
+    counts: (atomic number, count) of each element. table: one of `OxidationStates`. limit: compositions with more
+    combinations of oxidation states are invalid, as in DiffCSP. Elements that SMACT does not know are invalid. Raises
+    ValueError on an unknown table. Verdicts are remembered by composition.
     """
-    if table not in TABLES:
-        raise ValueError(f"no table {table!r}; there are {', '.join(TABLES)}")
+    table = OxidationStates(table)
     divisor = math.gcd(*(int(count) for _, count in counts)) or 1
     return _comp_valid(tuple(sorted((int(z), int(count) // divisor) for z, count in counts)), table, limit)
 
@@ -59,47 +58,68 @@ def elements() -> dict[int, Element]:
 
 
 @functools.cache
+def elements_of(table: str) -> Mapping[int, Element]:
+    """Returns what the rule of a table knows of each element, by atomic number."""
+    known = elements()
+    if table == OxidationStates.SMACT_2_5:
+        states = tuple(-3 if state == -2 else state for state in known[IRIDIUM].oxidation_states)
+        return {**known, IRIDIUM: replace(known[IRIDIUM], oxidation_states=states)}
+    if table in OF_PACKAGE:
+        return {number: _of_package(element.symbol, table) for number, element in known.items()}
+    return known
+
+
+def _of_package(symbol: str, table: str) -> Element:
+    """Returns what the installed SMACT knows of an element."""
+    import smact
+    from smact.screening import ICSD24FilterConfig, _get_icsd24_oxidation_states
+
+    element = smact.Element(symbol)
+    if table == OxidationStates.ICSD24:
+        found = _get_icsd24_oxidation_states([element], ICSD24FilterConfig())
+        states = found[0] if found else ()
+    else:
+        states = getattr(element, f"oxidation_states_{table}") or ()
+    return Element(symbol, element.pauling_eneg, tuple(states), symbol in smact.metals)
+
+
+@functools.cache
 def _comp_valid(counts: Counts, table: str, limit: int | None) -> bool:
     if not counts or any(not 1 <= number <= MAX_NUMBER for number, _ in counts):
         return False
     if len(counts) > 1 and limit is not None and _combinations(counts, table) > limit:
         return False
-    return _by_smact_2_2_1(counts) if table == SMACT_2_2_1 else _by_package(counts, table)
+    return _is_valid([elements_of(table)[number] for number, _ in counts], [count for _, count in counts], table)
 
 
 def _combinations(counts: Counts, table: str) -> int:
-    if table == SMACT_2_2_1:
-        return math.prod(len(elements()[number].oxidation_states) for number, _ in counts)
+    if table not in OF_PACKAGE:
+        return math.prod(len(elements_of(table)[number].oxidation_states) for number, _ in counts)
     import smact
 
     name = f"oxidation_states_{table}"
     return math.prod(len(getattr(smact.Element(elements()[number].symbol), name) or ()) for number, _ in counts)
 
 
-def _by_package(counts: Counts, table: str) -> bool:
-    from pymatgen.core import Composition
-    from smact.screening import smact_validity
+def _is_valid(found: Sequence[Element], amounts: Sequence[int], table: str) -> bool:
+    """Returns the verdict of SMACT's rule, equal to trying every combination of oxidation states but never slow.
 
-    composition = Composition({elements()[number].symbol: count for number, count in counts})
-    return bool(smact_validity(composition, oxidation_states_set=OF_PACKAGE[table]))
+    A combination q of oxidation states passes when it is neutral, Σ n_i q_i = 0, and Pauling's test holds: every cation
+    is less electronegative than every anion, χ_i < χ_j for q_i > 0 > q_j. The test holds exactly when a bound b exists
+    with q_i ≥ 0 for χ_i < b and q_i ≤ 0 for χ_i ≥ b; only the values of χ and infinity need to be tried. For each bound
+    the remaining question, whether one state of each element can sum to 0, is a subset-sum (`_neutral`).
 
-
-def _by_smact_2_2_1(counts: Counts) -> bool:
-    """Returns the verdict of CDVAE's rule, equal to trying every combination of oxidation states but never slow.
-
-    A combination passes when it is neutral and every cation is less electronegative than every anion. That is so when
-    some bound parts the elements: below it none is negative, from it on none is positive. So one reachability of sums
-    for each bound replaces the product of all states.
+    Versions differ where an electronegativity is unknown: SMACT 2.6 and later reject the composition, for earlier ones
+    see `_without_electronegativity`.
     """
-    found = [elements()[number] for number, _ in counts]
-    amounts = [count for _, count in counts]
     if len(found) == 1 or all(element.metal for element in found):
         return True
     states = [element.oxidation_states for element in found]
     scale = [element.electronegativity for element in found]
     if None in scale:
-        return any(_neutral(amounts, allowed) for allowed in _without_electronegativity(states, scale))
-    for bound in (*sorted({value for value in scale if value is not None}), math.inf):
+        choices = () if table in OF_PACKAGE else _without_electronegativity(states, scale)
+        return any(_neutral(amounts, allowed) for allowed in choices)
+    for bound in (*sorted(set(scale)), math.inf):
         allowed = [
             [state for state in own if (state >= 0 if value < bound else state <= 0)]
             for own, value in zip(states, scale, strict=True)
@@ -138,7 +158,10 @@ def _without_electronegativity(
 
 
 def _neutral(amounts: Sequence[int], states: Sequence[Sequence[int]]) -> bool:
-    """Whether one state for each element can add up to charge 0; bit i of `sums` stands for the sum lowest + i."""
+    """Whether one state of each element can be chosen so that Σ amount · state = 0, by the set of reachable sums.
+
+    The set is an integer whose bit i stands for the sum lowest + i.
+    """
     if not all(states):
         return False
     sums, lowest = 1, 0

@@ -11,14 +11,14 @@ import pyarrow as pa
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.distributions import density
-from xtalgen.metrics.dng import energy_for_hull, phase_of, relaxed_well
+from xtalgen.metrics.dng import reference_phases, relaxed_phases
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.symmetry import space_groups
-from xtalgen.metrics.types import Columns, Flags, Scores, Settings
+from xtalgen.metrics.types import Columns, Flags, Scores, Settings, count_survivors
 from xtalgen.metrics.validity import Validity, judge
 from xtalgen.structure.attributes import ATTRIBUTES, conditions_of
 from xtalgen.structure.composition import reduced_counts
-from xtalgen.structure.geometry import usable
+from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.thermodynamics.energy_above_hull import energies_above_hull
 
 # Attributes of which a crystal has what was asked or has not.
@@ -35,11 +35,11 @@ class Requests:
     targets, relaxed: in the order of the sample.
     """
 
-    sample: Sequence[Crystal]
+    sample: CrystalList
     targets: Sequence[Crystal]
     attributes: Sequence[str]
-    relaxed: Sequence[Crystal] | None = None
-    hull: Sequence[Crystal] | None = None
+    relaxed: CrystalList | None = None
+    hull: CrystalList | None = None
 
 
 @dataclass(frozen=True)
@@ -85,24 +85,19 @@ def metric_of(attribute: str) -> str:
 
 def _obtained(requests: Requests, settings: Settings) -> dict[str, list[Any]]:
     """Returns what each crystal has, by attribute; None where it has none or it was not computed."""
-    fine = [usable(crystal) for crystal in requests.sample]
+    rows = [row if fine else None for row, fine in zip(requests.sample, requests.sample.usable, strict=True)]
     found: dict[str, list[Any]] = {
-        "formula": [reduced_counts(row.atomic_numbers) if good else None for row, good in _with(requests, fine)],
-        "n_atoms": [row.n_atoms if good else None for row, good in _with(requests, fine)],
+        "formula": [None if row is None else reduced_counts(row.atomic_numbers) for row in rows],
+        "n_atoms": [None if row is None else row.n_atoms for row in rows],
         "spg_num": space_groups(requests.sample, workers=settings.workers),
     }
     if requests.relaxed is None or requests.hull is None:
         return found
-    phases = [phase_of(row, energy_for_hull(row, "energy")) if relaxed_well(row) else None for row in requests.relaxed]
-    references = [phase for row in requests.hull if relaxed_well(row) and (phase := phase_of(row, row.info["energy"]))]
+    phases, references = relaxed_phases(requests.relaxed), reference_phases(requests.hull)
     elements = [phase for phase in references if len(phase.system) == 1]
     for name, competing in (("e_form_per_atom", elements), ("e_above_hull", references)):
         found[name] = [above.value for above in energies_above_hull(phases, competing, workers=settings.workers)]
     return found
-
-
-def _with(requests: Requests, flags: Sequence[bool]) -> Sequence[tuple[Crystal, bool]]:
-    return list(zip(requests.sample, flags, strict=True))
 
 
 def _met(
@@ -149,12 +144,7 @@ def _columns(requests: Requests, answers: Answers) -> Columns:
     return columns | {name: (KINDS.get(name, pa.float64()), list(obtained[name])) for name in numbers}
 
 
-def _funnel(sample: Sequence[Crystal], validity: Validity, met: Mapping[str, Flags]) -> list[tuple[str, int]]:
-    """Returns how many crystals are left after each step: those that passed it and every step before."""
-    steps = {"parsed": np.array([usable(crystal) for crystal in sample], dtype=bool), "valid": validity.both}
+def _funnel(sample: CrystalList, validity: Validity, met: Mapping[str, Flags]) -> list[tuple[str, int]]:
+    steps = {"parsed": sample.usable, "valid": validity.both}
     steps |= {f"{name} as asked": values for name, values in met.items()}
-    left, funnel = np.ones(len(sample), dtype=bool), [("sampled", len(sample))]
-    for name, passed in steps.items():
-        left = left & passed
-        funnel.append((name, int(left.sum())))
-    return funnel
+    return count_survivors(len(sample), steps)

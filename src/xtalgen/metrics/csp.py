@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import Fingerprints
+from xtalgen.metrics.choices import MatchFilter
 from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
-from xtalgen.metrics.protocols import BOTH, PREDICTION
-from xtalgen.metrics.types import Columns, Flags, Scores, Settings
+from xtalgen.metrics.types import Columns, Flags, Scores, Settings, count_survivors
 from xtalgen.metrics.validity import Validity, judge
-from xtalgen.structure.geometry import usable
+from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.matcher import Matches, match_targets
 
 ONE = "one prediction per target"
@@ -29,8 +29,8 @@ class Predictions:
     own: index of each prediction's target; fingerprints and references: in the order of predictions and targets.
     """
 
-    sample: Sequence[Crystal]
-    targets: Sequence[Crystal]
+    sample: CrystalList
+    targets: CrystalList
     own: Sequence[int]
     fingerprints: Fingerprints | None
     references: Fingerprints | None
@@ -130,13 +130,14 @@ def _best_of(predictions: Predictions, settings: Settings, found: Found) -> dict
     rules = settings.recipe.prediction
     everything = np.ones(len(predictions.sample), dtype=bool)
     filters = {
-        BOTH: found.validity.both & found.target_valid,
-        PREDICTION: found.validity.both,
+        MatchFilter.BOTH: found.validity.both & found.target_valid,
+        MatchFilter.PREDICTION: found.validity.both,
+        MatchFilter.NEITHER: everything,
     }
     counted = {
-        "": found.first & filters.get(rules.first, everything),
+        "": found.first & filters[rules.first],
         "_all": found.first,
-        "_best": filters.get(rules.best, everything),
+        "_best": filters[rules.best],
         "_best_all": everything,
     }
     n = len(predictions.targets)
@@ -175,19 +176,13 @@ def _best(distances: np.ndarray, own: Sequence[int], n_targets: int) -> np.ndarr
 
 
 def _funnel(predictions: Predictions, found: Found) -> list[tuple[str, int]]:
-    """Returns how many predictions are left after each step: those that passed it and every step before."""
-    parsed = np.array([usable(crystal) for crystal in predictions.sample], dtype=bool)
     steps = {
-        "parsed": parsed,
+        "parsed": predictions.sample.usable,
         "valid": found.validity.both,
         "target valid": found.target_valid,
         "matched": np.isfinite(found.matches.own),
     }
-    left, funnel = np.ones(len(parsed), dtype=bool), [("sampled", len(parsed))]
-    for name, passed in steps.items():
-        left = left & passed
-        funnel.append((name, int(left.sum())))
-    return funnel
+    return count_survivors(len(predictions.sample), steps)
 
 
 def _failures(sample: Sequence[Crystal], matches: Matches) -> Counter[str]:

@@ -1,24 +1,26 @@
 """How far a set is from the test split: coverage, and distances between distributions, as a recipe defines them."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import Fingerprints
 from xtalgen.featurizers.magpie import magpie_features
+from xtalgen.metrics.choices import Denominator, Scale
 from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.coverage import coverage
 from xtalgen.metrics.distributions import density, num_elems, wasserstein
 from xtalgen.metrics.intervals import Estimate, missing, rate
-from xtalgen.metrics.protocols import CDVAE_CONSTANTS, FINGERPRINTED, Recipe
+from xtalgen.metrics.protocols import Recipe
 from xtalgen.metrics.types import Inputs, Settings
-from xtalgen.metrics.validity import Validity, fits_guards
+from xtalgen.metrics.validity import Validity
 from xtalgen.runtime.pinned_tables import read_pinned
 from xtalgen.structure.composition import reduced_counts
-from xtalgen.structure.geometry import usable
 
 CONSTANTS = Path(__file__).with_name("magpie_scale.yaml")
 CONSTANTS_SHA256 = "bb750719a7cf4605cc54de138983b3999009162e424a28fea562f2f00b020242"
@@ -42,7 +44,7 @@ def coverage_metrics(inputs: Inputs, recipe: Recipe, validity: Validity) -> tupl
         for found, ok in ((generated, ours), (references, references.ok))
     ]
     covered = coverage(sets[0], sets[1], inputs.limits)
-    survivors = recipe.coverage.precision_of == FINGERPRINTED
+    survivors = recipe.coverage.precision_of is Denominator.FINGERPRINTED
     n = int(ours.sum()) if survivors else int(generated.chosen.sum())
     precision = rate(int(covered.generated.sum()), n)
     if survivors and n == 0:
@@ -56,9 +58,9 @@ def _scale(
     inputs: Inputs, references: Fingerprints, recipe: Recipe
 ) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " features"]]:
     """Returns what composition features are standardised by."""
-    if recipe.coverage.standardised_by == CDVAE_CONSTANTS:
+    if recipe.coverage.standardised_by is Scale.CDVAE_CONSTANTS:
         return _constants()
-    train = [reduced_counts(crystal.atomic_numbers) for crystal in inputs.train if usable(crystal)]
+    train = [reduced_counts(inputs.train[row].atomic_numbers) for row in np.flatnonzero(inputs.train.usable)]
     features = magpie_features(train) if train else references.composition[references.ok]
     deviation = features.std(axis=0)
     # A feature that is the same in all of the training split has no scale; CDVAE's scaler divides by 1 then.
@@ -75,16 +77,14 @@ def distribution_metrics(inputs: Inputs, settings: Settings, validity: Validity)
     """Returns the Wasserstein distances of density and number of elements from the test split."""
     recipe = settings.recipe
     rules = recipe.distributions
-    valid = [
-        crystal for crystal, chosen in zip(inputs.sample, validity.both, strict=True) if chosen and usable(crystal)
-    ]
-    test = [crystal for crystal in inputs.test if usable(crystal)]
+    valid = inputs.sample.take(np.flatnonzero(validity.both & inputs.sample.usable))
+    test = inputs.test.take(np.flatnonzero(inputs.test.usable))
     found = {}
     for name, prop in (("wdist_density", density), ("wdist_num_elems", num_elems)):
         values = np.array([prop(crystal) for crystal in valid], dtype=float)
         whole = rules.elements_of_all and prop is num_elems
         if whole:
-            values = _elements_of_all(inputs, recipe)
+            values = _elements_of_all(inputs.sample, validity)
         elif not rules.fewer and len(values) < rules.crystals:
             found[name] = missing(f"{len(values):,} valid crystals; this recipe takes {rules.crystals:,}", len(values))
             continue
@@ -98,10 +98,10 @@ def distribution_metrics(inputs: Inputs, settings: Settings, validity: Validity)
     return found
 
 
-def _elements_of_all(inputs: Inputs, recipe: Recipe) -> Float[np.ndarray, " n"]:
+def _elements_of_all(sample: Sequence[Crystal], validity: Validity) -> Float[np.ndarray, " n"]:
     """Returns the number of elements of every crystal that has any; those beyond the guards count as elements.
 
     FlowMM puts a crystal of one atom in their place.
     """
-    known = [crystal for crystal in inputs.sample if crystal.n_atoms]
-    return np.array([num_elems(row) if fits_guards(row, recipe.validity) else 1 for row in known], dtype=float)
+    pairs = zip(sample, validity.accepted, strict=True)
+    return np.array([num_elems(row) if accepted else 1 for row, accepted in pairs if row.n_atoms], dtype=float)

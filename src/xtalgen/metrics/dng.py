@@ -9,16 +9,16 @@ import pyarrow as pa
 
 from xtalgen.crystals import Crystal
 from xtalgen.metrics import distances
+from xtalgen.metrics.choices import Among, Denominator, Geometry
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.novelty import NOT_VALID, Matching, framework_novel, judge_likeness, unique_within
-from xtalgen.metrics.protocols import CLASS, PARSED, SAMPLED, Recipe
+from xtalgen.metrics.protocols import Recipe
 from xtalgen.metrics.symmetry import space_groups, symmetry_metrics
-from xtalgen.metrics.types import Columns, Flags, Inputs, Scores, Settings
+from xtalgen.metrics.types import Columns, Flags, Inputs, Scores, Settings, count_survivors
 from xtalgen.metrics.uniqueness import Kind
 from xtalgen.metrics.validity import Validity, judge
-from xtalgen.structure.composition import reduced_counts
-from xtalgen.structure.geometry import usable
-from xtalgen.thermodynamics.energy_above_hull import AboveHull, Phase, energies_above_hull
+from xtalgen.structure.crystal_list import CrystalList
+from xtalgen.thermodynamics.energy_above_hull import AboveHull, Phase, energies_above_hull, phase_with
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ def score_generation(inputs: Inputs, settings: Settings) -> Scores:
     recipe, prints = settings.recipe, inputs.fingerprints
     validity = judge(inputs.sample, None if prints is None else prints.chosen & ~prints.ok, recipe.validity)
     asked = validity.both if recipe.only_valid else np.ones(len(inputs.sample), dtype=bool)
-    final = _final(inputs.sample, inputs.relaxed)
-    compared = inputs.sample if recipe.likeness.geometry == SAMPLED else final
+    final = final_crystals(inputs.sample, inputs.relaxed)
+    compared = inputs.sample if recipe.likeness.geometry is Geometry.SAMPLED else final
     matching = Matching(recipe.likeness.tolerances, settings.workers, settings.match_timeout)
     kinds = judge_likeness(compared, inputs.known, asked, matching)
     above = _above_hull(inputs, settings)
@@ -69,40 +69,46 @@ def relaxed_well(row: Crystal) -> bool:
     return row.ok and row.info.get("energy") is not None and bool(np.isfinite(row.info["energy"]))
 
 
-def _final(sample: Sequence[Crystal], relaxed: Sequence[Crystal] | None) -> Sequence[Crystal]:
+def final_crystals(sample: CrystalList, relaxed: CrystalList | None) -> CrystalList:
     """Returns the crystals that uniqueness is judged on: relaxed where relaxation succeeded, else as sampled."""
     if relaxed is None:
         return sample
-    return [after if relaxed_well(after) else before for before, after in zip(sample, relaxed, strict=True)]
+    return relaxed.where(np.array([relaxed_well(row) for row in relaxed], dtype=bool), sample)
 
 
 def _above_hull(inputs: Inputs, settings: Settings) -> list[AboveHull]:
     if inputs.relaxed is None or inputs.hull is None:
         return [AboveHull(None, "no_energy")] * len(inputs.sample)
-    if settings.recipe.stability.energies == SAMPLED:
-        phases = [phase_of(before, energy_for_hull(after, "e_initial")) for before, after in _pairs(inputs)]
-    else:
+    if settings.recipe.stability.energies is Geometry.SAMPLED:
         phases = [
-            phase_of(row, energy_for_hull(row, "energy")) if relaxed_well(row) else None for row in inputs.relaxed
+            phase_with(before, energy_for_hull(after, "e_initial")) if fine else None
+            for before, after, fine in zip(inputs.sample, inputs.relaxed, inputs.sample.usable, strict=True)
         ]
-    references = [phase_of(row, row.info["energy"]) for row in inputs.hull if relaxed_well(row)]
-    return energies_above_hull(phases, [row for row in references if row], workers=settings.workers)
+    else:
+        phases = relaxed_phases(inputs.relaxed)
+    return energies_above_hull(phases, reference_phases(inputs.hull), workers=settings.workers)
+
+
+def relaxed_phases(relaxed: CrystalList) -> list[Phase | None]:
+    """Returns the phase of each relaxed row on the scale of the hull; None where it was not relaxed."""
+    return [
+        phase_with(row, energy_for_hull(row, "energy")) if fine and relaxed_well(row) else None
+        for row, fine in zip(relaxed, relaxed.usable, strict=True)
+    ]
+
+
+def reference_phases(hull: CrystalList) -> list[Phase]:
+    """Returns the phases of a hull's reference crystals; those without a geometry or an energy are left out."""
+    return [
+        phase_with(row, row.info["energy"])
+        for row, fine in zip(hull, hull.usable, strict=True)
+        if fine and relaxed_well(row)
+    ]
 
 
 def energy_for_hull(row: Crystal, name: str) -> float | None:
     """Returns an energy of a relaxed row on the scale of the hull, where that is not the potential's own."""
     return row.info.get(f"hull_{name}", row.info.get(name))
-
-
-def _pairs(inputs: Inputs) -> Sequence[tuple[Crystal, Crystal]]:
-    return list(zip(inputs.sample, inputs.relaxed or (), strict=True))
-
-
-def phase_of(row: Crystal, energy: float | None) -> Phase | None:
-    """Returns the phase of a crystal and its energy in eV; None where there is no usable one."""
-    if energy is None or not np.isfinite(energy) or not usable(row):
-        return None
-    return Phase(reduced_counts(row.atomic_numbers), energy / row.n_atoms)
 
 
 def _new(
@@ -148,7 +154,7 @@ def _sun(
     found = {}
     for name, stability in (("sun", "stable"), ("msun", "metastable")):
         among = flags[stability] & compound
-        within = recipe.stability.unique_among == CLASS
+        within = recipe.stability.unique_among is Among.CLASS
         unique = unique_within(compared, among, matching) if within else flags["unique"]
         found[name] = among & unique & flags["novel"]
     return found
@@ -180,7 +186,7 @@ def _columns(inputs: Inputs, verdicts: Verdicts) -> Columns:
 def _rates(inputs: Inputs, recipe: Recipe, flags: Mapping[str, Flags]) -> dict[str, Estimate]:
     n = len(inputs.sample)
     metrics = {name: rate(int(values.sum()), n) for name, values in flags.items() if name != "relaxed"}
-    if recipe.validity.rates_of == PARSED:
+    if recipe.validity.rates_of is Denominator.PARSED:
         parsed = sum(crystal.ok for crystal in inputs.sample)
         metrics |= {name: rate(int(flags[name].sum()), parsed) for name in ("struct_valid", "comp_valid", "valid")}
     if inputs.relaxed is None:
@@ -217,8 +223,7 @@ def _present(values: Sequence[float | None]) -> np.ndarray:
 
 
 def _funnel(inputs: Inputs, flags: Mapping[str, np.ndarray], above: Sequence[AboveHull]) -> list[tuple[str, int]]:
-    """Returns how many crystals are left after each step: those that passed it and every step before."""
-    steps = {"parsed": np.array([usable(crystal) for crystal in inputs.sample], dtype=bool), "valid": flags["valid"]}
+    steps = {"parsed": inputs.sample.usable, "valid": flags["valid"]}
     if inputs.relaxed is not None:
         steps |= {"relaxed": flags["relaxed"], "converged": flags["converged"]}
     if "metastable" in flags:
@@ -226,11 +231,7 @@ def _funnel(inputs: Inputs, flags: Mapping[str, np.ndarray], above: Sequence[Abo
     steps |= {"unique": flags["unique"], "novel": flags["novel"]}
     if "metastable" in flags:
         steps["metastable S.U.N."] = flags["stable"] | flags["metastable"]
-    left, funnel = np.ones(len(inputs.sample), dtype=bool), [("sampled", len(inputs.sample))]
-    for name, passed in steps.items():
-        left = left & passed
-        funnel.append((name, int(left.sum())))
-    return funnel
+    return count_survivors(len(inputs.sample), steps)
 
 
 def _failures(inputs: Inputs, kinds: Sequence[Kind], above: Sequence[AboveHull]) -> Counter[str]:

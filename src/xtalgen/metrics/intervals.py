@@ -14,10 +14,13 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value from n observations with its 95 % interval; None with a reason where there is none."""
+    """A value from n observations with its 95 % interval from low to high; rates are fractions.
+
+    value is None where there is none; `reason` says why.
+    """
 
     value: float | None
-    n: int
+    n: int | None = None
     low: float | None = None
     high: float | None = None
     reason: str | None = None

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.uniqueness import Kind, unique_and_novel
-from xtalgen.structure.geometry import usable
+from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.matcher import Tolerances
 
 LANTHANIDES, ACTINIDES = (57, 71), (89, 103)
@@ -25,7 +25,8 @@ class Matching:
 
     def compare(self, crystals: Sequence[Crystal], known: Sequence[Crystal] = ()) -> list[Kind]:
         """Returns whether each crystal is the first of its kind and unknown."""
-        if not any(map(usable, crystals)):  # spares starting processes
+        crystals = CrystalList.of(crystals)
+        if not crystals.usable.any():  # spares starting processes
             return [Kind(False, False, status="no_geometry") for _ in crystals]
         return unique_and_novel(crystals, known, workers=self.workers, timeout=self.timeout, tolerances=self.tolerances)
 
@@ -34,10 +35,7 @@ def judge_likeness(
     crystals: Sequence[Crystal], known: Sequence[Crystal], asked: Bool[np.ndarray, " n"], matching: Matching
 ) -> list[Kind]:
     """Returns `compare` of the crystals that are asked for; the others are neither unique nor novel."""
-    blank = [
-        crystal if wanted else Crystal(crystal.id, NOT_VALID) for crystal, wanted in zip(crystals, asked, strict=True)
-    ]
-    kinds = matching.compare(blank, known)
+    kinds = matching.compare(CrystalList.of(crystals).only(asked), known)
     return [kind if wanted else replace(kind, status=NOT_VALID) for kind, wanted in zip(kinds, asked, strict=True)]
 
 
@@ -50,8 +48,8 @@ def framework_novel(
     Only novel crystals with such elements need another comparison: what is known stays known.
     """
     novel = np.array([kind.novel for kind in kinds], dtype=bool)
-    rows = [row for row in np.flatnonzero(novel).tolist() if has_f_block(crystals[row])]
-    merged = [merge_f_block(crystal) for crystal in known if has_f_block(crystal)]
+    rows = np.flatnonzero(novel & has_f_block(crystals))
+    merged = [merge_f_block(known[row]) for row in np.flatnonzero(has_f_block(known))]
     found = matching.compare([merge_f_block(crystals[row]) for row in rows], merged)
     novel[rows] = [kind.novel for kind in found]
     return novel
@@ -63,13 +61,16 @@ def unique_within(
     """Returns which of the chosen crystals are the first of their kind among the chosen."""
     rows = np.flatnonzero(chosen)
     unique = np.zeros(len(crystals), dtype=bool)
-    unique[rows] = [kind.unique for kind in matching.compare([crystals[row] for row in rows.tolist()])]
+    unique[rows] = [kind.unique for kind in matching.compare(CrystalList.of(crystals).take(rows))]
     return unique
 
 
-def has_f_block(crystal: Crystal) -> bool:
-    """Whether a crystal with geometry contains a lanthanide or an actinide."""
-    return usable(crystal) and bool((_f_block(crystal.atomic_numbers) > 0).any())
+def has_f_block(crystals: Sequence[Crystal]) -> Bool[np.ndarray, " n"]:
+    """Returns which crystals are usable and contain a lanthanide or an actinide."""
+    crystals = CrystalList.of(crystals)
+    found = crystals.usable
+    found[found] = [bool((_f_block(crystals[row].atomic_numbers) > 0).any()) for row in np.flatnonzero(found)]
+    return found
 
 
 def merge_f_block(crystal: Crystal) -> Crystal:

@@ -9,30 +9,35 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
-from xtalgen.metrics.registry import TOLERANCE
-from xtalgen.metrics.validity import MIN_DISTANCE, ValidityRules
-from xtalgen.structure.geometry import MIN_VOLUME
+from xtalgen.metrics.choices import (
+    Among,
+    Denominator,
+    Geometry,
+    MatchFilter,
+    OxidationStates,
+    Rules,
+    Scale,
+    Split,
+)
+from xtalgen.metrics.names import TOLERANCE
+from xtalgen.metrics.validity import ValidityRules
+from xtalgen.structure.geometry import MIN_DISTANCE, MIN_VOLUME
 from xtalgen.structure.matcher import CSP, SAME, Tolerances
 
 DEFAULT = "xtalgen"
-BOTH, PREDICTION, NEITHER = "prediction and target valid", "prediction valid", "no filter"
-ASKED_FOR, PARSED, FINGERPRINTED = "asked for", "parsed", "with a fingerprint"
-RELAXED, SAMPLED = "relaxed where relaxation succeeded", "as sampled"
-TRAINING, CDVAE_CONSTANTS = "training split", "constants of CDVAE"
-EVERYTHING, CLASS = "all crystals", "the crystals of the same stability class"
 
 
 @dataclass(frozen=True)
-class CoverageRules:
+class CoverageRules(Rules):
     """standardised_by: where mean and deviation of composition features come from; precision_of: its denominator."""
 
-    standardised_by: str = TRAINING
-    precision_of: str = ASKED_FOR
+    standardised_by: Scale = Scale.TRAINING
+    precision_of: Denominator = Denominator.ASKED_FOR
     only_valid: bool = False  # whether only valid crystals have fingerprints
 
 
 @dataclass(frozen=True)
-class DistributionRules:
+class DistributionRules(Rules):
     """crystals: how many valid ones are drawn; fewer: whether fewer still give a value; elements_of_all: no draw."""
 
     crystals: int = 1000
@@ -41,25 +46,25 @@ class DistributionRules:
 
 
 @dataclass(frozen=True)
-class PredictionRules:
+class PredictionRules(Rules):
     """first: filter of the match rate with one prediction per target; best: with the best of several."""
 
     tolerances: Tolerances = CSP
-    first: str = BOTH
-    best: str = BOTH
+    first: MatchFilter = MatchFilter.BOTH
+    best: MatchFilter = MatchFilter.BOTH
 
 
 @dataclass(frozen=True)
-class LikenessRules:
+class LikenessRules(Rules):
     """When crystals are equal; geometry: which one is compared; known: splits that a novel crystal is not in."""
 
     tolerances: Tolerances = SAME
-    geometry: str = RELAXED
-    known: tuple[str, ...] = ("train",)
+    geometry: Geometry = Geometry.RELAXED
+    known: tuple[Split, ...] = (Split.TRAIN,)
 
 
 @dataclass(frozen=True)
-class StabilityRules:
+class StabilityRules(Rules):
     """Thresholds in eV/atom above the hull, inclusive, and what else S.U.N. asks for.
 
     tolerance: added to both, for what relaxing leaves undecided; disjoint: metastable excludes stable; energies: of
@@ -71,8 +76,8 @@ class StabilityRules:
     metastable_below: float = 0.1
     tolerance: float = TOLERANCE
     disjoint: bool = False
-    energies: str = RELAXED
-    unique_among: str = EVERYTHING
+    energies: Geometry = Geometry.RELAXED
+    unique_among: Among = Among.EVERYTHING
     elements: bool = True
 
 
@@ -116,9 +121,9 @@ _ALL = (
         "Xie et al. 2022, arXiv:2110.06197; github.com/txie-93/cdvae, scripts/compute_metrics.py",
         "its random draw is not seeded; a cell that pymatgen cannot build ends its script, here it is invalid",
         validity=ValidityRules(max_combinations=None, max_number=118, composition_needs_geometry=False),
-        coverage=CoverageRules(standardised_by=CDVAE_CONSTANTS),
+        coverage=CoverageRules(standardised_by=Scale.CDVAE_CONSTANTS),
         distributions=DistributionRules(fewer=False),
-        prediction=PredictionRules(first=PREDICTION, best=PREDICTION),
+        prediction=PredictionRules(first=MatchFilter.PREDICTION, best=MatchFilter.PREDICTION),
     ),
     Recipe(
         "flowmm",
@@ -127,10 +132,10 @@ _ALL = (
         "Miller et al. 2024, arXiv:2406.04713; github.com/facebookresearch/flowmm, old_eval and scripts_analysis",
         "its energies are DFT with corrections, its hull that of the Materials Project of 2023-02-07",
         validity=ValidityRules(angles=(50.0, 130.0)),
-        coverage=CoverageRules(standardised_by=CDVAE_CONSTANTS),
+        coverage=CoverageRules(standardised_by=Scale.CDVAE_CONSTANTS),
         distributions=DistributionRules(fewer=False, elements_of_all=True),
-        prediction=PredictionRules(first=BOTH, best=PREDICTION),
-        stability=StabilityRules(unique_among=CLASS, elements=False),
+        prediction=PredictionRules(first=MatchFilter.BOTH, best=MatchFilter.PREDICTION),
+        stability=StabilityRules(unique_among=Among.CLASS, elements=False),
     ),
     Recipe(
         "mattergen",
@@ -138,8 +143,8 @@ _ALL = (
         "Zeni et al. 2025, doi:10.1038/s41586-025-08628-5; github.com/microsoft/mattergen, mattergen/evaluation",
         "its reference is Alex-MP, its default matcher lets species disorder (2 of 2,048 verdicts differ), its RMSD "
         "counts what does not match as 0.5; its SMACT is not pinned, smact14 is the nearest that still runs",
-        validity=ValidityRules("smact14", max_combinations=None, max_number=118, needs_fingerprint=False),
-        likeness=LikenessRules(known=("train", "val", "test")),
+        validity=ValidityRules(OxidationStates.SMACT14, max_combinations=None, max_number=118, needs_fingerprint=False),
+        likeness=LikenessRules(known=tuple(Split)),
         stability=StabilityRules(stable_below=0.1),
     ),
     Recipe(
@@ -149,9 +154,9 @@ _ALL = (
         "github.com/LeMaterial/lemat-genbench, sun_metric; material-hasher",
         "its reference is LeMat-Bulk, its energies are the mean of three potentials with a hull each, its validity "
         "asks for charges by another table and plausible distances",
-        validity=ValidityRules("smact14", max_number=118, needs_fingerprint=False),
-        likeness=LikenessRules(Tolerances(0.1, 0.3, 5.0), SAMPLED, ("train", "val", "test")),
-        stability=StabilityRules(disjoint=True, energies=SAMPLED, unique_among=CLASS),
+        validity=ValidityRules(OxidationStates.SMACT14, max_number=118, needs_fingerprint=False),
+        likeness=LikenessRules(Tolerances(0.1, 0.3, 5.0), Geometry.SAMPLED, tuple(Split)),
+        stability=StabilityRules(disjoint=True, energies=Geometry.SAMPLED, unique_among=Among.CLASS),
         only_valid=True,
     ),
     Recipe(
@@ -161,9 +166,13 @@ _ALL = (
         "Gruver et al. 2024, arXiv:2402.04379; github.com/facebookresearch/crystal-text-llm, basic_eval.py",
         "its SMACT is between 2.5 and 2.6, its novelty a distance of fingerprints, its energies M3GNet's",
         validity=ValidityRules(
-            max_combinations=None, max_number=118, composition_needs_geometry=False, rates_of=PARSED
+            OxidationStates.SMACT_2_5,
+            max_combinations=None,
+            max_number=118,
+            composition_needs_geometry=False,
+            rates_of=Denominator.PARSED,
         ),
-        coverage=CoverageRules(CDVAE_CONSTANTS, FINGERPRINTED, only_valid=True),
+        coverage=CoverageRules(Scale.CDVAE_CONSTANTS, Denominator.FINGERPRINTED, only_valid=True),
         distributions=DistributionRules(fewer=False),
     ),
 )

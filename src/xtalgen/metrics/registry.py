@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-# eV/atom. A relaxation that ends at 0.05 eV/Å leaves an energy undecided by about this much: copies of crystals on the
-# hull, relaxed again from a strained start, end 1e-5 above it, and "at most 0" must not turn on that.
-TOLERANCE = 1e-4
+from xtalgen.metrics.names import TASKS_OF, TOLERANCE, names_for
 
 CDVAE = "Xie et al. 2022, CDVAE, arXiv:2110.06197"
 DIFFCSP = "Jiao et al. 2023, DiffCSP, arXiv:2309.04475"
@@ -19,9 +17,6 @@ MATTERGEN = "Zeni et al. 2025, MatterGen, doi:10.1038/s41586-025-08628-5"
 SYMMCD = "Levy et al. 2025, SymmCD, arXiv:2502.03638"
 WYFORMER = "Kazeev et al. 2025, WyFormer, arXiv:2503.02407, and its repository's protocol"
 METRE = "Martirossyan et al. 2025, All that structure matches does not glitter, arXiv:2509.12178"
-GENERATION = ("dng", "own")
-JUDGED = ("dng", "own", "csp", "conditional")
-EVERY_TASK = (*JUDGED, "infilling")
 GRUVER = "Gruver et al. 2024, arXiv:2402.04379"
 
 
@@ -44,8 +39,8 @@ class Metric:
     percent: bool
 
 
-def _rate(name: str, label: str, definition: str, reference: str, tasks: tuple[str, ...] = GENERATION) -> Metric:
-    return Metric(name, label, "", "higher", definition, reference, tasks, percent=True)
+def _rate(name: str, label: str, definition: str, reference: str) -> Metric:
+    return Metric(name, label, "", "higher", definition, reference, TASKS_OF[name], percent=True)
 
 
 def _lower(
@@ -55,10 +50,9 @@ def _lower(
     reference: str,
     *,
     unit: str,
-    tasks: tuple[str, ...] = GENERATION,
     percent: bool = False,
 ) -> Metric:
-    return Metric(name, label, unit, "lower", definition, reference, tasks, percent)
+    return Metric(name, label, unit, "lower", definition, reference, TASKS_OF[name], percent)
 
 
 _ALL = (
@@ -68,7 +62,6 @@ _ALL = (
         "Share of all crystals asked for whose closest two different sites are at least 0.5 Å apart, periodic images "
         "included but a site's own images not, and whose cell has a volume of at least 0.1 Å³.",
         CDVAE,
-        JUDGED,
     ),
     _rate(
         "comp_valid",
@@ -77,7 +70,6 @@ _ALL = (
         "anions more electronegative than cations for some of at most 1e7 combinations of the oxidation "
         "states of SMACT 2.2.1.",
         f"{SMACT}; {CDVAE}",
-        JUDGED,
     ),
     _rate(
         "valid",
@@ -85,7 +77,6 @@ _ALL = (
         "Share of all crystals asked for that are valid in structure and composition and, where fingerprints were "
         "computed, whose CrystalNN fingerprint did not fail.",
         CDVAE,
-        JUDGED,
     ),
     _rate(
         "cov_recall",
@@ -201,7 +192,7 @@ _ALL = (
         "higher",
         "Number of different space groups of these crystals; it grows with their number.",
         SYMMCD,
-        GENERATION,
+        TASKS_OF["n_space_groups"],
         percent=False,
     ),
     _lower(
@@ -218,14 +209,12 @@ _ALL = (
         "Share of targets whose first prediction StructureMatcher (ltol 0.3, stol 0.5, angle 10°) matches, prediction "
         "and target both being valid.",
         f"{DIFFCSP}; {FLOWMM}",
-        ("csp",),
     ),
     _rate(
         "match_rate_all",
         "Match rate, unfiltered",
         "Share of targets whose first prediction the same StructureMatcher matches, whether valid or not.",
         METRE,
-        ("csp",),
     ),
     _lower(
         "rms_dist",
@@ -234,7 +223,6 @@ _ALL = (
         "divided by the cube root of the volume per atom.",
         f"{DIFFCSP}; {FLOWMM}",
         unit="",
-        tasks=("csp",),
     ),
     _lower(
         "rms_dist_all",
@@ -242,14 +230,12 @@ _ALL = (
         "Mean over the targets whose first prediction matches, whether valid or not, of the same displacement.",
         METRE,
         unit="",
-        tasks=("csp",),
     ),
     _rate(
         "match_rate_best",
         "Match rate, best of k",
         "Share of targets that any of their k predictions matches, prediction and target both being valid.",
         f"{DIFFCSP}; {FLOWMM}",
-        ("csp",),
     ),
     _lower(
         "rms_dist_best",
@@ -257,14 +243,12 @@ _ALL = (
         "Mean over these targets of the smallest displacement of their predictions.",
         f"{DIFFCSP}; {FLOWMM}",
         unit="",
-        tasks=("csp",),
     ),
     _rate(
         "match_rate_best_all",
         "Match rate, best of k, unfiltered",
         "Share of targets that any of their k predictions matches, whether valid or not.",
         METRE,
-        ("csp",),
     ),
     _lower(
         "rms_dist_best_all",
@@ -272,14 +256,12 @@ _ALL = (
         "Mean over these targets of the smallest displacement of their predictions, whether valid or not.",
         METRE,
         unit="",
-        tasks=("csp",),
     ),
     _rate(
         "metre",
         "METRe",
         "Share of targets that any prediction of the same reduced composition matches, made for that target or not.",
         METRE,
-        ("csp",),
     ),
     _lower(
         "crmse",
@@ -288,28 +270,24 @@ _ALL = (
         "target without match counting as 0.5 (stol).",
         METRE,
         unit="",
-        tasks=("csp",),
     ),
     _rate(
         "formula_matched",
         "Formula as asked",
         "Share of the crystals asked for by formula that have this reduced formula, failures included.",
         GRUVER,
-        ("conditional",),
     ),
     _rate(
         "n_atoms_matched",
         "Atoms as asked",
         "Share of the crystals asked for by number of atoms whose cell holds so many, failures included.",
         GRUVER,
-        ("conditional",),
     ),
     _rate(
         "spg_num_matched",
         "Space group as asked",
         "Share of the crystals asked for by space group that have it as sampled (moyo, 0.1 Å), failures included.",
         GRUVER,
-        ("conditional",),
     ),
     _lower(
         "e_form_per_atom_deviation",
@@ -318,7 +296,6 @@ _ALL = (
         "the elements of its hull; over the crystals that have one.",
         GRUVER,
         unit="eV/atom",
-        tasks=("conditional",),
     ),
     _lower(
         "e_above_hull_deviation",
@@ -327,7 +304,6 @@ _ALL = (
         "have one.",
         GRUVER,
         unit="eV/atom",
-        tasks=("conditional",),
     ),
     *(
         _rate(
@@ -336,20 +312,19 @@ _ALL = (
             f"Share of the crystals with one element hidden, all its atoms masked, where this element is among the {k} "
             "that the model finds likeliest.",
             GRUVER,
-            ("infilling",),
         )
         for k in (1, 3, 5, 10)
     ),
 )
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})
+if list(METRICS) != list(TASKS_OF):
+    raise ValueError("metrics/names.py and metrics/registry.py must list the same metrics in the same order.")
 
 
 def for_task(task: str) -> list[Metric]:
     """Returns the metrics of a task (one of `EVERY_TASK`) in table order. Raises ValueError on another task."""
-    if task not in EVERY_TASK:
-        raise ValueError(f"no task {task!r}; there are {', '.join(EVERY_TASK)}")
-    return [metric for metric in METRICS.values() if task in metric.tasks]
+    return [METRICS[name] for name in names_for(task)]
 
 
 def describe_metrics() -> str:

@@ -1,4 +1,4 @@
-"""The contract `metrics/1`: what the evaluate stage says about one set, read back for people."""
+"""The contract `metrics/1`: the metrics of one set as JSON, its writer and its reader."""
 
 import json
 import math
@@ -8,43 +8,43 @@ from pathlib import Path
 from typing import Any
 
 from xtalgen.crystals import ContractError
+from xtalgen.metrics.intervals import Estimate
+from xtalgen.runtime.atomic import write_text
 
 CONTRACT = "metrics/1"
-
-
-@dataclass(frozen=True)
-class Value:
-    """One metric of one set: rates are fractions; n crystals stand behind it; 95 % interval from low to high.
-
-    value is None where the metric could not be computed; `reason` says why.
-    """
-
-    value: float | None
-    n: int | None = None
-    low: float | None = None
-    high: float | None = None
-    reason: str | None = None
+# Whether the splits are the published ones: all of them are, one is known not to be, or a source does not say.
+PUBLISHED = ("yes", "no", "unknown")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One row of the tables: everything the metrics file of a set says.
+    """Everything that the metrics file of a set holds: one row of the tables.
 
-    funnel: (step, count) in order; failures: count by class; cost: facts by name, None where unknown; outcomes:
-    what paired tests need.
+    recipe: every choice behind the numbers; data: data set, caveats, sizes of the splits, and `published`, one of
+    `PUBLISHED`; funnel: (step, number of crystals left) in order; failures: count by class; cost: facts by name, None
+    where unknown; outcomes: input of paired tests (see `comparisons.pack_outcomes`).
     """
 
     set: str
     task: str
     n: int
-    dataset: str
     recipe: Mapping[str, Any]
     data: Mapping[str, Any]
     funnel: tuple[tuple[str, int], ...]
     failures: Mapping[str, int]
-    metrics: Mapping[str, Value]
+    metrics: Mapping[str, Estimate]
     cost: Mapping[str, Any]
     outcomes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set that the crystals are compared with."""
+        return str(self.data["dataset"])
+
+    @property
+    def has_other_splits(self) -> bool:
+        """Whether a split is known to differ from the published one."""
+        return self.data.get("published") == "no"
 
     @property
     def recipe_name(self) -> str:
@@ -56,9 +56,29 @@ class Evaluation:
         """The name of the row inside a table of one task."""
         return self.set.split("/")[0]
 
-    def value(self, metric: str) -> Value:
-        """Returns a metric's value; one that is missing has a reason instead."""
-        return self.metrics.get(metric, Value(None, reason="not computed for this set"))
+    def value(self, metric: str) -> Estimate:
+        """Returns the estimate of a metric; without a value, but with a reason, where the file does not hold it."""
+        return self.metrics.get(metric, Estimate(None, reason="not computed for this set"))
+
+
+def write_evaluation(evaluation: Evaluation, path: Path) -> None:
+    """Writes the metrics file of a set. Raises ValueError when a number is not finite or `published` is misspelt."""
+    if evaluation.data.get("published") not in PUBLISHED:
+        raise ValueError(f"published is {evaluation.data.get('published')!r}; choose from {', '.join(PUBLISHED)}")
+    content = {
+        "contract": CONTRACT,
+        "set": evaluation.set,
+        "task": evaluation.task,
+        "n": evaluation.n,
+        "recipe": evaluation.recipe,
+        "data": evaluation.data,
+        "funnel": [{"step": step, "count": count} for step, count in evaluation.funnel],
+        "failures": dict(sorted(evaluation.failures.items())),
+        "metrics": {name: estimate.as_json() for name, estimate in evaluation.metrics.items()},
+        "cost": evaluation.cost,
+        "outcomes": evaluation.outcomes,
+    }
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_evaluations(paths: Iterable[Path]) -> list[Evaluation]:
@@ -93,12 +113,11 @@ def read_evaluation(path: Path) -> Evaluation:
             set=content["set"],
             task=content["task"],
             n=int(content["n"]),
-            dataset=content["data"]["dataset"],
             recipe=content.get("recipe") or {},
-            data=content["data"],
+            data={"dataset": content["data"]["dataset"], **content["data"]},
             funnel=tuple((entry["step"], int(entry["count"])) for entry in content.get("funnel") or []),
             failures=content.get("failures") or {},
-            metrics={name: _value(entry) for name, entry in content["metrics"].items()},
+            metrics={name: _estimate(entry) for name, entry in content["metrics"].items()},
             cost=content.get("cost") or {},
             outcomes=content.get("outcomes") or {},
         )
@@ -119,10 +138,10 @@ def flatten(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _value(entry: Mapping[str, Any]) -> Value:
+def _estimate(entry: Mapping[str, Any]) -> Estimate:
     value, low, high = (_finite(entry.get(key)) for key in ("value", "low", "high"))
     reason = entry.get("reason") or (None if value is not None else "no value")
-    return Value(value, entry.get("n"), low, high, reason)
+    return Estimate(value, entry.get("n"), low, high, reason)
 
 
 def _finite(number: Any) -> float | None:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xtalgen.metrics.comparisons import Comparison, compare_intervals, compare_paired, compare_rates
+from xtalgen.metrics.intervals import Estimate
 from xtalgen.metrics.registry import METRICS
-from xtalgen.metrics.result_file import Evaluation, Value
+from xtalgen.metrics.result_file import Evaluation
 
 
 @dataclass(frozen=True)
@@ -50,5 +51,5 @@ def find_lead(group: Sequence[Evaluation], metric: str) -> Lead | None:
     return None if comparison is None else Lead(metric, best, following, comparison)
 
 
-def _interval(value: Value) -> tuple[float, float] | None:
+def _interval(value: Estimate) -> tuple[float, float] | None:
     return None if value.low is None or value.high is None else (value.low, value.high)

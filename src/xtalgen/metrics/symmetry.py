@@ -8,7 +8,8 @@ from jaxtyping import Float
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.runtime.parallel import Failure, map_items
-from xtalgen.structure.geometry import usable, volume
+from xtalgen.structure.crystal_list import CrystalList
+from xtalgen.structure.geometry import volume
 from xtalgen.structure.matcher import arrays, content
 from xtalgen.structure.space_group import space_group
 
@@ -23,8 +24,10 @@ def space_groups(crystals: Sequence[Crystal], *, workers: int) -> list[int | Non
     Equal rows are computed once; each has a wall limit of 20 s where there are worker processes.
     """
     places: dict[tuple[bytes, ...], list[int]] = {}
-    for row, crystal in enumerate(crystals):
-        if usable(crystal) and volume(crystal.lattice) >= MIN_VOLUME_PER_ATOM * crystal.n_atoms:
+    crystals = CrystalList.of(crystals)
+    for row in np.flatnonzero(crystals.usable).tolist():
+        crystal = crystals[row]
+        if volume(crystal.lattice) >= MIN_VOLUME_PER_ATOM * crystal.n_atoms:
             places.setdefault(content(arrays(crystal)), []).append(row)
     items = [arrays(crystals[rows[0]]) for rows in places.values()]
     timeout = None if workers == 1 else SECONDS

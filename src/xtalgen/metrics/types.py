@@ -1,7 +1,7 @@
 """What scoring takes and gives: settings, the crystals and fingerprints of a set, its scores."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool
 
-from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import Fingerprints
 from xtalgen.metrics.coverage import Cutoffs
 from xtalgen.metrics.intervals import RESAMPLES, Estimate
 from xtalgen.metrics.protocols import DEFAULT, RECIPES, Recipe
+from xtalgen.structure.crystal_list import CrystalList
 
 Columns = dict[str, tuple[pa.DataType, Sequence[Any]]]
 Flags = Bool[np.ndarray, " n"]
@@ -46,6 +46,15 @@ class Scores:
     outcomes: dict[str, Any] = field(default_factory=dict)
 
 
+def count_survivors(n: int, steps: Mapping[str, Flags]) -> list[tuple[str, int]]:
+    """Returns the funnel: of `n` crystals, how many passed each step and every step before it."""
+    left, funnel = np.ones(n, dtype=bool), [("sampled", n)]
+    for name, passed in steps.items():
+        left = left & passed
+        funnel.append((name, int(left.sum())))
+    return funnel
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Everything that generated crystals are scored with; lists of crystals and fingerprints in the sample's order.
@@ -53,12 +62,12 @@ class Inputs:
     known: what a novel crystal is not in; train standardises coverage.
     """
 
-    sample: Sequence[Crystal]
-    relaxed: Sequence[Crystal] | None
-    hull: Sequence[Crystal] | None
-    train: Sequence[Crystal]
-    test: Sequence[Crystal]
-    known: Sequence[Crystal]
+    sample: CrystalList
+    relaxed: CrystalList | None
+    hull: CrystalList | None
+    train: CrystalList
+    test: CrystalList
+    known: CrystalList
     fingerprints: Fingerprints | None
     references: Fingerprints | None
     limits: Cutoffs

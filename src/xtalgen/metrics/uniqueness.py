@@ -9,7 +9,8 @@ import numpy as np
 from xtalgen.crystals import Crystal
 from xtalgen.runtime.parallel import Failure, map_items
 from xtalgen.structure.composition import reduced_counts
-from xtalgen.structure.geometry import usable, volume
+from xtalgen.structure.crystal_list import CrystalList
+from xtalgen.structure.geometry import volume
 from xtalgen.structure.matcher import (
     SAME,
     Arrays,
@@ -139,14 +140,14 @@ def _by_formula(crystals: Sequence[Crystal], among: Collection[Formula] | None =
     """Returns the rows of usable crystals by reduced formula; of the formulas `among` only, where they are given."""
     formulas: dict[bytes, Formula] = {}
     rows: dict[Formula, list[int]] = {}
-    for row, crystal in enumerate(crystals):
-        if crystal.atomic_numbers is None or not len(crystal.atomic_numbers):
-            continue
+    crystals = CrystalList.of(crystals)
+    for row in np.flatnonzero(crystals.usable).tolist():
+        crystal = crystals[row]
         content = np.sort(crystal.atomic_numbers).tobytes()
         if content not in formulas:
             formulas[content] = reduced_counts(crystal.atomic_numbers)
         formula = formulas[content]
-        if (among is None or formula in among) and usable(crystal):
+        if among is None or formula in among:
             rows.setdefault(formula, []).append(row)
     return rows
 

@@ -7,57 +7,60 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
-from xtalgen.metrics.compositions import SMACT_2_2_1, comp_valid
+from xtalgen.metrics.choices import Denominator, OxidationStates, Rules
+from xtalgen.metrics.compositions import comp_valid
 from xtalgen.structure.composition import reduced_counts
-from xtalgen.structure.geometry import MAX_VALID_NUMBER, usable
+from xtalgen.structure.crystal_list import CrystalList
+from xtalgen.structure.geometry import MAX_VALID_NUMBER, MIN_DISTANCE
 from xtalgen.structure.lattice import lattice_to_parameters
 
-MIN_DISTANCE = 0.5
 BLOCK_PAIRS = 200_000
 IMAGES = np.array(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij")).reshape(3, -1).T
 
 
 @dataclass(frozen=True)
-class ValidityRules:
+class ValidityRules(Rules):
     """What papers differ in when they say "valid".
 
-    oxidation_states: a table of `compositions.TABLES`; max_combinations: of oxidation states, more are invalid; angles:
+    oxidation_states: the table of SMACT; max_combinations: of oxidation states, more are invalid; angles:
     cells with an angle outside this open range (degrees) are no crystals; max_number: nor are those with heavier
     elements; composition_needs_geometry: whether a crystal without usable cell is invalid in composition too;
-    needs_fingerprint: whether one whose CrystalNN fingerprint failed is invalid; rates_of: "asked for", or "parsed" for
-    rates over the crystals that could be read.
+    needs_fingerprint: whether one whose CrystalNN fingerprint failed is invalid; rates_of: their denominator.
     """
 
-    oxidation_states: str = SMACT_2_2_1
+    oxidation_states: OxidationStates = OxidationStates.SMACT_2_2_1
     max_combinations: int | None = 10_000_000
     angles: tuple[float, float] | None = None
     max_number: int = MAX_VALID_NUMBER
     composition_needs_geometry: bool = True
     needs_fingerprint: bool = True
-    rates_of: str = "asked for"
+    rates_of: Denominator = Denominator.ASKED_FOR
 
 
-def fits_guards(crystal: Crystal, rules: ValidityRules) -> bool:
-    """Whether a recipe takes a row for a crystal at all."""
-    if not usable(crystal, min(rules.max_number, MAX_ATOMIC_NUMBER)):
-        return False
-    if rules.angles is None:
-        return True
-    _, angles = lattice_to_parameters(crystal.lattice)
-    return bool(angles.min() > rules.angles[0] and angles.max() < rules.angles[1])
+def fits_guards(crystals: Sequence[Crystal], rules: ValidityRules) -> Bool[np.ndarray, " n"]:
+    """Returns which rows a recipe takes for crystals at all."""
+    crystals = CrystalList.of(crystals)
+    accepted = crystals.usable_up_to(min(rules.max_number, MAX_ATOMIC_NUMBER))
+    if rules.angles is not None:
+        for row in np.flatnonzero(accepted):
+            _, angles = lattice_to_parameters(crystals[row].lattice)
+            accepted[row] = angles.min() > rules.angles[0] and angles.max() < rules.angles[1]
+    return accepted
 
 
 def struct_valid(
-    crystals: Sequence[Crystal], min_distance: float = MIN_DISTANCE, rules: ValidityRules | None = None
+    crystals: Sequence[Crystal],
+    min_distance: float = MIN_DISTANCE,
+    accepted: Bool[np.ndarray, " n"] | None = None,
 ) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Returns which crystals are structurally valid and the smallest distance in Å between two of their sites.
 
     The distance is over all periodic images of two different sites; a site's own images are not tested, as in CDVAE
     and all that follow it, so a crystal of one site has distance infinity. NaN where the geometry is unusable.
+    accepted: the rows to judge, by default those that fit the guards of `ValidityRules()`; the others are invalid.
     """
     distances = np.full(len(crystals), np.nan)
-    rules = rules or ValidityRules()
-    rows = np.array([row for row, crystal in enumerate(crystals) if fits_guards(crystal, rules)], dtype=int)
+    rows = np.flatnonzero(fits_guards(crystals, ValidityRules()) if accepted is None else accepted)
     pairs = np.array([crystals[row].n_atoms * (crystals[row].n_atoms - 1) // 2 for row in rows], dtype=int)
     blocks = np.cumsum(pairs) // BLOCK_PAIRS
     for block in np.unique(blocks):
@@ -68,8 +71,12 @@ def struct_valid(
 
 @dataclass(frozen=True)
 class Validity:
-    """What is valid, by row, and the smallest distance in Å between two different sites."""
+    """What is valid, by row, and the smallest distance in Å between two different sites.
 
+    accepted: rows that fit the guards of the recipe, others are no crystals to it.
+    """
+
+    accepted: Bool[np.ndarray, " n"]
     structure: Bool[np.ndarray, " n"]
     composition: Bool[np.ndarray, " n"]
     both: Bool[np.ndarray, " n"]
@@ -81,17 +88,21 @@ def judge(
 ) -> Validity:
     """Returns the validity of each crystal; `failed` marks those whose fingerprint failed."""
     rules = rules or ValidityRules()
-    structure, distance = struct_valid(crystals, rules=rules)
-    composition = np.array([_composition(crystal, rules) for crystal in crystals], dtype=bool)
+    accepted = fits_guards(crystals, rules)
+    structure, distance = struct_valid(crystals, accepted=accepted)
+    judged = accepted if rules.composition_needs_geometry else np.ones(len(crystals), dtype=bool)
+    composition = np.array(
+        [fine and _composition(crystal, rules) for crystal, fine in zip(crystals, judged, strict=True)], dtype=bool
+    )
     both = structure & composition
     if failed is not None and rules.needs_fingerprint:
         both = both & ~failed
-    return Validity(structure, composition, both, distance)
+    return Validity(accepted, structure, composition, both, distance)
 
 
 def _composition(crystal: Crystal, rules: ValidityRules) -> bool:
     numbers = crystal.atomic_numbers
-    if numbers is None or not len(numbers) or (rules.composition_needs_geometry and not fits_guards(crystal, rules)):
+    if numbers is None or not len(numbers):
         return False
     return comp_valid(reduced_counts(numbers), rules.oxidation_states, rules.max_combinations)
 

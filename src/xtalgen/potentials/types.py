@@ -1,17 +1,27 @@
-"""What potentials take and give: batches of geometries, predictions, and which potential it was."""
+"""Types of the potentials: batches of geometries, predictions, and what every potential family provides."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from ase.calculators.calculator import Calculator
 from jaxtyping import Float, Int
 
+from xtalgen.crystals import Crystal
+
+# The scale on which a potential gives total energies: as VASP gives them with the Materials Project's settings ("raw"),
+# or with that project's MP2020 corrections added ("corrected").
+RAW, CORRECTED = "raw", "corrected"
+# eV/atom. PBE total energies end near -15 (lanthanides, W); those of r2SCAN lie lower because their core energies do.
+PBE_FLOOR, R2SCAN_FLOOR = -20.0, -60.0
+
 
 @dataclass(frozen=True)
 class Geometry:
-    """Crystals one after the other: row vectors (Å), Cartesian positions (Å), atomic numbers, atoms of each crystal."""
+    """A batch of crystals: row vectors (Å), Cartesian positions (Å), atomic numbers, number of atoms per crystal."""
 
     lattices: Float[np.ndarray, "crystals 3 3"]
     positions: Float[np.ndarray, "atoms 3"]
@@ -20,7 +30,7 @@ class Geometry:
 
     @property
     def owner(self) -> Int[np.ndarray, " atoms"]:
-        """The crystal of each atom."""
+        """The index of each atom's crystal."""
         return np.repeat(np.arange(len(self.n_atoms)), self.n_atoms)
 
     @property
@@ -31,8 +41,8 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a potential gives: energies (eV per cell), forces (eV/Å), stresses (eV/Å³)."""
+class Prediction:
+    """The output of a potential: energies (eV per cell), forces (eV/Å), stresses (eV/Å³, positive under tension)."""
 
     energy: Float[np.ndarray, " crystals"]
     forces: Float[np.ndarray, "atoms 3"]
@@ -45,16 +55,16 @@ class PotentialError(ValueError):
 
 @dataclass(frozen=True)
 class Identity:
-    """What a potential is: enough to load it and to refuse a mix of two.
+    """Which potential it is: enough to load it, and to refuse energies of two different ones.
 
-    kind: "chgnet" or "mace"; file: its weights; sha256: of that file; version: of the library that runs them; licence:
-    of the weights; dtype: "float32" or "float64"; energy_floor: eV/atom below which an energy is a hole of the
-    potential, not physics; scale: of its total energies, "raw", "corrected" (see `SCALES`) or None where not known;
-    pinned: whether the owner of the configuration named the digest, and so trusts this very file.
+    family: the potential family that loads it; file: its weights; sha256: of that file; version: of the library that
+    runs it; licence: of the weights; dtype: "float32" or "float64"; energy_floor: an energy below this (eV/atom) is an
+    artefact of the potential; scale: of its total energies, `RAW`, `CORRECTED` or None where unknown or neither;
+    pinned: whether the configuration gives the digest, which states that this very file is trusted.
     """
 
     name: str
-    kind: str
+    family: str
     file: Path
     sha256: str
     version: str
@@ -69,13 +79,67 @@ class Identity:
 class Potential:
     """A loaded potential: the atomic numbers it knows and its cutoff radius in Å.
 
-    calculator: ASE's, for one crystal; evaluate: energies, forces and stresses of many; capacity: how much of
-    `relaxation.cost` one evaluation should hold, 0 for one crystal at a time.
+    calculator: the authors' ASE calculator; batched: energies, forces and stresses of a batch, as the model computes
+    them; features: rotation-invariant features of one crystal, averaged over its atoms, shape (n_features,); capacity:
+    the summed `relaxation.in_flight.cost` that one evaluation should hold, 0 for one crystal at a time.
     """
 
     identity: Identity
     calculator: Calculator
     elements: frozenset[int]
     cutoff: float
-    evaluate: Callable[[Geometry], Found]
+    batched: Callable[[Geometry], Prediction]
+    features: Callable[[Crystal], Float[np.ndarray, " features"]]
     capacity: float = 0.0
+
+    def evaluate(self, geometry: Geometry) -> Prediction:
+        """Returns energies, forces and stresses of a batch, whatever the handedness of its cells.
+
+        The model sees the right-handed basis -L of a left-handed cell L. Both span the same lattice, and the Cartesian
+        axes stay, so that energies, forces and stresses are those of the cell as given. Without this, a stress that is
+        divided by the signed volume a·(b x c), as CHGNet's is, changes its sign.
+        """
+        sign = np.where(np.linalg.det(geometry.lattices) < 0, -1.0, 1.0)
+        right_handed = sign[:, None, None] * geometry.lattices
+        return self.batched(Geometry(right_handed, geometry.positions, geometry.atomic_numbers, geometry.n_atoms))
+
+
+@dataclass(frozen=True)
+class PotentialEntry:
+    """An entry of the registry: a set of weights that its family can load.
+
+    weights: their file, relative to the folder of the family's weights, where they come with an installed package;
+    None where the family fetches them by name. sha256: refused when the file differs; None accepts any content.
+    """
+
+    name: str
+    family: "PotentialFamily"
+    licence: str
+    energy_scale: str | None
+    weights: str | None = None
+    sha256: str | None = None
+    energy_floor: float = PBE_FLOOR
+
+
+class PotentialFamily(ABC):
+    """What one library of potentials provides: where weights are, and how they become a `Potential`.
+
+    name: short, stored in each identity; package: the distribution whose version is recorded with every energy; dtypes:
+    the precisions that it can run in, the default first.
+    """
+
+    name: ClassVar[str]
+    package: ClassVar[str]
+    dtypes: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def find_weights(self, entry: PotentialEntry) -> Path:
+        """Returns the file of an entry's weights, downloaded if need be. Raises PotentialError when it cannot be."""
+
+    @abstractmethod
+    def load(self, identity: Identity, device: str) -> Potential:
+        """Returns the potential, ready on a device ("cpu" or "cuda"). Whatever it raises becomes a PotentialError."""
+
+    def read_metadata(self, file: Path) -> dict[str, str]:  # noqa: ARG002 - for families whose files have some
+        """Returns the metadata stored in a file of weights; empty where there is none."""
+        return {}

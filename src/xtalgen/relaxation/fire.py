@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from xtalgen.crystals import Crystal
-from xtalgen.potentials.types import Found, Geometry
+from xtalgen.potentials.types import Geometry, Prediction
 
 TIME_STEP, LONGEST_STEP, LONGEST_MOVE = 0.1, 1.0, 0.2
 PATIENCE, FASTER, SLOWER = 5, 1.1, 0.5
@@ -77,7 +77,7 @@ class Motion:
         positions = np.einsum("ai,aij->aj", self.places, deformation[owner])
         return Geometry(self.lattices @ deformation, positions, self.atomic_numbers, self.n_atoms)
 
-    def step(self, found: Found) -> None:
+    def step(self, found: Prediction) -> None:
         """Moves atoms and cells by one step, from energies, forces and stresses at the present geometry."""
         forces, cell_forces = self._generalised(found)
         owner = np.repeat(np.arange(len(self)), self.n_atoms)
@@ -112,7 +112,7 @@ class Motion:
     def _deformation(self) -> Float[np.ndarray, "crystals 3 3"]:
         return exponential(self.strains / self.n_atoms[:, None, None])
 
-    def _generalised(self, found: Found) -> tuple[Float[np.ndarray, "atoms 3"], Float[np.ndarray, "crystals 3 3"]]:
+    def _generalised(self, found: Prediction) -> tuple[Float[np.ndarray, "atoms 3"], Float[np.ndarray, "crystals 3 3"]]:
         """Returns the forces on the places and on the strains: minus the derivatives of the energy."""
         deformation = self._deformation()
         owner = np.repeat(np.arange(len(self)), self.n_atoms)
@@ -131,7 +131,7 @@ def exponential(matrices: Float[np.ndarray, "*batch n n"]) -> Float[np.ndarray, 
     return torch.matrix_exp(torch.from_numpy(np.ascontiguousarray(matrices))).numpy()
 
 
-def max_forces(geometry: Geometry, found: Found) -> Float[np.ndarray, " crystals"]:
+def max_forces(geometry: Geometry, found: Prediction) -> Float[np.ndarray, " crystals"]:
     """Returns each crystal's largest force on an atom or on the cell (rows of the virial per atom), in eV/Å."""
     lengths = np.linalg.norm(found.forces, axis=1)
     atoms = np.array([lengths[atoms].max() for atoms in geometry.slices])

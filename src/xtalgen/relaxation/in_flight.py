@@ -1,7 +1,7 @@
-"""Relaxes crystals in flight: a batch moves together, and each crystal leaves it when it is done.
+"""In-flight batching: a batch of crystals relaxes together, and each crystal leaves it when it is done.
 
 A crystal has converged when both its largest atomic force and its largest cell force (row of the virial per atom) are
-at most `fmax`, judged on the geometry that is returned. Whatever goes wrong is a status of the crystal concerned.
+at most `fmax`, both computed at the geometry that is returned. Every failure is a status of the crystal concerned.
 """
 
 import time
@@ -13,10 +13,10 @@ import numpy as np
 from ase.geometry import find_mic, minkowski_reduce
 
 from xtalgen.crystals import Crystal
-from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.types import Found, Geometry, Potential
+from xtalgen.potentials.types import Geometry, Potential, Prediction
 from xtalgen.relaxation.fire import Motion, max_forces
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.runtime.quiet import quiet
+from xtalgen.structure.lattice import wrap
 
 MIN_DISTANCE = 0.5  # Å, the threshold of structural validity
 MIN_VOLUME = 1.0  # Å³ per atom; diamond has 5.7, and a denser cell than this costs gigabytes of neighbours
@@ -25,8 +25,8 @@ MAX_VOLUME_RATIO = 3.0
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to relax. fmax in eV/Å; max_steps 0 evaluates the given geometry; timeout in seconds or None."""
+class RelaxConfig:
+    """How to relax. fmax in eV/Å; max_steps 0 evaluates the given geometry; timeout in seconds per crystal or None."""
 
     fmax: float
     max_steps: int
@@ -35,7 +35,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one crystal. Energies in eV per cell, max_force in eV/Å, rmsd in Å; None where not known.
+    """The result of relaxing one crystal. Energies in eV per cell, max_force in eV/Å, rmsd in Å; None where unknown.
 
     status: "ok", "bad_lattice", "too_close", "exploded", "unphysical_energy", "potential_failure", "out_of_memory",
     "timeout", "crash".
@@ -58,31 +58,33 @@ class Outcome:
 def relax_crystals(
     crystals: Sequence[Crystal],
     potential: Potential,
-    settings: Settings,
+    config: RelaxConfig,
     *,
     finished: Callable[[int, Outcome], None] | None = None,
 ) -> list[Outcome]:
-    """Returns one outcome per crystal, in order; `finished` hears of each as soon as it is there.
+    """Returns one outcome per crystal, in order; `finished` is called with the index and outcome of each.
 
     As many crystals move together as fit into `potential.capacity` (the sum of their `cost`). When the potential runs
-    out of memory the batch begins again in two halves; when it fails, each of the batch goes on alone, so that only
-    the culprit fails. Raises RuntimeError when the GPU is broken: everything would fail after that.
+    out of memory, the batch is restarted in halves; when it fails, each crystal of the batch is restarted alone, so
+    that only the culprit fails. Raises RuntimeError when the GPU is broken: everything would fail after that.
     """
-    flight = _Flight(crystals, potential, settings, finished)
-    with potentials.quiet():
-        flight.run()
-    return [flight.outcomes[place] for place in range(len(crystals))]
+    batch = _InFlightBatch(crystals, potential, config, finished)
+    with quiet():
+        batch.run()
+    return [batch.outcomes[index] for index in range(len(crystals))]
 
 
 def cost(crystal: Crystal) -> float:
-    """Returns a number that grows with the neighbour pairs of a crystal: atoms × atoms per Å³."""
+    """Returns a number that grows with the neighbour pairs of a crystal: atoms x atoms per Å³."""
     volume = _volume(crystal.lattice)
     return crystal.n_atoms**2 / volume if np.isfinite(volume) and volume > 0 else 0.0
 
 
 @dataclass
-class _Passenger:
-    place: int
+class _Relaxation:
+    """One crystal's relaxation; seconds: its share, by number of atoms, of the time of its batches."""
+
+    index: int
     crystal: Crystal
     steps: int = 0
     seconds: float = 0.0
@@ -90,96 +92,101 @@ class _Passenger:
 
 
 @dataclass
-class _Flight:
+class _InFlightBatch:
+    """Crystals that move together (`active`, in the order of `motion`), and the indices of those that wait.
+
+    alone: indices of crystals that are evaluated in a batch of their own, since a batch that held them failed.
+    """
+
     crystals: Sequence[Crystal]
     potential: Potential
-    settings: Settings
+    config: RelaxConfig
     finished: Callable[[int, Outcome], None] | None
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     alone: set[int] = field(default_factory=set)
-    aboard: list[_Passenger] = field(default_factory=list)
+    active: list[_Relaxation] = field(default_factory=list)
 
     def run(self) -> None:
         self.capacity = self.potential.capacity
-        self.queue = deque(range(len(self.crystals)))
+        self.waiting = deque(range(len(self.crystals)))
         self.motion = Motion.of([])
-        while self.queue or self.aboard:
-            self._board()
-            if self.aboard:
-                self._move()
+        while self.waiting or self.active:
+            self._fill()
+            if self.active:
+                self._step()
 
-    def _board(self) -> None:
-        """Fills the batch with waiting crystals, leaving out those that need not be started."""
-        joining: list[_Passenger] = []
-        load = sum(cost(passenger.crystal) for passenger in self.aboard)
-        while self.queue and not any(passenger.place in self.alone for passenger in (*self.aboard, *joining)):
-            place = self.queue[0]
-            crystal = self.crystals[place]
+    def _fill(self) -> None:
+        """Fills the batch with waiting crystals, leaving out those that cannot be started."""
+        joining: list[_Relaxation] = []
+        load = sum(cost(relaxation.crystal) for relaxation in self.active)
+        while self.waiting and not any(one.index in self.alone for one in (*self.active, *joining)):
+            index = self.waiting[0]
+            crystal = self.crystals[index]
             try:
-                hopeless = refused(crystal, self.potential)
+                refusal = refused(crystal, self.potential)
             except Exception as error:  # noqa: BLE001 - a crystal that breaks the checks is data, whatever they raise
-                hopeless = Outcome("potential_failure", f"{type(error).__name__}: {error}")
-            if hopeless:
-                self.queue.popleft()
-                self._land(_Passenger(place, crystal), hopeless)
+                refusal = Outcome("potential_failure", f"{type(error).__name__}: {error}")
+            if refusal:
+                self.waiting.popleft()
+                self._finish(_Relaxation(index, crystal), refusal)
                 continue
-            full = load + cost(crystal) > self.capacity or place in self.alone
-            if full and (self.aboard or joining):
+            full = load + cost(crystal) > self.capacity or index in self.alone
+            if full and (self.active or joining):
                 break
-            joining.append(_Passenger(self.queue.popleft(), crystal))
+            joining.append(_Relaxation(self.waiting.popleft(), crystal))
             load += cost(crystal)
         if joining:
-            self.motion = self.motion.joined(Motion.of([passenger.crystal for passenger in joining]))
-            self.aboard += joining
+            self.motion = self.motion.joined(Motion.of([relaxation.crystal for relaxation in joining]))
+            self.active += joining
 
-    def _move(self) -> None:
+    def _step(self) -> None:
+        """Evaluates the batch, takes out the crystals that are done, and moves the others by one FIRE step."""
         started = time.perf_counter()
         geometry = self.motion.geometry()
         try:
-            found = self.potential.evaluate(geometry)
+            prediction = self.potential.evaluate(geometry)
         except Exception as error:  # noqa: BLE001 - a crystal that breaks the potential is data, whatever it raises
-            self._fail(error)
+            self._restart(error)
             return
-        forces = max_forces(geometry, found)
+        forces = max_forces(geometry, prediction)
         seconds = time.perf_counter() - started
-        staying = np.ones(len(self.aboard), dtype=bool)
-        total = float(geometry.n_atoms.sum())
-        for row, passenger in enumerate(self.aboard):
-            passenger.seconds += seconds * float(geometry.n_atoms[row]) / total
-            if passenger.e_initial is None:
-                passenger.e_initial = float(found.energy[row])
-            outcome = self._judge(row, passenger, geometry, found, float(forces[row]))
+        staying = np.ones(len(self.active), dtype=bool)
+        n_atoms = float(geometry.n_atoms.sum())
+        for row, relaxation in enumerate(self.active):
+            relaxation.seconds += seconds * float(geometry.n_atoms[row]) / n_atoms
+            if relaxation.e_initial is None:
+                relaxation.e_initial = float(prediction.energy[row])
+            outcome = self._outcome(row, relaxation, geometry, prediction, float(forces[row]))
             if outcome is not None:
                 staying[row] = False
-                self._land(passenger, outcome)
-        if staying.all():
-            self.motion.step(found)
-        else:
-            left = np.repeat(staying, geometry.n_atoms)
+                self._finish(relaxation, outcome)
+        if not staying.all():
+            atoms = np.repeat(staying, geometry.n_atoms)
             self.motion = self.motion.kept(staying)
-            self.aboard = [passenger for passenger, stays in zip(self.aboard, staying, strict=True) if stays]
-            self.motion.step(Found(found.energy[staying], found.forces[left], found.stress[staying]))
-        for passenger in self.aboard:
-            passenger.steps += 1
+            self.active = [relaxation for relaxation, stays in zip(self.active, staying, strict=True) if stays]
+            prediction = Prediction(prediction.energy[staying], prediction.forces[atoms], prediction.stress[staying])
+        self.motion.step(prediction)
+        for relaxation in self.active:
+            relaxation.steps += 1
 
-    def _judge(
-        self, row: int, passenger: _Passenger, geometry: Geometry, found: Found, max_force: float
+    def _outcome(
+        self, row: int, relaxation: _Relaxation, geometry: Geometry, prediction: Prediction, max_force: float
     ) -> Outcome | None:
         """Returns the outcome of a crystal that is done, or None."""
-        settings, lattice = self.settings, geometry.lattices[row]
+        config, lattice = self.config, geometry.lattices[row]
         atoms = geometry.slices[row]
-        positions, energy = geometry.positions[atoms], float(found.energy[row])
-        finite = bool(np.isfinite(found.forces[atoms]).all())
-        trouble = _trouble(lattice, positions, energy if finite else float("nan"), passenger.crystal, self.potential)
-        if trouble is None and settings.timeout is not None and passenger.seconds > settings.timeout:
-            trouble = Outcome("timeout", f"more than {settings.timeout} s, {passenger.steps} steps done")
-        converged = max_force <= settings.fmax
-        if trouble is None and not converged and passenger.steps < settings.max_steps:
+        positions, energy = geometry.positions[atoms], float(prediction.energy[row])
+        finite = bool(np.isfinite(prediction.forces[atoms]).all())
+        failure = _failure(lattice, positions, energy if finite else float("nan"), relaxation.crystal, self.potential)
+        if failure is None and config.timeout is not None and relaxation.seconds > config.timeout:
+            failure = Outcome("timeout", f"more than {config.timeout} s, {relaxation.steps} steps done")
+        converged = max_force <= config.fmax
+        if failure is None and not converged and relaxation.steps < config.max_steps:
             return None
-        frac_coords = None if trouble else positions @ np.linalg.inv(lattice)
-        trouble = trouble or _overlap(lattice, frac_coords, self.potential)
-        if trouble:
-            return trouble
+        frac_coords = None if failure else positions @ np.linalg.inv(lattice)
+        failure = failure or _overlap(lattice, frac_coords, self.potential)
+        if failure:
+            return failure
         return Outcome(
             "ok",
             lattice=lattice.tolist(),
@@ -187,41 +194,41 @@ class _Flight:
             energy=energy,
             max_force=max_force,
             converged=converged,
-            rmsd=_rmsd(passenger.crystal, lattice, frac_coords),
-            volume_ratio=_volume(lattice) / _volume(passenger.crystal.lattice),
+            rmsd=_rmsd(relaxation.crystal, lattice, frac_coords),
+            volume_ratio=_volume(lattice) / _volume(relaxation.crystal.lattice),
         )
 
-    def _land(self, passenger: _Passenger, outcome: Outcome) -> None:
-        known = passenger.e_initial is not None and bool(np.isfinite(passenger.e_initial))
-        if passenger.e_initial is not None:
-            outcome = replace(outcome, n_steps=passenger.steps, e_initial=passenger.e_initial if known else None)
-        outcome = replace(outcome, seconds=passenger.seconds)
-        self.outcomes[passenger.place] = outcome
+    def _finish(self, relaxation: _Relaxation, outcome: Outcome) -> None:
+        known = relaxation.e_initial is not None and bool(np.isfinite(relaxation.e_initial))
+        if relaxation.e_initial is not None:
+            outcome = replace(outcome, n_steps=relaxation.steps, e_initial=relaxation.e_initial if known else None)
+        outcome = replace(outcome, seconds=relaxation.seconds)
+        self.outcomes[relaxation.index] = outcome
         if self.finished:
-            self.finished(passenger.place, outcome)
+            self.finished(relaxation.index, outcome)
 
-    def _fail(self, error: Exception) -> None:
-        """Lets everybody in the batch begin again, in two halves or alone; one who was alone has failed."""
+    def _restart(self, error: Exception) -> None:
+        """Restarts the batch in halves or singly; a crystal that was alone has failed."""
         message = f"{type(error).__name__}: {error}"
         no_memory = isinstance(error, MemoryError) or "out of memory" in message.lower()
         if "CUDA error" in message and not no_memory:
-            first = self.aboard[0].crystal.id
+            first = self.active[0].crystal.id
             raise RuntimeError(f"the GPU failed at {first!r}: {message}. Run again; nothing is lost.") from error
-        places = [passenger.place for passenger in self.aboard]
-        if len(places) == 1:
+        indices = [relaxation.index for relaxation in self.active]
+        if len(indices) == 1:
             status = "out_of_memory" if no_memory else "potential_failure"
-            self._land(self.aboard[0], Outcome(status, message))
+            self._finish(self.active[0], Outcome(status, message))
         else:
             if no_memory:
-                self.capacity = sum(cost(self.crystals[place]) for place in places) / 2
+                self.capacity = sum(cost(self.crystals[index]) for index in indices) / 2
             else:
-                self.alone.update(places)
-            self.queue.extendleft(reversed(places))
-        self.aboard, self.motion = [], Motion.of([])
+                self.alone.update(indices)
+            self.waiting.extendleft(reversed(indices))
+        self.active, self.motion = [], Motion.of([])
 
 
 def refused(crystal: Crystal, potential: Potential) -> Outcome | None:
-    """Returns why a crystal is not even started, or None."""
+    """Returns why a crystal cannot be started, or None."""
     flaw = _flaw(crystal.lattice, crystal.frac_coords)
     if flaw:
         return Outcome("bad_lattice", flaw)
@@ -251,10 +258,10 @@ def _flaw(lattice: np.ndarray, frac_coords: np.ndarray) -> str | None:
     return None
 
 
-def _trouble(
+def _failure(
     lattice: np.ndarray, positions: np.ndarray, energy: float, crystal: Crystal, potential: Potential
 ) -> Outcome | None:
-    """Returns what makes it pointless to go on, or None. Costs no evaluation."""
+    """Returns why the relaxation cannot go on, or None. Needs no further evaluation."""
     if not np.isfinite(lattice).all() or not np.isfinite(positions).all():
         return Outcome("exploded", "lattice or coordinates became infinite")
     ratio = _volume(lattice) / _volume(crystal.lattice)

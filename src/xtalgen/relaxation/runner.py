@@ -1,4 +1,4 @@
-"""Relaxes many crystals resumably: each once, finished ones kept on disk, batches dealt out to processes."""
+"""Resumable relaxation of many crystals: equal ones once, outcomes stored on disk, batches spread over processes."""
 
 import contextlib
 import hashlib
@@ -10,50 +10,51 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.linalg  # noqa: F401 - before _start limits the threads of all loaded libraries
+import scipy.linalg  # noqa: F401 - before _initialise limits the threads of all loaded libraries
 from threadpoolctl import threadpool_limits
 
 from xtalgen.crystals import Crystal
-from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.types import Identity
-from xtalgen.relaxation.in_flight import Outcome, Settings, cost, relax_crystals
+from xtalgen.potentials import registry
+from xtalgen.potentials.types import Identity, PotentialError
+from xtalgen.relaxation.in_flight import Outcome, RelaxConfig, cost, relax_crystals
 from xtalgen.runtime.parallel import Failure, map_items
 
-# Raise the number when a change here changes results: outcomes kept from earlier runs are then computed again.
+# Raise the number when a change here changes results: stored outcomes of earlier runs are then computed again.
 METHOD = "fire-frechet/2"
-# A soft limit ends a relaxation between two steps; the hard one, which kills the process, only when that did not help.
+LEFT_HANDED = "right-handed basis"  # part of the key of left-handed cells: earlier outcomes of theirs can be wrong
+# The soft limit ends a relaxation between two steps. The hard limit kills the process of one that did not end then.
 HARD_TIMEOUT, GRACE = 1.25, 5.0
-BATCH = 32  # crystals that a process is given at once, on a CPU
+BATCH = 32  # crystals per task of a process, on a CPU
 
 
 def relax_all(
     rows: Sequence[Crystal],
     *,
     identity: Identity,
-    settings: Settings,
+    config: RelaxConfig,
     workers: int,
     device: str,
     store: Path,
     label: str,
 ) -> tuple[list[Outcome], int]:
-    """Returns one outcome per crystal that is "ok", in order, and how many of them had to be computed now.
+    """Returns one outcome per crystal, in order, and how many had to be computed now; all rows must be "ok".
 
-    Equal crystals are relaxed once. Outcomes are kept in the folder `store` under a key of geometry, potential and
-    settings, each as soon as it is there: jobs may share the folder, and a killed one loses only what it was at.
+    Equal crystals are relaxed once. Each outcome is written to the folder `store` at once, under a key of geometry,
+    potential and settings: jobs may share the folder, and a killed job loses only the crystals that it was relaxing.
     Raises PotentialError when the potential cannot be loaded.
     """
     store.mkdir(parents=True, exist_ok=True)
-    known = _read_store(store, settings)
-    keys = [_key(row, identity, settings, device) for row in rows]
+    known = _read_store(store, config)
+    keys = [_key(row, identity, config, device) for row in rows]
     pending = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
-    run = {"workers": workers, "device": device, "store": store, "identity": identity, "settings": settings}
-    # Costly ones first, so that no worker is left alone with them at the end. A batch that hung or died is taken apart.
+    run = {"workers": workers, "device": device, "store": store, "identity": identity, "config": config}
+    # Expensive crystals first, so that they do not run alone at the end. A batch that hung or died is split up.
     items = sorted(pending.items(), key=lambda item: -cost(item[1]))
     undone = _relax_batches(_batches(items, workers, device), label, known, **run)
     shared = [[item] for item, _, alone in undone if not alone]
     lost = [entry for entry in undone if entry[2]] + _relax_batches(shared, f"{label}: one by one", known, **run)
     for (key, _), failure, _ in lost:
-        known[key] = Outcome(failure.kind, failure.message, seconds=settings.timeout)
+        known[key] = Outcome(failure.kind, failure.message, seconds=config.timeout)
         if failure.kind == "timeout":
             _append(store / f"{uuid.uuid4().hex}.jsonl", key, known[key])
     return [known[key] for key in keys], len(items)
@@ -63,7 +64,7 @@ Item = tuple[str, Crystal]
 
 
 def _batches(items: Sequence[Item], workers: int, device: str) -> list[list[Item]]:
-    """Returns the items in batches: one for a GPU, which takes in as many as it holds; several for each process."""
+    """Returns the items in batches: one for a GPU, which batches them in flight; several per process on a CPU."""
     if device != "cpu":
         return [list(items)] if items else []
     size = max(1, min(BATCH, -(-len(items) // (4 * workers))))
@@ -79,16 +80,17 @@ def _relax_batches(
     device: str,
     store: Path,
     identity: Identity,
-    settings: Settings,
+    config: RelaxConfig,
 ) -> list[tuple[Item, Failure, bool]]:
-    """Adds the outcomes of batches to `known`; returns what a process that hung or died left undone, and whether alone.
+    """Adds the outcomes of batches to `known`; returns the items that a process which hung or died left undone.
 
-    Raises PotentialError when a process could not work at all.
+    Each comes with the failure and with whether it was alone in its batch. Raises PotentialError when a process could
+    not work at all.
     """
     if not batches:
         return []
-    # On a GPU one process feeds the device, and only the soft limit holds.
-    soft = None if device != "cpu" else settings.timeout
+    # On a GPU one process feeds the device, and only the soft limit applies.
+    soft = None if device != "cpu" else config.timeout
     longest = max(len(batch) for batch in batches)
     results = map_items(
         _relax_batch,
@@ -96,16 +98,16 @@ def _relax_batches(
         workers=1 if device != "cpu" else workers,
         timeout=None if soft is None else (soft * HARD_TIMEOUT) * longest + GRACE,
         label=label,
-        initializer=_start,
-        initargs=(identity, settings, device, store),
+        initializer=_initialise,
+        initargs=(identity, config, device, store),
     )
     undone = []
     for batch, result in zip(batches, results, strict=True):
         if isinstance(result, Failure):
             if result.kind == "error":
-                # Crystals cannot raise here; this is the potential's file, the GPU, the disk or the like.
-                raise potentials.PotentialError(result.message.removeprefix("PotentialError: "))
-            kept = _read_store(store, settings)
+                # A crystal cannot raise here: this is the potential's file, the GPU, the disk or the like.
+                raise PotentialError(result.message.removeprefix("PotentialError: "))
+            kept = _read_store(store, config)
             known |= {key: kept[key] for key, _ in batch if key in kept}
             undone += [(item, result, len(batch) == 1) for item in batch if item[0] not in kept]
         else:
@@ -113,21 +115,21 @@ def _relax_batches(
     return undone
 
 
-def describe(identity: Identity, settings: Settings, device: str) -> dict[str, str]:
-    """Returns the metadata that tables of energies carry."""
+def describe(identity: Identity, config: RelaxConfig, device: str) -> dict[str, str]:
+    """Returns the metadata of a table of energies."""
     return {
         "potential": identity.name,
         "potential_sha256": identity.sha256,
         "potential_version": identity.version,
         "potential_licence": identity.licence,
-        "fmax": str(settings.fmax),
-        "max_steps": str(settings.max_steps),
+        "fmax": str(config.fmax),
+        "max_steps": str(config.max_steps),
         "device": device,
     }
 
 
 def moved(row: Crystal, outcome: Outcome) -> Crystal:
-    """Returns the crystal with the outcome's status, and its geometry where there is one."""
+    """Returns the crystal with the status of the outcome, and with its geometry where it has one."""
     if outcome.lattice is None:
         return replace(row, status=outcome.status)
     lattice, frac_coords = np.array(outcome.lattice), np.array(outcome.frac_coords)
@@ -137,10 +139,10 @@ def moved(row: Crystal, outcome: Outcome) -> Crystal:
 _worker: dict[str, Any] = {}
 
 
-def _start(identity: Identity, settings: Settings, device: str, store: Path) -> None:
-    """Readies a process. It must not raise, or the pool would restart it for ever: errors wait for the first item."""
+def _initialise(identity: Identity, config: RelaxConfig, device: str, store: Path) -> None:
+    """Initialises a worker; errors are re-raised on the first item, since the pool restarts workers that fail here."""
     _worker.clear()
-    _worker.update(settings=settings, file=(store / f"{uuid.uuid4().hex}.jsonl").absolute())
+    _worker.update(config=config, file=(store / f"{uuid.uuid4().hex}.jsonl").absolute())
     # The cell filter's 3 × 3 matrices are 15 times slower on two BLAS threads than on one.
     threadpool_limits(1)
     try:
@@ -148,8 +150,8 @@ def _start(identity: Identity, settings: Settings, device: str, store: Path) -> 
 
         if device == "cpu":
             torch.set_num_threads(1)
-        _worker["potential"] = potentials.load_identified(identity, device)
-    except Exception as error:  # noqa: BLE001 - raised again by _relax_item
+        _worker["potential"] = registry.load_identified(identity, device)
+    except Exception as error:  # noqa: BLE001 - re-raised by _relax_batch
         _worker["error"] = error
 
 
@@ -157,19 +159,21 @@ def _relax_batch(batch: Sequence[Item]) -> list[Outcome]:
     if "error" in _worker:
         raise _worker["error"]
 
-    def keep(place: int, outcome: Outcome) -> None:
-        # Not kept: what may be the machine's fault (memory, for one) and deserves another try.
+    def keep(index: int, outcome: Outcome) -> None:
+        # Not stored: failures that may be due to the machine, memory for one, and may not occur again.
         if outcome.status not in ("potential_failure", "out_of_memory"):
-            _append(_worker["file"], batch[place][0], outcome)
+            _append(_worker["file"], batch[index][0], outcome)
 
-    # chgnet writes files into the current folder when a graph fails.
+    # chgnet writes files into the current folder when a graph cannot be built.
     with contextlib.chdir(_worker["file"].parent):
-        crystals_of = [crystal for _, crystal in batch]
-        return relax_crystals(crystals_of, _worker["potential"], _worker["settings"], finished=keep)
+        crystals = [crystal for _, crystal in batch]
+        return relax_crystals(crystals, _worker["potential"], _worker["config"], finished=keep)
 
 
-def _key(crystal: Crystal, identity: Identity, settings: Settings, device: str) -> str:
-    recipe = [METHOD, identity.sha256, identity.version, identity.dtype, settings.fmax, settings.max_steps, device]
+def _key(crystal: Crystal, identity: Identity, config: RelaxConfig, device: str) -> str:
+    recipe = [METHOD, identity.sha256, identity.version, identity.dtype, config.fmax, config.max_steps, device]
+    if np.linalg.det(crystal.lattice) < 0:
+        recipe.append(LEFT_HANDED)
     digest = hashlib.sha256(json.dumps(recipe).encode())
     for array, kind in ((crystal.lattice, "<f8"), (crystal.frac_coords, "<f8"), (crystal.atomic_numbers, "u1")):
         digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
@@ -177,15 +181,15 @@ def _key(crystal: Crystal, identity: Identity, settings: Settings, device: str) 
 
 
 def _append(file: Path, key: str, outcome: Outcome) -> None:
-    # One file per process and one line per crystal: nothing to lock, and a kill can only tear the last line.
+    # One file per process and one line per crystal: no lock is needed, and a kill can only truncate the last line.
     with file.open("a") as stream:
         stream.write(json.dumps([key, asdict(outcome)]) + "\n")
 
 
-def _read_store(store: Path, settings: Settings) -> dict[str, Outcome]:
-    """Returns the outcomes kept in a folder, less torn lines and timeouts under a shorter limit than today's."""
+def _read_store(store: Path, config: RelaxConfig) -> dict[str, Outcome]:
+    """Returns the outcomes stored in a folder, without truncated lines and timeouts under a shorter limit than now."""
     found: dict[str, Outcome] = {}
-    limit = float("inf") if settings.timeout is None else settings.timeout
+    limit = float("inf") if config.timeout is None else config.timeout
     for file in sorted(store.glob("*.jsonl")):
         for line in file.read_text(errors="replace").splitlines():
             try:

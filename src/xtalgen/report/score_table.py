@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xtalgen.metrics.intervals import Estimate
 from xtalgen.metrics.registry import METRICS
-from xtalgen.metrics.result_file import Evaluation, Value, flatten
+from xtalgen.metrics.result_file import Evaluation, flatten
 from xtalgen.metrics.significance import compare, find_lead
 from xtalgen.report.published import Published
 
@@ -164,7 +165,7 @@ def scores(
     return [list(line) for line in zip(*by_column, strict=True)]
 
 
-def best_rows(metric: str, values: Sequence[Value], digits: int) -> set[int]:
+def best_rows(metric: str, values: Sequence[Estimate], digits: int) -> set[int]:
     """Returns the rows whose value is best as written, ties included; none where fewer than two rows have a value."""
     scale = 100.0 if METRICS[metric].percent else 1.0
     written = {i: round(value.value * scale, digits) for i, value in enumerate(values) if value.value is not None}
@@ -241,7 +242,7 @@ def _undecided(group: Sequence[Evaluation], metric: str, index: int, best: set[i
     return False
 
 
-def _digits(metric: str, values: Sequence[Value]) -> int:
+def _digits(metric: str, values: Sequence[Estimate]) -> int:
     """Returns the decimals of a column: the narrowest interval's half width gets a digit of at least 4."""
     scale, least, most = (100.0, 1, 2) if METRICS[metric].percent else (1.0, 3, 4)
     halves = [
@@ -259,14 +260,14 @@ def _number(value: float, digits: int) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def _with_interval(value: Value, scale: float, digits: int) -> str:
+def _with_interval(value: Estimate, scale: float, digits: int) -> str:
     text = _number(value.value * scale, digits)
     if value.low is None or value.high is None:
         return text
     return f"{text} [{_number(value.low * scale, digits)}, {_number(value.high * scale, digits)}]"
 
 
-def _overlap(one: Value, other: Value) -> bool:
+def _overlap(one: Estimate, other: Estimate) -> bool:
     bounds = (one.low, one.high, other.low, other.high)
     return None not in bounds and one.low <= other.high and other.low <= one.high
 

@@ -1,83 +1,145 @@
-"""Content fingerprints of code, so that the workflow reruns exactly what an edit can change."""
+"""Fingerprints of code and of users' files by content, so that the workflow reruns exactly what a change affects."""
 
 import ast
-import contextlib
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from xtalgen.runtime.atomic import write_text
 
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parent.parent
 DIGITS = 12
+# Arguments of argparse that only `--help` prints.
+HELP = {"help", "description", "epilog", "metavar"}
+PARSERS = {"add_argument", "ArgumentParser"}
 
 
 def fingerprint(script: Path, *extra: Path) -> str:
     """Returns a hash of the syntax trees of a script and of every package module that it imports, transitively.
 
-    `extra` adds modules that are imported by name only, such as a run's model. Comments, docstrings and layout do not
-    count. Nothing is imported; the cost is one parse of each file (10 ms each), kept in the user's cache folder.
+    `extra` adds modules that are imported by name only, such as a run's model. Imports inside functions count.
+    Comments, docstrings, help texts and layout do not. Data files of the package (tables, weights, the explorer's page)
+    count with the modules that name them. Nothing is imported; the cost is one parse of each file (10 ms each), kept in
+    the user's cache folder.
     """
-    found: dict[Path, str] = {}
+    digest = hashlib.sha256()
+    for path in sorted(closure(script, *extra), key=lambda path: (path.name, str(path))):
+        found = content(path) if path.suffix != ".py" else _parse(path)[0]
+        digest.update(path.name.encode() + b"\0" + found.encode() + b"\0")
+    return digest.hexdigest()[:DIGITS]
+
+
+def closure(script: Path, *extra: Path) -> set[Path]:
+    """Returns the script, all modules of the package that it and `extra` import, and the data files these name."""
+    found: set[Path] = set()
+    data = _data_files()
     pending = [path.resolve() for path in (script, *extra)]
     while pending:
         path = pending.pop()
         if path not in found:
-            found[path], imported = _parse(path)
+            found.add(path)
+            _, imported, words = _parse(path)
             pending += imported
-    digest = hashlib.sha256()
-    for path in sorted(found, key=lambda path: (path.name, str(path))):
-        digest.update(path.name.encode() + b"\0" + found[path].encode() + b"\0")
-    return digest.hexdigest()[:DIGITS]
+            found |= {file for file in data if _names(path, words, file)}
+    return found
 
 
-_parsed: dict[tuple[Path, int], tuple[str, list[Path]]] = {}
+def contents(paths: Iterable[Path | str | None]) -> list[str]:
+    """Returns `content` of those of a user's files and folders that exist; Snakemake reports the missing ones."""
+    return [content(Path(path)) for path in paths if path and Path(path).exists()]
 
 
-def _parse(path: Path) -> tuple[str, list[Path]]:
-    """Returns the hash of a file's syntax tree and the package's files that it imports."""
+def content(path: Path) -> str:
+    """Returns a hash of a file's bytes, or of the names and bytes of all files below a folder.
+
+    A file is read again only when its size, times or inode change; the hashes are kept in the user's cache folder.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        text = "".join(f"{file.relative_to(path).as_posix()}\0{content(file)}\0" for file in files)
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:DIGITS]
+    status = path.stat()
+    # The time of the last change of the inode (ctime) cannot be set: a copy that keeps its date has another one.
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    kept = _kept("contents")
+    key = str(path.resolve())
+    entry = kept.get(key)
+    if not isinstance(entry, list) or entry[:1] != [stamp]:
+        with path.open("rb") as file:
+            kept[key] = entry = [stamp, hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]]
+        _keep("contents")
+    return str(entry[1])
+
+
+_parsed: dict[tuple[Path, int], tuple[str, list[Path], frozenset[str]]] = {}
+
+
+def _parse(path: Path) -> tuple[str, list[Path], frozenset[str]]:
+    """Returns the hash of a file's syntax tree, the package's files that it imports, and the file names it spells."""
     key = (path, path.stat().st_mtime_ns)
     if key not in _parsed:
-        content = path.read_bytes()
-        name = hashlib.sha256(repr(sys.version_info[:2]).encode() + content).hexdigest()
-        if name not in _kept():
-            _kept()[name] = _read(content)
-            _keep()
-        tree, dotted = _kept()[name]
-        _parsed[key] = tree, [file.resolve() for name in dotted for file in _files(name)]
+        text = path.read_bytes()
+        name = hashlib.sha256(repr(sys.version_info[:2]).encode() + text).hexdigest()
+        kept = _kept("syntax_trees")
+        if not _is_parsed(kept.get(name)):
+            kept[name] = _read(text)
+            _keep("syntax_trees")
+        tree, dotted, words = kept[name]
+        _parsed[key] = tree, [file.resolve() for name in dotted for file in _files(name)], frozenset(words)
     return _parsed[key]
 
 
-def _read(content: bytes) -> tuple[str, list[str]]:
-    nodes = list(ast.walk(ast.parse(content)))
+def _is_parsed(entry: Any) -> bool:
+    return isinstance(entry, list | tuple) and len(entry) == 3 and isinstance(entry[0], str)
+
+
+def _read(text: bytes) -> tuple[str, list[str], list[str]]:
+    nodes = list(ast.walk(ast.parse(text)))
     dotted = [name for node in nodes for name in _imported(node)]
     for node in nodes:
-        _drop_docstring(node)
-    return hashlib.sha256(ast.dump(nodes[0]).encode()).hexdigest(), list(dict.fromkeys(dotted))
+        _drop_words(node)
+    constants = {node.value for node in ast.walk(nodes[0]) if isinstance(node, ast.Constant)}
+    words = sorted(word for word in constants if isinstance(word, str) and word and not set(word) & set(" /\\\n"))
+    return hashlib.sha256(ast.dump(nodes[0]).encode()).hexdigest(), list(dict.fromkeys(dotted)), words
+
+
+def _data_files() -> list[Path]:
+    """Returns the files of the package that are not code."""
+    files = PACKAGE.resolve().rglob("*.*")
+    return [file for file in files if file.suffix not in (".py", ".pyc") and file.name != "py.typed" and file.is_file()]
+
+
+def _names(module: Path, words: frozenset[str], file: Path) -> bool:
+    """Whether a module spells the name of a data file or of its folder beside the module, or has the same stem."""
+    beside = file.parent.parent == module.parent and file.parent.name in words
+    return file.name in words or beside or file.with_suffix(".py") == module
 
 
 @cache
-def _kept() -> dict[str, tuple[str, list[str]]]:
-    """Returns what was found in files of a content before: every start of Snakemake, and of each job, asks again."""
+def _kept(kind: str) -> dict[str, Any]:
+    """Returns what was found before, by content or path: every start of Snakemake, and of each job, asks again."""
     try:
-        found = json.loads(_cache_file().read_text())
-        return {str(name): (str(tree), [str(one) for one in dotted]) for name, (tree, dotted) in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        found = json.loads(_cache_file(kind).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _keep() -> None:
-    # Where nothing can be kept, files are parsed anew.
-    with contextlib.suppress(OSError):
-        write_text(_cache_file(), json.dumps(_kept()))
+def _keep(kind: str) -> None:
+    # Where nothing can be kept, files are read anew.
+    with suppress(OSError):
+        write_text(_cache_file(kind), json.dumps(_kept(kind)))
 
 
-def _cache_file() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xtalgen" / "syntax_trees.json"
+def _cache_file(kind: str) -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xtalgen" / f"{kind}.json"
 
 
 def _imported(node: ast.AST) -> list[str]:
@@ -97,7 +159,12 @@ def _files(dotted: str) -> list[Path]:
     return [file for file in candidates if file.is_file()]
 
 
-def _drop_docstring(node: ast.AST) -> None:
+def _drop_words(node: ast.AST) -> None:
+    """Removes a node's docstring, or the help texts of a command line."""
+    if isinstance(node, ast.Call):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if called in PARSERS:
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in HELP]
     if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         return
     first = node.body[0] if node.body else None

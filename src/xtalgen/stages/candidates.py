@@ -16,7 +16,7 @@ from xtalgen.structure.space_group import space_group
 COLUMNS = (
     "rank", "id", "set", "formula", "n_atoms", "spg_num", "e_above_hull", "second_e_above_hull",
     "e_above_hull_uncertainty", "stable", "metastable", "energy", "converged", "nearest_id", "nearest_composition",
-    "nearest_structure", "match_id", "source_name", "file",
+    "nearest_structure", "match_id", "source_name", "vasp_error", "file",
 )  # fmt: skip
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
@@ -35,7 +35,8 @@ def candidates(
     """Writes the best candidates of an evaluated set to a zip archive: `candidates.csv` and `.extxyz`, one CIF each.
 
     The first `vasp` of them get a folder with the inputs of a relaxation as the Materials Project does it (pymatgen's
-    MPRelaxSet; POTCAR.spec names the pseudopotentials, whose files VASP's licence does not let anyone pass on).
+    MPRelaxSet; POTCAR.spec names the pseudopotentials, whose files VASP's licence does not let anyone pass on). Where
+    MPRelaxSet has no inputs for a crystal, the column `vasp_error` says why.
 
     name: of the set, a column of the CSV. known: tables of crystals, of which the nearest of each candidate is named
     (`nearest_id`, `nearest_composition`, `nearest_structure`: see `similarity`). second: what a second potential says
@@ -62,9 +63,9 @@ def candidates(
         file = f"{rank:04d}-{re.sub(r'[^A-Za-z0-9._-]', '_', crystal.id)}-{facts['formula']}.cif"
         files[file] = cif
         given = {"rank": rank, "id": crystal.id, "set": name, "file": file}
-        rows.append({**crystal.info, **facts, **more[crystal.id], **given})
-        if rank <= vasp:
-            files |= {f"vasp/{file.removesuffix('.cif')}/{name}": text for name, text in _vasp(crystal).items()}
+        inputs, error = _vasp(crystal) if rank <= vasp else ({}, None)
+        rows.append({**crystal.info, **facts, **more[crystal.id], **given, "vasp_error": error})
+        files |= {f"vasp/{file.removesuffix('.cif')}/{name}": text for name, text in inputs.items()}
     if chosen:
         files["candidates.extxyz"] = _extxyz(chosen, rows)
     text = io.StringIO()
@@ -114,7 +115,8 @@ def _describe(crystal: Crystal) -> tuple[dict[str, Any], str]:
     return facts, str(CifWriter(structure))
 
 
-def _vasp(crystal: Crystal) -> dict[str, str]:
+def _vasp(crystal: Crystal) -> tuple[dict[str, str], str | None]:
+    """Returns VASP's input files by name, and why there are none where MPRelaxSet cannot make them."""
     import warnings
 
     from pymatgen.io.vasp.sets import MPRelaxSet
@@ -123,8 +125,16 @@ def _vasp(crystal: Crystal) -> dict[str, str]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pseudopotentials that are not here
-        inputs = MPRelaxSet(to_structure(crystal), sort_structure=True).get_input_set(potcar_spec=True)
-        return {name: f"{str(content).rstrip()}\n" for name, content in inputs.items()}
+        structure = to_structure(crystal)
+        known = MPRelaxSet.CONFIG["POTCAR"]
+        unknown = sorted(element.symbol for element in structure.composition if element.symbol not in known)
+        if unknown:  # pymatgen would raise, or take the bare symbol for a pseudopotential
+            return {}, f"MPRelaxSet has no pseudopotential for {', '.join(unknown)}"
+        try:
+            inputs = MPRelaxSet(structure, sort_structure=True).get_input_set(potcar_spec=True)
+        except Exception as error:  # noqa: BLE001 - one crystal's inputs must not end the archive
+            return {}, f"{type(error).__name__}: {error}"
+        return {name: f"{str(content).rstrip()}\n" for name, content in inputs.items()}, None
 
 
 def _extxyz(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> str:

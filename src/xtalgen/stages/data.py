@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ from xtalgen.datasets import registry as datasets
 from xtalgen.datasets.embedded import read_embedded
 from xtalgen.datasets.registry import group_of
 from xtalgen.datasets.sources import Record, Source, SourceError, find_source, read_source, rows_sha256
-from xtalgen.io import parsing
+from xtalgen.io.entries import CrystalError
+from xtalgen.io.structure_files import read_crystal
 from xtalgen.runtime import parallel
 from xtalgen.runtime.download import fetch
+from xtalgen.structure.pymatgen import reduced_formula
+from xtalgen.structure.standard_cell import standardise
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,7 @@ COLUMNS = {
     "e_above_hull": pa.float64(),  # eV/atom
     "spg_num": pa.int16(),
     "error": pa.string(),  # why a row is not ok, or which property could not be read
+    "warning": pa.string(),  # what the reader had to assume, such as the setting of a space group
 }
 # The names of each property in the files of the known data sets; the first that a file has is taken.
 PROPERTIES = {
@@ -123,23 +128,32 @@ def parse_chunk(records: Sequence[Record]) -> list[Crystal]:
 
 
 def parse_record(record: Record) -> Crystal:
-    """Returns the crystal of a row: its standard cell (`parsing.standardise`) and the columns of `COLUMNS`.
+    """Returns the crystal of a row: its standard cell (`standardise`) and the columns of `COLUMNS`.
 
     Never raises for what the text or the properties hold: a text that gives no crystal becomes a status with null
     geometry, a property that is no number becomes null, each with an error text.
     """
     properties, errors = read_properties(record.properties)
     try:
-        cell = parsing.standardise(parsing.read_crystal(record.text))
-    except parsing.CrystalError as error:
+        crystal = _standard_crystal(record.text)
+    except CrystalError as error:
         info = {**properties, "error": "; ".join([error.message, *errors])}
         return Crystal(record.id, status=error.status, info=info)
     info = {
-        "formula": parsing.reduced_formula(cell.atomic_numbers),
+        "formula": reduced_formula(crystal.atomic_numbers),
         **properties,
         "error": "; ".join(errors) or None,
+        "warning": crystal.info.get("warning"),
     }
-    return Crystal(record.id, "ok", cell.lattice, cell.frac_coords, cell.atomic_numbers, info)
+    return replace(crystal, id=record.id, info=info)
+
+
+def _standard_crystal(text: str) -> Crystal:
+    crystal = read_crystal(text)
+    try:
+        return standardise(crystal)
+    except ValueError as error:
+        raise CrystalError("bad_lattice", str(error)) from error
 
 
 def read_properties(cells: Mapping[str, str]) -> tuple[dict[str, float | int | None], list[str]]:

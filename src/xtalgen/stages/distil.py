@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from xtalgen import crystals
 from xtalgen.crystals import Crystal
-from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.types import Found, Potential
+from xtalgen.potentials import registry
+from xtalgen.potentials.types import Identity, Potential, PotentialError, Prediction
 from xtalgen.relaxation.fire import Motion
 from xtalgen.relaxation.in_flight import refused
 from xtalgen.relaxation.single_points import evaluate, evaluate_alone
@@ -44,7 +44,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Wish:
+class LabelConfig:
     """Which configurations to make: of how many crystals, how many distorted ones of each on average, and the seed."""
 
     n_crystals: int
@@ -55,7 +55,7 @@ class Wish:
 def label(
     tables: Sequence[Path],
     *,
-    wish: Wish,
+    config: LabelConfig,
     part: tuple[int, int],
     teacher: str,
     out: Path,
@@ -72,11 +72,13 @@ def label(
     "attractive" (pressed together, it lies lower than before: a hole of the teacher that none should learn). `work`
     keeps finished parts, so that a killed run goes on. Raises PotentialError and ContractError.
     """
-    identity, device = potentials.identify(teacher, sha256), pick_device(device)
-    chosen = choose(tables, wish)[part[0] - 1 :: part[1]]
-    tasks = [(chosen[first : first + PER_TASK], wish, identity, device) for first in range(0, len(chosen), PER_TASK)]
-    key = content_key(*tables, method=METHOD, wish=repr(wish), part=part, teacher=identity.sha256)
-    print(f"distil: {identity.name} labels {len(chosen)} crystals, {wish.distorted} distortions each", file=sys.stderr)
+    identity, device = registry.identify(teacher, sha256), pick_device(device)
+    chosen = choose(tables, config)[part[0] - 1 :: part[1]]
+    tasks = [(chosen[first : first + PER_TASK], config, identity, device) for first in range(0, len(chosen), PER_TASK)]
+    key = content_key(*tables, method=METHOD, config=repr(config), part=part, teacher=identity.sha256)
+    print(
+        f"distil: {identity.name} labels {len(chosen)} crystals, {config.distorted} distortions each", file=sys.stderr
+    )
     results = map_resumably(
         _label_task,
         tasks,
@@ -88,38 +90,38 @@ def label(
     )
     broken = next((result for result in results if isinstance(result, Failure)), None)
     if broken is not None:
-        raise potentials.PotentialError(f"teacher {teacher!r}: {broken.message}")
+        raise PotentialError(f"teacher {teacher!r}: {broken.message}")
     rows = [_decoded(values) for result in results for values in result]
     counts = Counter(row.status for row in rows)
     metadata = {"teacher": identity.name, "teacher_sha256": identity.sha256, "teacher_version": identity.version}
     metadata |= {"statuses": " ".join(f"{name} {count}" for name, count in sorted(counts.items()))}
-    crystals.write_table(crystals.to_table(rows, COLUMNS), out, **metadata, seed=str(wish.seed))
+    crystals.write_table(crystals.to_table(rows, COLUMNS), out, **metadata, seed=str(config.seed))
     clear(work)
 
 
-def choose(tables: Sequence[Path], wish: Wish) -> list[Crystal]:
+def choose(tables: Sequence[Path], config: LabelConfig) -> list[Crystal]:
     """Returns a seeded choice of the usable crystals of all tables, without their other columns.
 
     Crystals of one element come first: every formation energy hangs on some of them.
     """
     found = [Crystal(row.id, "ok", row.lattice, row.frac_coords, row.atomic_numbers)
              for table in tables for row in crystals.read_crystals(table) if row.ok]  # fmt: skip
-    order = np.random.default_rng(wish.seed).permutation(len(found))
+    order = np.random.default_rng(config.seed).permutation(len(found))
     shuffled = sorted((found[place] for place in order), key=lambda row: len(set(row.atomic_numbers.tolist())) > 1)
-    return shuffled[: wish.n_crystals]
+    return shuffled[: config.n_crystals]
 
 
-def label_crystals(rows: Sequence[Crystal], wish: Wish, potential: Potential) -> list[Crystal]:
+def label_crystals(rows: Sequence[Crystal], config: LabelConfig, potential: Potential) -> list[Crystal]:
     """Returns the crystals and their distortions with the potential's labels, or a status that says why there is none.
 
     The distortions of a crystal depend on the seed and its id only.
     """
     found: list[Crystal] = []
     for row in rows:
-        generator = np.random.default_rng([wish.seed, *row.id.encode()])
+        generator = np.random.default_rng([config.seed, *row.id.encode()])
         start = _label([_named(row, row.id, GIVEN, 0)], potential)
         found += start
-        for number in range(1, int(wish.distorted + generator.random()) + 1):
+        for number in range(1, int(config.distorted + generator.random()) + 1):
             kind = str(generator.choice(list(SHARES), p=list(SHARES.values())))
             changed = KINDS.get(kind, KINDS["shaken"])(row, generator)
             if kind == RELAXING:
@@ -161,7 +163,7 @@ def _relaxing(start: Crystal, potential: Potential) -> list[Crystal]:
     return found
 
 
-def _with_label(row: Crystal, answer: Found | str) -> Crystal:
+def _with_label(row: Crystal, answer: Prediction | str) -> Crystal:
     if isinstance(answer, str):
         return replace(row, status="potential_failure")
     numbers = np.concatenate([answer.energy, answer.forces.ravel(), answer.stress.ravel()])
@@ -187,11 +189,11 @@ def _named(row: Crystal, parent: str, kind: str, number: int) -> Crystal:
 _loaded: dict[tuple[str, str], Potential] = {}
 
 
-def _label_task(task: tuple[list[Crystal], Wish, potentials.Identity, str]) -> list[dict[str, Any]]:
-    rows, wish, identity, device = task
+def _label_task(task: tuple[list[Crystal], LabelConfig, Identity, str]) -> list[dict[str, Any]]:
+    rows, config, identity, device = task
     if (identity.sha256, device) not in _loaded:
-        _loaded[identity.sha256, device] = potentials.load_identified(identity, device)
-    return [_encoded(row) for row in label_crystals(rows, wish, _loaded[identity.sha256, device])]
+        _loaded[identity.sha256, device] = registry.load_identified(identity, device)
+    return [_encoded(row) for row in label_crystals(rows, config, _loaded[identity.sha256, device])]
 
 
 def _encoded(row: Crystal) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from ase.data import chemical_symbols
 
 from xtalgen import crystals
 from xtalgen.crystals import Crystal
-from xtalgen.potentials import registry as potentials
-from xtalgen.potentials.types import Found, Identity
-from xtalgen.relaxation.in_flight import Outcome, Settings
+from xtalgen.potentials import registry
+from xtalgen.potentials.types import Identity, Prediction
+from xtalgen.relaxation.in_flight import Outcome, RelaxConfig
 from xtalgen.relaxation.runner import relax_all
 from xtalgen.relaxation.single_points import evaluate
 from xtalgen.runtime.atomic import write_text
@@ -27,7 +27,7 @@ MEV = 1000.0
 
 
 @dataclass(frozen=True)
-class Extent:
+class TestSize:
     """How much to test: crystals evaluated as given, of these relaxed by both, of these set against the hull."""
 
     n_given: int = 500
@@ -44,7 +44,7 @@ def write_card(
     teacher: str,
     test: Path,
     known: Sequence[Path],
-    size: Extent,
+    size: TestSize,
     work: Path,
     out_json: Path,
     out_markdown: Path,
@@ -57,7 +57,7 @@ def write_card(
     energies are above each potential's own lowest crystal of each element, as published. Raises PotentialError and
     ContractError.
     """
-    pair = {"student": potentials.identify(str(model)), "teacher": potentials.identify(teacher)}
+    pair = {"student": registry.identify(str(model)), "teacher": registry.identify(teacher)}
     run = Run(pair, work, workers, device)
     others = [row for path in known for row in crystals.read_crystals(path) if row.ok]
     tested = [row for row in crystals.read_crystals(test) if row.ok]
@@ -72,7 +72,7 @@ def write_card(
     facts["elements"] = [chemical_symbols[number] for number in sorted(levels["student"])]
     facts["meets_bar"] = max(facts["given"]["e_form_mae"], facts["relaxed"]["e_form_mae"]) <= BAR
     write_text(out_json, json.dumps(facts, indent=1) + "\n")
-    write_text(out_markdown, describe(facts, potentials.stored_facts(model)))
+    write_text(out_markdown, describe(facts, registry.read_metadata(pair["student"])))
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Run:
     workers: int
     device: str
 
-    def outcomes(self, rows: Sequence[Crystal], who: str, settings: Settings) -> list[Outcome]:
+    def outcomes(self, rows: Sequence[Crystal], who: str, settings: RelaxConfig) -> list[Outcome]:
         """Returns what became of the crystals under one of the potentials."""
         found, _ = relax_all(
             rows, identity=self.pair[who], settings=settings, workers=self.workers, device=self.device,
@@ -94,7 +94,7 @@ class Run:
 
     def energies(self, rows: Sequence[Crystal], who: str) -> list[float | None]:
         """Returns the energies of the crystals as given, in eV/atom; None where there is none."""
-        found = self.outcomes(rows, who, Settings(0.0, 0, None))
+        found = self.outcomes(rows, who, RelaxConfig(0.0, 0, None))
         return [None if one.energy is None else one.energy / row.n_atoms for row, one in zip(rows, found, strict=True)]
 
     def elements(self, rows: Sequence[Crystal]) -> dict[str, dict[int, float]]:
@@ -124,11 +124,11 @@ def _given(
     run: Run, rows: Sequence[Crystal], levels: Mapping[str, Mapping[int, float]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the errors on crystals as published, and the mean one of the crystals with each element."""
-    found: dict[str, list[Found | str]] = {}
+    found: dict[str, list[Prediction | str]] = {}
     for who, identity in run.pair.items():
-        potential = potentials.load_identified(identity, run.device)
+        potential = registry.load_identified(identity, run.device)
         found[who] = [answer for _, answer in evaluate(rows, potential)]
-    kept = [place for place in range(len(rows)) if all(isinstance(found[who][place], Found) for who in found)]
+    kept = [place for place in range(len(rows)) if all(isinstance(found[who][place], Prediction) for who in found)]
     rows_kept = [rows[place] for place in kept]
     per_atom = {who: [float(found[who][place].energy[0]) / rows[place].n_atoms for place in kept] for who in found}
     form = {who: _forms(rows_kept, per_atom[who], levels[who]) for who in found}
@@ -165,10 +165,10 @@ def _per_element(rows: Sequence[Crystal], apart: np.ndarray) -> dict[str, Any]:
 
 
 def _relaxed(
-    run: Run, rows: Sequence[Crystal], levels: Mapping[str, Mapping[int, float]], size: Extent
+    run: Run, rows: Sequence[Crystal], levels: Mapping[str, Mapping[int, float]], size: TestSize
 ) -> dict[str, Any]:
     """Returns the errors where each potential relaxes the crystals for itself."""
-    settings = Settings(size.fmax, size.max_steps, None)
+    settings = RelaxConfig(size.fmax, size.max_steps, None)
     found = {who: run.outcomes(rows, who, settings) for who in run.pair}
     kept = [place for place in range(len(rows)) if all(found[who][place].energy is not None for who in found)]
     ends = {who: [found[who][place].energy / rows[place].n_atoms for place in kept] for who in found}

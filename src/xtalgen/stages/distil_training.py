@@ -19,9 +19,11 @@ import pyarrow as pa
 
 from xtalgen import crystals
 from xtalgen.crystals import ContractError, Crystal
-from xtalgen.potentials import registry as potentials
+from xtalgen.potentials import registry
 from xtalgen.potentials.mace_safetensors import save_mace
+from xtalgen.potentials.types import PotentialError
 from xtalgen.runtime.atomic import unfinished
+from xtalgen.runtime.quiet import quiet
 
 NAME = "student"
 HELD_OUT = 0.02  # share of the parents whose configurations validate
@@ -99,7 +101,7 @@ def train(labels: Sequence[Path], *, recipe: Recipe, out: Path, work: Path, seed
     facts = {
         "teacher": metadata[0]["teacher"],
         "teacher_sha256": metadata[0]["teacher_sha256"],
-        "energy_scale": potentials.energy_scale(metadata[0]["teacher"]) or "",
+        "energy_scale": registry.energy_scale(metadata[0]["teacher"]) or "",
         "recipe": json.dumps(asdict(recipe)),
         "mace": importlib.metadata.version("mace-torch"),
         "n_learned": str(len(learned)),
@@ -193,7 +195,7 @@ def _run(folder: Path, recipe: Recipe, energies: dict[int, float], seed: int, de
         done = subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False)
     if done.returncode or not _model_file(folder).is_file():
         last = (folder / "training.log").read_text().strip().splitlines()[-1:]
-        raise potentials.PotentialError(
+        raise PotentialError(
             f"mace-torch's training ended with code {done.returncode}: {' '.join(last)}. All of it: "
             f"{folder / 'training.log'}"
         )
@@ -208,7 +210,7 @@ def _trained(folder: Path) -> object:
     import torch
 
     # A pickle, but one that the program above has just written here.
-    with potentials.quiet():
+    with quiet():
         return torch.load(_model_file(folder), map_location="cpu", weights_only=False)
 
 

@@ -1,8 +1,7 @@
-"""Stage `embeddings`: one vector per crystal that says what it is like, for the map of the explorer.
+"""Stage `embeddings`: one descriptor per crystal, for the map of the explorer.
 
-Mean over atoms of the invariant features of the potential that relaxed the crystals: CHGNet's crystal features (Deng
-et al. 2023, doi:10.1038/s42256-023-00716-3) or MACE's scalar node features (Batatia et al. 2022, arXiv:2206.07697).
-Without a potential: the fingerprints that coverage compares, structure (CrystalNN) and composition (Magpie).
+It is the mean over atoms of the invariant features of the potential that relaxed the crystals, or, without a potential,
+the fingerprints that coverage compares: structure (CrystalNN) and composition (Magpie).
 """
 
 import functools
@@ -14,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from xtalgen.crystals import ContractError, Crystal, from_table, read_metadata, read_table, replace_columns, write_table
-from xtalgen.potentials.registry import identify, load_identified, quiet
+from xtalgen.potentials.registry import identify, load_identified
 from xtalgen.potentials.types import Identity, Potential
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.parallel import Failure
+from xtalgen.runtime.quiet import quiet
 from xtalgen.runtime.resume import clear, content_key, map_resumably
 from xtalgen.structure.geometry import usable, volume
 from xtalgen.structure.space_group import Item, space_group
@@ -25,8 +25,8 @@ from xtalgen.structure.space_group import Item, space_group
 METHOD = "mean-invariants/1"
 FINGERPRINTS = "fingerprints"
 MIN_VOLUME_PER_ATOM = 1.0  # Å³; denser cells cost gigabytes of neighbours
-FEW = 100
-DIGITS = 6  # of a descriptor's numbers; the map shows none of the further ones
+FEW = 100  # crystals; for fewer, loading the potential in several processes takes longer than it saves
+DIGITS = 6  # significant digits of a descriptor; further ones make no visible difference on the map
 
 
 def embed(
@@ -60,7 +60,7 @@ def embed(
             {"potential_sha256": identity.sha256},
         )
         compute, given = functools.partial(describe, identity=identity, device=device), None
-        # Several processes on one GPU only share it out; for a few crystals loading the potential twice takes longer.
+        # Several processes on one GPU would only share it.
         workers = 1 if device != "cpu" or len(rows) <= FEW else workers
     status = [_guard(row) for row in rows]
     items = [_item(row) for row, state in zip(rows, status, strict=True) if state == "ok"]
@@ -85,7 +85,7 @@ def describe(item: Item, *, identity: Identity, device: str) -> list[Any]:
     if not set(item[2].tolist()) <= potential.elements:
         return [None, space_group(item)]
     with quiet():
-        features = _chgnet(potential, item) if identity.kind == "chgnet" else _mace(potential, item)
+        features = potential.features(Crystal("", "ok", *item))
     if not np.isfinite(features).all():
         raise ValueError("the descriptor is not finite")
     return [[float(f"{value:.{DIGITS}g}") for value in features], space_group(item)]
@@ -99,23 +99,6 @@ def symmetry(item: Item) -> list[Any]:
 @functools.cache
 def _potential(identity: Identity, device: str) -> Potential:
     return load_identified(identity, device)
-
-
-def _chgnet(potential: Potential, item: Item) -> np.ndarray:
-    from xtalgen.structure.pymatgen import to_structure
-
-    model = potential.calculator.model
-    graph = model.graph_converter(to_structure(Crystal("", "ok", *item)))
-    predicted = model.predict_graph(graph, task="e", return_crystal_feas=True)
-    # CHGNet adds its atoms up; a supercell must not lie elsewhere on the map.
-    return np.asarray(predicted["crystal_fea"], dtype=float).ravel() / len(item[2])
-
-
-def _mace(potential: Potential, item: Item) -> np.ndarray:
-    from ase import Atoms
-
-    atoms = Atoms(numbers=item[2], cell=item[0], scaled_positions=item[1], pbc=True)
-    return np.asarray(potential.calculator.get_descriptors(atoms, invariants_only=True), dtype=float).mean(axis=0)
 
 
 def _item(row: Crystal) -> Item:

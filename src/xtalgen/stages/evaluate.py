@@ -2,8 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,21 @@ from xtalgen.metrics.conditional import Requests, score_requests
 from xtalgen.metrics.coverage import cutoffs
 from xtalgen.metrics.csp import Predictions, assign_targets, score_prediction
 from xtalgen.metrics.distributions import density, num_elems
-from xtalgen.metrics.dng import relaxed_well, score_generation
+from xtalgen.metrics.dng import final_crystals, score_generation
 from xtalgen.metrics.infilling import score_guesses
-from xtalgen.metrics.protocols import describe_choices
-from xtalgen.metrics.registry import GENERATION, for_task
+from xtalgen.metrics.names import GENERATION, names_for
+from xtalgen.metrics.protocols import Recipe, describe_choices
+from xtalgen.metrics.result_file import Evaluation, write_evaluation
 from xtalgen.metrics.types import Inputs, Scores, Settings
-from xtalgen.runtime.atomic import write_text
 from xtalgen.runtime.resume import clear, content_key
+from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.space_group import SYMPREC
 from xtalgen.thermodynamics.mp2020 import corrected_for_hull
 
-CONTRACT = "metrics/1"
 CORRECTION_TIMEOUT = 20.0  # seconds per crystal
-POTENTIAL = ("potential", "potential_version", "potential_sha256")
 CARRIED = ("energy", "e_initial", "max_force", "n_steps", "seconds", "rmsd", "volume_ratio", "relax_error")
+OF_RELAXATION = ("potential", "potential_version", "potential_sha256", "fmax", "max_steps")
+OF_HULL = ("potential", "potential_sha256", "energies", "relax_steps", "missing_terminals")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,24 @@ class Sources:
     training: Path | None = None
 
 
+@dataclass(frozen=True)
+class Tables:
+    """The content of the crystal tables of `Sources`, each file read once.
+
+    table: the sample's, with all its columns; relaxed: in the order of the sample; facts: the metadata of each file, by
+    its name in `Sources`.
+    """
+
+    table: pa.Table
+    sample: CrystalList
+    train: CrystalList
+    test: CrystalList
+    val: CrystalList | None
+    relaxed: CrystalList | None
+    hull: CrystalList | None
+    facts: Mapping[str, Mapping[str, str]]
+
+
 def evaluate(
     task: str,
     sources: Sources,
@@ -62,197 +81,170 @@ def evaluate(
 ) -> None:
     """Writes the metrics of a set to `out_json` and its verdicts row by row to `out_table`.
 
-    task: one of `metrics.EVERY_TASK`; "own" is a user's structures, scored as dng. name: of the set, by default the
-    stem of `out_json`. work: folder for finished structure comparisons, by default beside `out_json`. Crystals that
-    failed keep their row and stay in every denominator; a metric that cannot be computed is null with its reason.
-    Raises ContractError, naming file and remedy, when files do not fit each other.
+    task: one of `metrics.names.EVERY_TASK`; "own" is a user's structures, scored as dng. name: of the set, by
+    default the stem of `out_json`. work: folder for finished structure comparisons, by default beside `out_json`.
+    Crystals that failed keep their row and stay in every denominator; a metric that cannot be computed is null with its
+    reason. Raises ContractError, naming file and remedy, when files do not fit each other.
     """
     warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # once per crystal with a noble gas
-    wanted = [metric.name for metric in for_task(task)]
-    name = name or out_json.stem
     work = work or out_json.parent / f"work-{out_json.stem}"
-    table = read_table(sources.sample)
-    sample = from_table(table)
-    train, test = read_table(sources.train), read_table(sources.test)
-    relaxed = None if sources.relaxed is None else _aligned(sources.relaxed, sources.sample, sample)
-    if relaxed is not None and sources.hull is not None:
-        check_potentials(sources.relaxed, sources.hull)
-        relaxed = _on_scale_of_hull(relaxed, sample, sources.hull, settings)
-    if task == "csp":
-        scores = _score_csp(sources, settings, sample, from_table(test), work)
-    elif task == "conditional":
-        scores = _score_conditional(sources, settings, table, relaxed, from_table(test))
-    elif task == "infilling":
-        scores = score_guesses(sample)
-    else:
-        scores = _score_dng(sources, settings, sample, relaxed, (train, test))
-    _write_verdicts(table, sample, relaxed, scores, out_table)
-    content = {
-        "contract": CONTRACT,
-        "set": name,
-        "task": task,
-        "n": len(sample),
-        "recipe": _recipe(task, sources, settings, read_facts(test)) | scores.recipe,
-        "data": _data(train, test, scores),
-        "funnel": [{"step": step, "count": count} for step, count in scores.funnel],
-        "failures": dict(sorted(scores.failures.items())),
-        "metrics": {metric: scores.metrics[metric].as_json() for metric in wanted},
-        "cost": _cost(sources.training, read_facts(table), len(sample)),
-        "outcomes": scores.outcomes,
-    }
-    _write_json(content, out_json)
+    tables = read_sources(sources)
+    if _hull_has_corrections(tables.facts):
+        corrected = corrected_for_hull(
+            tables.relaxed, tables.sample, workers=settings.workers, timeout=CORRECTION_TIMEOUT
+        )
+        tables = replace(tables, relaxed=CrystalList(corrected))
+    scores = _score(task, sources, tables, settings, work)
+    _write_verdicts(tables, scores.columns, out_table)
+    evaluation = Evaluation(
+        set=name or out_json.stem,
+        task=task,
+        n=len(tables.sample),
+        recipe=_describe_recipe(task, settings, tables.facts) | scores.recipe,
+        data=_describe_data(tables, scores.n_reference),
+        funnel=tuple(scores.funnel),
+        failures=scores.failures,
+        metrics={name: scores.metrics[name] for name in names_for(task)},
+        cost=_cost(sources.training, tables.facts["sample"], len(tables.sample)),
+        outcomes=scores.outcomes,
+    )
+    write_evaluation(evaluation, out_json)
     clear(work)
 
 
-def _score_dng(
-    sources: Sources,
-    settings: Settings,
-    sample: list[Crystal],
-    relaxed: list[Crystal] | None,
-    data: tuple[pa.Table, pa.Table],
-) -> Scores:
-    dataset = read_facts(data[1]).get("dataset", "")
-    train, test = (from_table(split) for split in data)
-    splits = {"train": train, "test": test, "val": None if sources.val is None else from_table(read_table(sources.val))}
-    ids, test_ids = [crystal.id for crystal in sample], [crystal.id for crystal in test]
-    return score_generation(
-        Inputs(
-            sample=sample,
-            relaxed=relaxed,
-            hull=None if sources.hull is None else from_table(read_table(sources.hull)),
-            train=train,
-            test=test,
-            known=_known(settings, splits),
-            fingerprints=_fingerprints(sources.fingerprints, ids, sources.sample),
-            references=_fingerprints(sources.reference_fingerprints, test_ids, sources.test),
-            limits=cutoffs(dataset),
-        ),
-        settings,
+def read_sources(sources: Sources) -> Tables:
+    """Returns the crystal tables of a set. Raises ContractError, naming file and remedy, when they do not fit."""
+    files = {name: getattr(sources, name) for name in ("sample", "train", "test", "val", "relaxed", "hull")}
+    read = {name: read_table(path) for name, path in files.items() if path is not None}
+    facts = {name: read_facts(table) for name, table in read.items()}
+    if "relaxed" in read and "hull" in read:
+        check_potentials(sources.relaxed, facts["relaxed"], sources.hull, facts["hull"])
+    crystals = {name: CrystalList(from_table(table)) for name, table in read.items()}
+    if "relaxed" in crystals:
+        rows = {crystal.id: crystal for crystal in crystals["relaxed"]}
+        ids = [crystal.id for crystal in crystals["sample"]]
+        _check_ids(sources.relaxed, list(rows), sources.sample, ids)
+        crystals["relaxed"] = CrystalList(rows[identifier] for identifier in ids)
+    return Tables(table=read["sample"], facts=facts, **{name: crystals.get(name) for name in files})
+
+
+def _score(task: str, sources: Sources, tables: Tables, settings: Settings, work: Path) -> Scores:
+    if task == "infilling":
+        return score_guesses(tables.sample)
+    if task in GENERATION:
+        return score_generation(_inputs(sources, tables, settings.recipe), settings)
+    try:
+        rows, own = assign_targets(tables.sample, tables.test, str(sources.sample))
+        if task == "conditional":
+            return score_requests(_requests(sources, tables, [rows[place] for place in own]), settings)
+    except ValueError as error:
+        raise ContractError(str(error)) from error
+    key = content_key(
+        sources.sample,
+        sources.test,
+        tolerances=str(settings.recipe.prediction.tolerances),
+        timeout=settings.match_timeout,
+    )
+    references = _fingerprints(sources.reference_fingerprints, tables.test, sources.test)
+    predictions = Predictions(
+        sample=tables.sample,
+        targets=tables.test.take(rows),
+        own=own,
+        fingerprints=_fingerprints(sources.fingerprints, tables.sample, sources.sample),
+        references=None if references is None else references.take(rows),
+    )
+    return score_prediction(predictions, settings, work=work, key=key)
+
+
+def _inputs(sources: Sources, tables: Tables, recipe: Recipe) -> Inputs:
+    return Inputs(
+        sample=tables.sample,
+        relaxed=tables.relaxed,
+        hull=tables.hull,
+        train=tables.train,
+        test=tables.test,
+        known=_known(recipe, {"train": tables.train, "val": tables.val, "test": tables.test}),
+        fingerprints=_fingerprints(sources.fingerprints, tables.sample, sources.sample),
+        references=_fingerprints(sources.reference_fingerprints, tables.test, sources.test),
+        limits=cutoffs(tables.facts["test"].get("dataset", "")),
     )
 
 
-def _known(settings: Settings, splits: dict[str, list[Crystal] | None]) -> list[Crystal]:
+def _known(recipe: Recipe, splits: Mapping[str, CrystalList | None]) -> CrystalList:
     """Returns what the recipe compares with for novelty. Raises ContractError when the validation split is missing."""
-    named = settings.recipe.likeness.known
+    named = recipe.likeness.known
     missing = [name for name in named if splits[name] is None]
     if missing:
         raise ContractError(
-            f"Recipe {settings.recipe.name!r} asks for novelty against the split {missing[0]!r}: give its table too."
+            f"Recipe {recipe.name!r} asks for novelty against the split {missing[0]!r}: give its table too."
         )
-    return [crystal for name in named for crystal in splits[name] or ()]
+    return CrystalList.join([splits[name] for name in named])
 
 
-def _score_csp(sources: Sources, settings: Settings, sample: list[Crystal], test: list[Crystal], work: Path) -> Scores:
-    try:
-        rows, own = assign_targets(sample, test, str(sources.sample))
-    except ValueError as error:
-        raise ContractError(str(error)) from error
-    references = _fingerprints(sources.reference_fingerprints, [crystal.id for crystal in test], sources.test)
-    return score_prediction(
-        Predictions(
-            sample=sample,
-            targets=[test[row] for row in rows],
-            own=own,
-            fingerprints=_fingerprints(sources.fingerprints, [crystal.id for crystal in sample], sources.sample),
-            references=None if references is None else references.take(rows),
-        ),
-        settings,
-        work=work,
-        key=content_key(
-            sources.sample,
-            sources.test,
-            tolerances=str(settings.recipe.prediction.tolerances),
-            timeout=settings.match_timeout,
-        ),
-    )
-
-
-def _score_conditional(
-    sources: Sources, settings: Settings, table: pa.Table, relaxed: list[Crystal] | None, test: list[Crystal]
-) -> Scores:
-    attributes = read_facts(table).get("attributes")
+def _requests(sources: Sources, tables: Tables, targets: Sequence[int]) -> Requests:
+    attributes = tables.facts["sample"].get("attributes")
     if attributes is None:
         raise ContractError(f"{sources.sample}: does not say which attributes were asked for. Sample it again.")
-    sample = from_table(table)
-    try:
-        rows, own = assign_targets(sample, test, str(sources.sample))
-        requests = Requests(
-            sample,
-            [test[rows[place]] for place in own],
-            attributes.split(","),
-            relaxed,
-            None if sources.hull is None else from_table(read_table(sources.hull)),
-        )
-        return score_requests(requests, settings)
-    except ValueError as error:
-        raise ContractError(str(error)) from error
+    asked = [tables.test[row] for row in targets]
+    return Requests(tables.sample, asked, attributes.split(","), tables.relaxed, tables.hull)
 
 
-def check_potentials(relaxed: Path, hull: Path) -> None:
-    """Raises ContractError when samples and hull were evaluated with different potentials: such a hull is wrong."""
-    found = [read_facts(path) for path in (relaxed, hull)]
+def check_potentials(relaxed: Path, own: Mapping[str, str], hull: Path, others: Mapping[str, str]) -> None:
+    """Raises ContractError when samples and hull were evaluated with different potentials: such a hull is wrong.
+
+    own, others: the metadata of the tables `relaxed` and `hull`.
+    """
     for key in ("potential_sha256", "potential"):
-        first, second = (metadata.get(key) for metadata in found)
-        if first != second:
+        if own.get(key) != others.get(key):
             raise ContractError(
-                f"{relaxed} has {key} {first!r}, {hull} has {second!r}. Energies of different potentials do not "
-                "compare: make both with the same potential."
+                f"{relaxed} has {key} {own.get(key)!r}, {hull} has {others.get(key)!r}. Energies of different "
+                "potentials cannot be compared: compute both with the same potential."
             )
 
 
-def _on_scale_of_hull(relaxed: list[Crystal], sample: list[Crystal], hull: Path, settings: Settings) -> list[Crystal]:
-    """Returns the relaxed rows, with corrected energies beside their own where the hull is MP's and these are raw."""
-    said = read_facts(hull)
-    if (said.get("energies"), said.get("energy_scale")) != ("mp2020", "raw"):
-        return relaxed
-    return corrected_for_hull(relaxed, sample, workers=settings.workers, timeout=CORRECTION_TIMEOUT)
+def _hull_has_corrections(facts: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether the hull consists of the Materials Project's corrected energies and the relaxed rows have raw ones."""
+    found = facts.get("hull", {})
+    return "relaxed" in facts and (found.get("energies"), found.get("energy_scale")) == ("mp2020", "raw")
 
 
-def _aligned(path: Path, sample_path: Path, sample: Sequence[Crystal]) -> list[Crystal]:
-    rows = {crystal.id: crystal for crystal in from_table(read_table(path))}
-    _check_ids(path, list(rows), sample_path, [crystal.id for crystal in sample])
-    return [rows[crystal.id] for crystal in sample]
-
-
-def _fingerprints(path: Path | None, ids: list[str], crystals: Path) -> Fingerprints | None:
+def _fingerprints(path: Path | None, crystals: Sequence[Crystal], table: Path) -> Fingerprints | None:
+    """Returns the fingerprints in the order of the crystals. Raises ContractError when they are of other crystals."""
     if path is None:
         return None
+    ids = [crystal.id for crystal in crystals]
     found, fingerprints = read_fingerprints(path)
-    _check_ids(path, found, crystals, ids)
+    _check_ids(path, found, table, ids)
     places = {identifier: row for row, identifier in enumerate(found)}
     return fingerprints.take([places[identifier] for identifier in ids])
 
 
-def _check_ids(path: Path, found: list[str], other: Path, ids: list[str]) -> None:
+def _check_ids(path: Path, found: Sequence[str], other: Path, ids: Sequence[str]) -> None:
     if set(found) != set(ids):
         odd = min(set(found) ^ set(ids))
         raise ContractError(
-            f"{path} ({len(found)} rows) and {other} ({len(ids)} rows) do not hold the same crystals: {odd!r} stands "
-            f"in one only. Make {path} again from {other}."
+            f"{path} ({len(found)} rows) and {other} ({len(ids)} rows) do not hold the same crystals: {odd!r} is "
+            f"in one of them only. Make {path} again from {other}."
         )
 
 
-def _write_verdicts(
-    table: pa.Table, sample: list[Crystal], relaxed: list[Crystal] | None, scores: Scores, out: Path
-) -> None:
+def _write_verdicts(tables: Tables, verdicts: Mapping[str, Any], out: Path) -> None:
     """Writes the sample's rows with the relaxed geometry where there is one, and every verdict."""
-    final = [after if after is not None and relaxed_well(after) else before
-             for before, after in zip(sample, relaxed or [None] * len(sample), strict=True)]  # fmt: skip
-    usable = [validity.usable(crystal) for crystal in final]
+    final = final_crystals(tables.sample, tables.relaxed)
+    rows = list(zip(final, final.usable, strict=True))
     lists = pa.list_(pa.float64())
     columns: dict[str, Any] = {
         "lattice": (lists, [None if row.lattice is None else row.lattice.ravel() for row in final]),
         "frac_coords": (lists, [None if row.frac_coords is None else row.frac_coords.ravel() for row in final]),
-        "formula": (pa.string(), [_formula(row) if fine else None for row, fine in zip(final, usable, strict=True)]),
-        "density": (pa.float64(), [density(row) if fine else None for row, fine in zip(final, usable, strict=True)]),
-        "num_elems": (pa.int64(), [num_elems(row) if fine else None for row, fine in zip(final, usable, strict=True)]),
+        "formula": (pa.string(), [_formula(row) if fine else None for row, fine in rows]),
+        "density": (pa.float64(), [density(row) if fine else None for row, fine in rows]),
+        "num_elems": (pa.int64(), [num_elems(row) if fine else None for row, fine in rows]),
     }
-    if relaxed is not None:
+    if tables.relaxed is not None:
         for name in CARRIED:
             kind = {"n_steps": pa.int64(), "relax_error": pa.string()}.get(name, pa.float64())
-            columns[name] = (kind, [row.info.get(name) for row in relaxed])
-    metadata = read_facts(table)
-    write_table(replace_columns(table, columns | scores.columns), out, **metadata)
+            columns[name] = (kind, [row.info.get(name) for row in tables.relaxed])
+    write_table(replace_columns(tables.table, columns | verdicts), out, **tables.facts["sample"])
 
 
 def _formula(crystal: Crystal) -> str:
@@ -262,58 +254,40 @@ def _formula(crystal: Crystal) -> str:
     return Composition({Element.from_Z(number): count for number, count in counts}).reduced_formula
 
 
-def _recipe(task: str, sources: Sources, settings: Settings, data: dict[str, str]) -> dict[str, Any]:
+def _describe_recipe(task: str, settings: Settings, facts: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Returns every choice behind the numbers, with the versions of the libraries that made them."""
-    common = describe_choices(settings.recipe, task) | {
+    choices = describe_choices(settings.recipe, task) | {
         "intervals": f"95 %; rates: Wilson; others: percentile bootstrap, {settings.resamples} resamples",
         "seed": settings.seed,
         "match_timeout": settings.match_timeout,
         "versions": {package: version(package) for package in ("smact", "pymatgen", "matminer", "moyopy", "scipy")},
     }
-    if task == "conditional":
-        common |= {"symprec": SYMPREC}
-    if task not in GENERATION:
-        return common | _energies(sources) if sources.hull else common
-    limits = cutoffs(data.get("dataset", ""))
-    return (
-        common
-        | {
-            "coverage": common["coverage"]
-            | {"structure_cutoff": limits.structure, "composition_cutoff": limits.composition},
-            "symprec": SYMPREC,
-        }
-        | _energies(sources)
-    )
+    if task in GENERATION:
+        limits = cutoffs(facts["test"].get("dataset", ""))
+        cutoff = {"structure_cutoff": limits.structure, "composition_cutoff": limits.composition}
+        choices["coverage"] = choices["coverage"] | cutoff
+    if task in (*GENERATION, "conditional"):
+        choices["symprec"] = SYMPREC
+    if task in GENERATION or "hull" in facts:
+        choices["relaxation"] = _chosen(facts.get("relaxed"), OF_RELAXATION)
+        choices["hull"] = _chosen(facts.get("hull"), OF_HULL)
+    return choices
 
 
-def _energies(sources: Sources) -> dict[str, Any]:
-    return {
-        "relaxation": _described(
-            sources.relaxed, ("potential", "potential_version", "potential_sha256", "fmax", "max_steps")
-        ),
-        "hull": _described(
-            sources.hull, ("potential", "potential_sha256", "energies", "relax_steps", "missing_terminals")
-        ),
-    }
+def _chosen(facts: Mapping[str, str] | None, keys: Sequence[str]) -> dict[str, str | None] | None:
+    return None if facts is None else {key: facts.get(key) for key in keys}
 
 
-def _described(path: Path | None, keys: Sequence[str]) -> dict[str, str | None] | None:
-    if path is None:
-        return None
-    found = read_facts(path)
-    return {key: found.get(key) for key in keys}
-
-
-def _data(train: pa.Table, test: pa.Table, scores: Scores) -> dict[str, Any]:
-    described = [read_facts(table) for table in (train, test)]
-    caveats = [caveat for metadata in described for caveat in metadata.get("caveat", "").split(SEPARATOR) if caveat]
+def _describe_data(tables: Tables, n_reference: int | None) -> dict[str, Any]:
+    described = [tables.facts["train"], tables.facts["test"]]
+    caveats = [caveat for facts in described for caveat in facts.get("caveat", "").split(SEPARATOR) if caveat]
     return {
         "dataset": described[1].get("dataset", "unknown"),
-        "published": _published([metadata.get("published", "unknown") for metadata in described]),
+        "published": _published([facts.get("published", "unknown") for facts in described]),
         "caveats": list(dict.fromkeys(caveats)),
-        "n_train": train.num_rows,
-        "n_test": test.num_rows,
-        "n_reference": scores.n_reference,
+        "n_train": len(tables.train),
+        "n_test": len(tables.test),
+        "n_reference": n_reference,
     }
 
 
@@ -322,8 +296,8 @@ def _published(splits: list[str]) -> str:
     return "no" if "no" in splits else "yes" if set(splits) == {"yes"} else "unknown"
 
 
-def _cost(training: Path | None, sampled: dict[str, str], n: int) -> dict[str, Any]:
-    """Returns what training and sampling took; None where the files do not say."""
+def _cost(training: Path | None, sampled: Mapping[str, str], n: int) -> dict[str, Any]:
+    """Returns the cost of training and sampling; None where the files do not say."""
     facts: dict[str, Any] = {}
     if training is not None:
         try:
@@ -347,7 +321,3 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if value is not None and np.isfinite(value) else None
-
-
-def _write_json(content: dict[str, Any], out: Path) -> None:
-    write_text(out, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from xtalgen.explorer.crystal_sets import Files, Layer, elements, load
+from xtalgen.explorer.crystal_sets import CrystalSet, Files, elements, load
 from xtalgen.explorer.encoding import Geometry
 from xtalgen.report.style import GREY, STYLE
 from xtalgen.runtime.atomic import write_bytes
@@ -43,7 +43,7 @@ def figures(sets: Sequence[Files], out: Path) -> list[Path]:
     return written
 
 
-def render(draw: Callable[[Any, Sequence[Layer]], None], found: Sequence[Layer]) -> dict[str, bytes]:
+def render(draw: Callable[[Any, Sequence[CrystalSet]], None], found: Sequence[CrystalSet]) -> dict[str, bytes]:
     """Returns one figure in every format."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -62,18 +62,20 @@ def render(draw: Callable[[Any, Sequence[Layer]], None], found: Sequence[Layer])
     return contents
 
 
-def draw_distributions(figure: Any, found: Sequence[Layer]) -> None:
+def draw_distributions(figure: Any, found: Sequence[CrystalSet]) -> None:
     """Draws density, number of elements, atoms in the cell and crystal systems against the reference crystals."""
     figure.set_size_inches(10, 6.4)
     axes = figure.subplots(2, 2).ravel()
-    densities = [density(layer) for layer in found]
+    densities = [density(crystal_set) for crystal_set in found]
     every = np.concatenate([*densities, np.zeros(0)])
     top = max(1.0, float(np.quantile(every, 0.995))) if len(every) else 1.0
     edges = np.linspace(0, top, 41)
-    for layer, values, look in zip(found, densities, looks(found), strict=True):
+    for crystal_set, values, look in zip(found, densities, looks(found), strict=True):
         share = np.histogram(values, edges)[0] / max(1, len(values))
-        fill = {"fill": True, "alpha": 0.45, "linewidth": 0, "zorder": 1} if layer.reference else {"linewidth": 1.8}
-        axes[0].stairs(share, edges, label=layer.name, **look, **fill)
+        fill = (
+            {"fill": True, "alpha": 0.45, "linewidth": 0, "zorder": 1} if crystal_set.reference else {"linewidth": 1.8}
+        )
+        axes[0].stairs(share, edges, label=crystal_set.name, **look, **fill)
     axes[0].set_xlabel("density (g/cm³)")
     _bars(axes[1], found, num_elems, [*"1234567", "8+"], title="number of elements")
     atoms = [str(count) if count % 5 == 0 else "" for count in range(1, 20)]
@@ -84,18 +86,18 @@ def draw_distributions(figure: Any, found: Sequence[Layer]) -> None:
     _legend(figure, axes[0])
 
 
-def draw_energies(figure: Any, found: Sequence[Layer]) -> None:
+def draw_energies(figure: Any, found: Sequence[CrystalSet]) -> None:
     """Draws the share of each set's crystals at or below an energy above the hull; those without one count as above."""
     figure.set_size_inches(7, 4.6)
     axes = figure.subplots()
     drawn = False
-    for layer, look in zip(found, looks(found), strict=True):
-        energies = np.sort(column(layer, "e_above_hull"))
-        if layer.reference or not len(energies):
+    for crystal_set, look in zip(found, looks(found), strict=True):
+        energies = np.sort(column(crystal_set, "e_above_hull"))
+        if crystal_set.reference or not len(energies):
             continue
         drawn = True
-        label = f"{layer.name} ({len(energies):,} of {len(layer.rows):,} with energy)"
-        steps = np.arange(1, len(energies) + 1) / len(layer.rows)
+        label = f"{crystal_set.name} ({len(energies):,} of {len(crystal_set.rows):,} with energy)"
+        steps = np.arange(1, len(energies) + 1) / len(crystal_set.rows)
         axes.step([HULL_RANGE[0] - 1, *energies, 1e3], [0, *steps, steps[-1]], where="post", label=label, **look)
     axes.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
     axes.set(xlim=HULL_RANGE, ylim=(0, 1), xlabel="energy above hull, at most (eV/atom)", ylabel="share of crystals")
@@ -105,40 +107,40 @@ def draw_energies(figure: Any, found: Sequence[Layer]) -> None:
         _say(axes, "no energies above the hull")
 
 
-def draw_funnels(figure: Any, found: Sequence[Layer]) -> None:
+def draw_funnels(figure: Any, found: Sequence[CrystalSet]) -> None:
     """Draws how many crystals of each set are left after each step of the evaluation."""
-    shown = [(layer, look) for layer, look in zip(found, looks(found), strict=True)
-             if layer.evaluation is not None and layer.evaluation.funnel]  # fmt: skip
+    shown = [(crystal_set, look) for crystal_set, look in zip(found, looks(found), strict=True)
+             if crystal_set.evaluation is not None and crystal_set.evaluation.funnel]  # fmt: skip
     figure.set_size_inches(7, max(2.4, 2.3 * len(shown)))
     if not shown:
         _say(figure.subplots(), "no evaluated sets")
         return
-    for axes, (layer, look) in zip(figure.subplots(len(shown), squeeze=False)[:, 0], shown, strict=True):
-        steps = [step.replace("_", " ") for step, _ in layer.evaluation.funnel]
-        counts = [count for _, count in layer.evaluation.funnel]
+    for axes, (crystal_set, look) in zip(figure.subplots(len(shown), squeeze=False)[:, 0], shown, strict=True):
+        steps = [step.replace("_", " ") for step, _ in crystal_set.evaluation.funnel]
+        counts = [count for _, count in crystal_set.evaluation.funnel]
         bars = axes.barh(steps, counts, color=look["color"], height=0.72)
         first = max(1, counts[0])
         axes.bar_label(bars, [f"{count:,} ({count / first:.1%})" for count in counts], padding=4, fontsize=9)
         axes.invert_yaxis()
-        axes.set_title(layer.name, loc="left", fontsize=11)
+        axes.set_title(crystal_set.name, loc="left", fontsize=11)
         axes.set_xlim(0, 1.25 * first)
         axes.grid(visible=False)
         axes.spines["bottom"].set_visible(False)
         axes.tick_params(left=False, bottom=False, labelbottom=False)
 
 
-DRAWN: Mapping[str, Callable[[Any, Sequence[Layer]], None]] = {
+DRAWN: Mapping[str, Callable[[Any, Sequence[CrystalSet]], None]] = {
     "distributions": draw_distributions,
     "energy_above_hull": draw_energies,
     "funnel": draw_funnels,
 }
 
 
-def looks(found: Sequence[Layer]) -> list[dict[str, Any]]:
+def looks(found: Sequence[CrystalSet]) -> list[dict[str, Any]]:
     """Returns colour and line style of each set: reference crystals grey, the others by their place."""
     styles, place = [], 0
-    for layer in found:
-        if layer.reference:
+    for crystal_set in found:
+        if crystal_set.reference:
             styles.append({"color": REFERENCE, "linestyle": "-"})
         else:
             dash = DASHES[place // len(COLOURS) % len(DASHES)]
@@ -147,38 +149,38 @@ def looks(found: Sequence[Layer]) -> list[dict[str, Any]]:
     return styles
 
 
-def column(layer: Layer, name: str) -> Values:
+def column(crystal_set: CrystalSet, name: str) -> Values:
     """Returns the finite values of a column."""
-    values = np.array([row.info.get(name) for row in layer.rows], dtype=float)
+    values = np.array([row.info.get(name) for row in crystal_set.rows], dtype=float)
     return values[np.isfinite(values)]
 
 
-def density(layer: Layer) -> Values:
+def density(crystal_set: CrystalSet) -> Values:
     """Returns densities in g/cm³ of the crystals that have a geometry."""
     masses = np.array(elements()["mass"])
     return np.array(
-        [masses[item.atomic_numbers].sum() / AVOGADRO / _volume(item) for item in _drawn(layer)], dtype=float
+        [masses[item.atomic_numbers].sum() / AVOGADRO / _volume(item) for item in _drawn(crystal_set)], dtype=float
     )
 
 
-def num_elems(layer: Layer) -> Values:
+def num_elems(crystal_set: CrystalSet) -> Values:
     """Returns numbers of elements, 8 for eight and more."""
-    return np.array([min(8, len(np.unique(item.atomic_numbers))) for item in _drawn(layer)], dtype=float)
+    return np.array([min(8, len(np.unique(item.atomic_numbers))) for item in _drawn(crystal_set)], dtype=float)
 
 
-def n_atoms(layer: Layer) -> Values:
+def n_atoms(crystal_set: CrystalSet) -> Values:
     """Returns numbers of atoms in the cell, 20 for twenty and more."""
-    return np.array([min(20, len(item.atomic_numbers)) for item in _drawn(layer)], dtype=float)
+    return np.array([min(20, len(item.atomic_numbers)) for item in _drawn(crystal_set)], dtype=float)
 
 
-def crystal_system(layer: Layer) -> Values:
+def crystal_system(crystal_set: CrystalSet) -> Values:
     """Returns crystal systems, 0 (triclinic) to 6 (cubic), of the crystals whose space group is known."""
-    numbers = np.array([number for number in layer.spg_num if number])
+    numbers = np.array([number for number in crystal_set.spg_num if number])
     return np.searchsorted(SYSTEMS, numbers).astype(float)
 
 
-def _drawn(layer: Layer) -> list[Geometry]:
-    return [item for item in layer.final if item is not None]
+def _drawn(crystal_set: CrystalSet) -> list[Geometry]:
+    return [item for item in crystal_set.final if item is not None]
 
 
 def _volume(item: Geometry) -> float:
@@ -188,8 +190,8 @@ def _volume(item: Geometry) -> float:
 
 def _bars(
     axes: Any,
-    found: Sequence[Layer],
-    values: Callable[[Layer], Values],
+    found: Sequence[CrystalSet],
+    values: Callable[[CrystalSet], Values],
     labels: Sequence[str],
     *,
     title: str,
@@ -197,13 +199,13 @@ def _bars(
 ) -> None:
     """Draws the shares of whole numbers from `first` on, one label each."""
     categories = range(first, first + len(labels))
-    generated = sum(not layer.reference for layer in found)
+    generated = sum(not crystal_set.reference for crystal_set in found)
     place = 0
-    for layer, look in zip(found, looks(found), strict=True):
-        numbers = values(layer)
+    for crystal_set, look in zip(found, looks(found), strict=True):
+        numbers = values(crystal_set)
         shares = np.array([(numbers == category).sum() for category in categories]) / max(1, len(numbers))
         at = np.arange(len(categories), dtype=float)
-        if layer.reference:
+        if crystal_set.reference:
             axes.bar(at, shares, width=0.94, color=look["color"], alpha=0.45, zorder=1)
             continue
         width = 0.8 / generated

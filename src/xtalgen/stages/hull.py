@@ -1,8 +1,8 @@
-"""The competing phases of the convex hull, their energies computed with the potential that relaxed the samples.
+"""Stage `hull`: the competing phases of the convex hull, with energies of the potential that relaxed the samples.
 
-Energies of two potentials differ by more than the stabilities in question, so a hull is only valid with its own
-potential. References are relaxed with the same settings as the samples: unrelaxed references lie too high and would
-make every sample look stable.
+Energies of two potentials differ by more than the energies above the hull that matter, so that samples and hull need
+the same potential. References are relaxed with the same settings as the samples: the energies of unrelaxed references
+are too high and would make every sample look stable.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from ase.data import chemical_symbols
 
 from xtalgen import crystals
 from xtalgen.crystals import ContractError, Crystal
-from xtalgen.potentials import registry as potentials
+from xtalgen.potentials import registry
 from xtalgen.potentials.types import Identity, PotentialError
-from xtalgen.relaxation.in_flight import Outcome, Settings
+from xtalgen.relaxation.in_flight import Outcome, RelaxConfig
 from xtalgen.relaxation.runner import describe, moved, relax_all
 from xtalgen.runtime.devices import pick_device
 from xtalgen.structure.attributes import E_FORM
@@ -66,37 +66,37 @@ def hull(
     its elements are a subset of some sample's. relax_steps: FIRE steps for the references; 0 evaluates the given
     geometry. An element without an elemental reference gets the lowest of a few prototypes. References that failed keep
     their row, a status and a null energy. `cache` keeps every energy, for all sets and runs. Raises PotentialError, and
-    ContractError when the samples were relaxed with another potential or the phase diagram is none.
+    ContractError when the samples were relaxed with another potential or when the phase diagram cannot be read.
     """
-    identity, device = potentials.identify(potential, sha256), pick_device(device)
+    identity, device = registry.identify(potential, sha256), pick_device(device)
     samples = read_samples(relaxed, identity)
     if energies == "mp2020":
         _write_mp2020(samples, identity, phase_diagram, out, device)
         return
     chosen, sources = choose_references(samples, references)
-    settings = Settings(fmax, relax_steps, timeout)
+    config = RelaxConfig(fmax, relax_steps, timeout)
     print(f"hull: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} references", file=sys.stderr)
     run = {"identity": identity, "workers": workers, "device": device, "store": cache}
     computed = [energies == "consistent" or len(elements_of(row)) == 1 for row in chosen]
-    outcomes, n_computed = relax_all(list(compress(chosen, computed)), settings=settings, label="hull", **run)
+    outcomes, n_computed = relax_all(list(compress(chosen, computed)), config=config, label="hull", **run)
     rows = [_row(*row) for row in zip(compress(chosen, computed), outcomes, compress(sources, computed), strict=True)]
     missing = missing_elements(samples, rows)
-    terminals, n_more = _prototypes(missing, settings, run)
-    bare = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in terminals})
+    terminals, n_more = _prototypes(missing, config, run)
+    uncovered = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in terminals})
     n_prototype = len(terminals)
     if energies == "dft":
         grounds = lowest([*(row for row in rows if len(elements_of(row)) == 1), *terminals])
         terminals = [replace(row, id=f"terminal-{chemical_symbols[row.atomic_numbers[0]]}") for row in grounds]
         level = {int(row.atomic_numbers[0]): energy_per_atom(row) for row in grounds}
         rows = [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
-    metadata = describe(identity, settings, device) | {
+    metadata = describe(identity, config, device) | {
         "energies": energies,
         "relax_steps": str(relax_steps),
         "n_dataset": str(sum(row.ok for row in rows)),
         "n_failed": str(sum(not row.ok for row in rows)),
         "n_prototype": str(n_prototype),
         "n_computed": str(n_computed + n_more),
-        "missing_terminals": " ".join(chemical_symbols[number] for number in bare),
+        "missing_terminals": " ".join(chemical_symbols[number] for number in uncovered),
     }
     crystals.write_table(crystals.to_table(rows + terminals, COLUMNS), out, **metadata)
 
@@ -116,21 +116,21 @@ def read_samples(relaxed: Path, identity: Identity) -> list[Crystal]:
 def choose_references(samples: Sequence[Crystal], references: Sequence[Path]) -> tuple[list[Crystal], list[str]]:
     """Returns the reference crystals whose elements are a subset of some sample's, and the stem of each one's file.
 
-    An id that stands in several files gets "#2", "#3", … from its second place on.
+    An id that occurs in several files gets "#2", "#3", … from its second occurrence on.
     """
-    wanted = np.zeros((len(samples), 256), dtype=bool)
-    for place, sample in enumerate(samples):
-        wanted[place, sample.atomic_numbers] = True
-    wanted = np.unique(wanted, axis=0)
+    systems = np.zeros((len(samples), 256), dtype=bool)  # [sample, atomic number]
+    for index, sample in enumerate(samples):
+        systems[index, sample.atomic_numbers] = True
+    systems = np.unique(systems, axis=0)
     chosen, sources, competes, times = [], [], {}, Counter()
     for file in references:
         for row in crystals.read_crystals(file):
             if not row.ok:
                 continue
-            kind = elements_of(row)
-            if kind not in competes:
-                competes[kind] = bool(wanted[:, sorted(kind)].all(axis=1).any())
-            if competes[kind]:
+            elements = elements_of(row)
+            if elements not in competes:
+                competes[elements] = bool(systems[:, sorted(elements)].all(axis=1).any())
+            if competes[elements]:
                 times[row.id] += 1
                 name = row.id if times[row.id] == 1 else f"{row.id}#{times[row.id]}"
                 chosen.append(replace(row, id=name, info={E_FORM: row.info.get(E_FORM)}))
@@ -146,15 +146,15 @@ def _write_mp2020(
         raise ContractError("hull mp2020 needs a phase diagram: give relax.phase_diagram.")
     if identity.scale is None:
         raise PotentialError(
-            f"potential {identity.name!r}: its total energies are not on the scale of the Materials Project (those of "
-            "CHGNet and of MACE-MP models are), so that project's hull says nothing about them. Use hull: consistent."
+            f"potential {identity.name!r}: its total energies are not on the Materials Project's scale (those of "
+            "CHGNet and of MACE-MP models are) and cannot be compared with that project's hull. Use hull: consistent."
         )
     systems = {frozenset(chemical_symbols[number] for number in elements_of(sample)) for sample in samples}
     entries = [entry for entry in read_phase_diagram(phase_diagram)
                if any(entry.elements <= system for system in systems)]  # fmt: skip
     rows = [stand_in(entry) for entry in entries]
     rows = [replace(row, info={**row.info, "source": MP2020}) for row in rows]
-    metadata = describe(identity, Settings(0.0, 0, None), device) | {
+    metadata = describe(identity, RelaxConfig(0.0, 0, None), device) | {
         "energies": "mp2020",
         "energy_scale": identity.scale,
         "phase_diagram_sha256": hashlib.sha256(phase_diagram.read_bytes()).hexdigest(),
@@ -164,17 +164,17 @@ def _write_mp2020(
     crystals.write_table(crystals.to_table(rows, COLUMNS), out, **metadata)
 
 
-def _prototypes(numbers: Sequence[int], settings: Settings, run: Mapping[str, Any]) -> tuple[list[Crystal], int]:
+def _prototypes(numbers: Sequence[int], config: RelaxConfig, run: Mapping[str, Any]) -> tuple[list[Crystal], int]:
     """Returns the lowest prototype of each element that has one, and how many energies had to be computed.
 
-    All are evaluated as they are built, and only the most promising are relaxed.
+    All are evaluated as built; only the most promising ones are relaxed.
     """
     built = [prototype for number in numbers for prototype in build_prototypes(number)]
-    static, n_static = relax_all(built, settings=replace(settings, max_steps=0), label="hull: elements, first", **run)
+    static, n_static = relax_all(built, config=replace(config, max_steps=0), label="hull: elements, first", **run)
     chosen = promising([_row(*row, PROTOTYPE) for row in zip(built, static, strict=True)])
     chosen = [crystal for crystal in built if crystal.id in chosen]
-    thorough = replace(settings, max_steps=max(settings.max_steps, PROTOTYPE_STEPS))
-    outcomes, n_thorough = relax_all(chosen, settings=thorough, label="hull: elements", **run)
+    thorough = replace(config, max_steps=max(config.max_steps, PROTOTYPE_STEPS))
+    outcomes, n_thorough = relax_all(chosen, config=thorough, label="hull: elements", **run)
     return lowest([_row(*row, PROTOTYPE) for row in zip(chosen, outcomes, strict=True)]), n_static + n_thorough
 
 

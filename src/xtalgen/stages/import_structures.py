@@ -1,7 +1,8 @@
 """Stage `import_structures`: a user's own file of crystals, in any usual format, as a crystal table.
 
 Every entry of the file becomes a row; one that cannot be used keeps its row with a status ("unparsable",
-"disordered", "unknown_element", "bad_lattice") and the column `error` says why. Archives are read in memory, never
+"disordered", "unknown_element", "bad_lattice") and the column `error` says why; what had to be assumed to read one
+stands in the column `warning`. Archives are read in memory, never
 unpacked; nothing is unpickled, and no class named in a JSON file is imported.
 """
 
@@ -16,12 +17,17 @@ from pathlib import Path
 import pyarrow as pa
 
 from xtalgen.crystals import Crystal, to_table, write_table
-from xtalgen.io.entries import Entry, explain_suffix
+from xtalgen.io.entries import Entry
 from xtalgen.io.shards import split
-from xtalgen.io.structure_files import SUFFIXES, parse_entry, read_entries
+from xtalgen.io.structure_files import FORMATS, check_suffix, parse_entry, read_entries
 from xtalgen.runtime.parallel import Failure, map_items
 
-COLUMNS = {"source_name": pa.string(), "error": pa.string(), "energy_given": pa.float64()}
+COLUMNS = {
+    "source_name": pa.string(),
+    "error": pa.string(),
+    "warning": pa.string(),
+    "energy_given": pa.float64(),
+}
 SECONDS_PER_ENTRY = 60.0
 FEW_ENTRIES = 200
 
@@ -30,17 +36,24 @@ def import_structures(structures: Path, *, out: Sequence[Path], workers: int) ->
     """Writes the crystals of a user's file to `out`, in contiguous shards where there are several.
 
     Ids are `NAME-000000`, counted in the order of the file, NAME being the file's name up to its first dot. Columns
-    besides the contract's: `source_name` (name inside the file), `error` (null when ok), `energy_given` (the file's
-    own energy in eV, null when absent; never mixed with computed energies). Raises ValueError, naming the remedy,
-    when the file as a whole cannot be used: unknown suffix, empty, no archive, no crystal in it.
+    besides the contract's: `source_name` (name inside the file), `error` (null when ok), `warning` (what was assumed,
+    null when nothing), `energy_given` (the file's own energy in eV, null when absent; never mixed with computed
+    energies). Raises ValueError, naming the remedy, when the file as a whole cannot be used: unknown suffix, empty, no
+    archive; and, after the rows are written, when none of them is a crystal.
     """
+    if structures.exists():
+        check_structure_file(structures)
     name = structures.name.split(".")[0]
     found = find_structure_file(structures.parent, name)
     if found != structures:
         raise FileNotFoundError(f"{structures}: there is no such file; {found} is there.")
     crystals = read_structures(structures, workers)
     metadata = {"source": structures.name, "sha256": hashlib.sha256(structures.read_bytes()).hexdigest()}
-    table = to_table(crystals, COLUMNS)
+    _write(to_table(crystals, COLUMNS), out, name, metadata)
+    require_crystals(structures, crystals)
+
+
+def _write(table: pa.Table, out: Sequence[Path], name: str, metadata: dict[str, str]) -> None:
     if len(out) == 1:
         write_table(table, out[0], **metadata)
         return
@@ -55,8 +68,10 @@ def import_structures(structures: Path, *, out: Sequence[Path], workers: int) ->
 def read_structures(structures: Path, workers: int) -> list[Crystal]:
     """Returns the crystals of a user's file, in its order; ids and `info` as `import_structures` writes them.
 
-    Tells on standard error what was read. Raises ValueError, naming the remedy, when the file as a whole is wrong.
+    Logs a summary to stderr. Raises ValueError, naming the remedy, when the file as a whole is wrong; see
+    `require_crystals` for a file whose rows are all broken.
     """
+    check_structure_file(structures)
     name = structures.name.split(".")[0]
     found = parse_entries(read_entries(structures), workers)
     crystals = [replace(crystal, id=f"{name}-{index:06d}") for index, crystal in enumerate(found)]
@@ -64,23 +79,44 @@ def read_structures(structures: Path, workers: int) -> list[Crystal]:
     return crystals
 
 
+def check_structure_file(structures: Path) -> None:
+    """Raises ValueError or OSError, naming the remedy, unless a path is a file with a known suffix; reads nothing."""
+    if structures.is_dir():
+        raise IsADirectoryError(f"{structures}: is a folder. Give a file; a zip of CIFs holds many crystals.")
+    if structures.is_file() or not structures.exists():
+        check_suffix(structures)
+    if not structures.exists():
+        raise FileNotFoundError(f"{structures}: there is no such file.")
+    if not structures.is_file():
+        raise OSError(f"{structures}: is a pipe or a device, not a file. Write it to a file first.")
+
+
+def require_crystals(structures: Path, crystals: Sequence[Crystal]) -> None:
+    """Raises ValueError when no row of a file is a crystal; the message gives the errors of the first rows."""
+    if any(crystal.ok for crystal in crystals):
+        return
+    errors = list(dict.fromkeys(str(crystal.info["error"]) for crystal in crystals))
+    more = f" and {len(errors) - 3} other errors" if len(errors) > 3 else ""
+    rows = "the only entry is no crystal" if len(crystals) == 1 else f"none of the {len(crystals)} entries is a crystal"
+    raise ValueError(f"{structures}: {rows}: {'; '.join(errors[:3])}{more}. Correct the file.")
+
+
 def find_structure_file(folder: Path, name: str) -> Path:
     """Returns the file `folder/name.SUFFIX` of a user's set.
 
-    Raises FileNotFoundError when there is none, ValueError when the name is no plain name, when two files share it, or
-    when the suffix is unknown; each message lists the suffixes there are. Imports nothing heavy.
+    Raises FileNotFoundError when there is none, ValueError when the name is not a plain name, when two files share it,
+    or when the suffix is unknown; each message lists the suffixes there are. Imports nothing heavy.
     """
-    allowed = ", ".join(SUFFIXES)
+    allowed = ", ".join(FORMATS)
     if not name or name != Path(name).name or name.startswith("."):
-        raise ValueError(f"{name!r} is no name of a file in {folder}.")
+        raise ValueError(f"{name!r} is not the name of a file in {folder}.")
     found = sorted(path for path in folder.glob("*.*") if path.name.split(".")[0] == name and path.is_file())
     if not found:
         raise FileNotFoundError(f"{folder / name}.*: there is no such file. Give one that ends in {allowed}.")
     if len(found) > 1:
         names = " and ".join(str(path) for path in found)
         raise ValueError(f"{names} share the name {name!r}. Rename all but one.")
-    if not found[0].name.lower().endswith(SUFFIXES):
-        raise ValueError(explain_suffix(found[0], SUFFIXES))
+    check_suffix(found[0])
     return found[0]
 
 
@@ -111,8 +147,15 @@ def _report(structures: Path, crystals: Sequence[Crystal]) -> None:
     counts = Counter(crystal.status for crystal in crystals)
     listed = ", ".join(f"{count} {status}" for status, count in counts.most_common())
     print(f"{structures}: {len(crystals)} crystals: {listed}", file=sys.stderr)
-    broken = [crystal for crystal in crystals if not crystal.ok]
-    for crystal in broken[:10]:
-        print(f"  {crystal.id} ({crystal.info['source_name']}): {crystal.info['error']}", file=sys.stderr)
-    if len(broken) > 10:
-        print(f"  and {len(broken) - 10} more; see the column `error`.", file=sys.stderr)
+    _list([crystal for crystal in crystals if not crystal.ok], "error")
+    warned = [crystal for crystal in crystals if crystal.ok and crystal.info.get("warning")]
+    if warned:
+        print(f"{len(warned)} were read with an assumption:", file=sys.stderr)
+        _list(warned, "warning")
+
+
+def _list(crystals: Sequence[Crystal], column: str) -> None:
+    for crystal in crystals[:10]:
+        print(f"  {crystal.id} ({crystal.info['source_name']}): {crystal.info[column]}", file=sys.stderr)
+    if len(crystals) > 10:
+        print(f"  and {len(crystals) - 10} more; see the column `{column}`.", file=sys.stderr)

@@ -1,8 +1,4 @@
-"""Relaxes every crystal of a table with a machine-learned potential; failures become a status, rows are never dropped.
-
-How a crystal is relaxed stands in `relaxation`; here is what keeps a long run going: each crystal once, finished ones
-kept on disk, batches dealt out to processes, and what a batch that hung or died leaves undone.
-"""
+"""Stage `relax`: relaxes every crystal of a table with a potential; failures become a status, no row is dropped."""
 
 import sys
 from dataclasses import asdict, replace
@@ -10,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import scipy.linalg  # noqa: F401 - before _start limits the threads of all loaded libraries
 
 from xtalgen import crystals
 from xtalgen.crystals import Crystal
-from xtalgen.potentials import registry as potentials
-from xtalgen.relaxation.in_flight import Outcome, Settings
+from xtalgen.potentials import registry
+from xtalgen.relaxation.in_flight import Outcome, RelaxConfig
 from xtalgen.relaxation.runner import describe, moved, relax_all
 from xtalgen.runtime.devices import pick_device
 
@@ -50,21 +45,21 @@ def relax(
 
     A crystal that is not "ok", or whose relaxation fails, keeps its geometry; `status` says what failed, `relax_error`
     the details. One that has not converged after `max_steps` stays "ok" with converged = false. `work` keeps every
-    finished crystal, so that a killed run goes on where it stopped. Raises PotentialError and ContractError.
+    finished crystal, so that a killed run resumes where it stopped. Raises PotentialError and ContractError.
     """
     table = crystals.read_table(crystals_file)
     rows = crystals.from_table(table)
-    identity, device = potentials.identify(potential, sha256), pick_device(device)
-    settings = Settings(fmax, max_steps, timeout)
+    identity, device = registry.identify(potential, sha256), pick_device(device)
+    config = RelaxConfig(fmax, max_steps, timeout)
     print(f"relax: {identity.name} ({identity.version}) sha256 {identity.sha256} on {device}", file=sys.stderr)
-    wanted = [row for row in rows if row.ok]
+    usable = [row for row in rows if row.ok]
     found, n_computed = relax_all(
-        wanted, identity=identity, settings=settings, workers=workers, device=device, store=work, label="relax"
+        usable, identity=identity, config=config, workers=workers, device=device, store=work, label="relax"
     )
-    outcomes = dict(zip([row.id for row in wanted], found, strict=True))
+    outcomes = dict(zip([row.id for row in usable], found, strict=True))
     relaxed = [_relaxed(row, outcomes.get(row.id)) for row in rows]
     metadata = crystals.read_facts(table)
-    metadata |= describe(identity, settings, device)
+    metadata |= describe(identity, config, device)
     # Equal crystals share one outcome, which counts once.
     seconds = sum({id(outcome): outcome.seconds or 0.0 for outcome in found}.values())
     metadata |= {"n_computed": str(n_computed), "seconds": f"{seconds:.3f}"}

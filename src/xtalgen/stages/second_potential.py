@@ -1,4 +1,4 @@
-"""Stage `second_potential`: what a second potential says of the best candidates, from which an uncertainty follows."""
+"""Stage `second_potential`: energies above a second potential's hull, for an uncertainty of the best candidates."""
 
 import sys
 from pathlib import Path
@@ -8,12 +8,12 @@ import pyarrow as pa
 from xtalgen import crystals
 from xtalgen.crystals import ContractError, Crystal
 from xtalgen.metrics.candidates import choose
-from xtalgen.metrics.dng import phase_of
-from xtalgen.potentials import registry as potentials
-from xtalgen.relaxation.in_flight import Settings
+from xtalgen.potentials import registry
+from xtalgen.potentials.types import PotentialError
+from xtalgen.relaxation.in_flight import RelaxConfig
 from xtalgen.relaxation.runner import describe, relax_all
 from xtalgen.runtime.devices import pick_device
-from xtalgen.thermodynamics.energy_above_hull import energies_above_hull
+from xtalgen.thermodynamics.energy_above_hull import energies_above_hull, phase_of
 
 COLUMNS = {"second_e_above_hull": pa.float64(), "second_status": pa.string()}
 
@@ -33,23 +33,21 @@ def second_potential(
 ) -> None:
     """Writes the candidates of an evaluated set with their energy above a second potential's own hull, in eV/atom.
 
-    Candidates and competing phases stay where the first potential relaxed them: the second only evaluates them, so that
-    its hull is as consistent as the first one's. second_status: "ok", or why there is no value. `cache` keeps every
-    energy. Raises ContractError for a hull whose energies are not a potential's, and PotentialError where both
-    potentials are one.
+    Candidates and competing phases keep the geometries that the first potential gave them, and the second potential
+    evaluates both without relaxing them, so that its hull is consistent as well. second_status: "ok", or why there is
+    no value. `cache` keeps every energy. Raises ContractError for a hull of other energies than a potential's, and
+    PotentialError when both potentials are the same.
     """
-    identity, device = potentials.identify(potential, sha256), pick_device(device)
+    identity, device = registry.identify(potential, sha256), pick_device(device)
     table = crystals.read_table(hull)
-    said = crystals.read_metadata(table)
-    if said.get("energies") != "consistent":
+    metadata = crystals.read_metadata(table)
+    if metadata.get("energies") != "consistent":
         raise ContractError(
             f"{hull}: a second potential needs the crystals of the hull, and this one holds the energies of a "
-            f"{said.get('energies')!r} hull. Use relax.hull: consistent."
+            f"{metadata.get('energies')!r} hull. Use relax.hull: consistent."
         )
-    if said.get("potential_sha256") == identity.sha256:
-        raise potentials.PotentialError(
-            f"potential {potential!r}: relaxed the crystals itself; name another as second."
-        )
+    if metadata.get("potential_sha256") == identity.sha256:
+        raise PotentialError(f"potential {potential!r}: it relaxed the crystals; choose another one as the second.")
     chosen = choose(crystals.read_crystals(evaluated), count)
     systems = {frozenset(row.atomic_numbers.tolist()) for row in chosen}
     competing = [row for row in crystals.from_table(table) if row.ok and row.info.get("energy") is not None]
@@ -58,12 +56,12 @@ def second_potential(
         f"second_potential: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} candidates",
         file=sys.stderr,
     )
-    settings = Settings(0.0, 0, timeout)
+    config = RelaxConfig(0.0, 0, timeout)
     rows = [*chosen, *competing]
     found, _ = relax_all(
         rows,
         identity=identity,
-        settings=settings,
+        config=config,
         workers=workers,
         device=device,
         store=cache,
@@ -77,4 +75,4 @@ def second_potential(
                 {"second_e_above_hull": one.value, "second_status": one.status})
         for row, one in zip(chosen, above, strict=True)
     ]  # fmt: skip
-    crystals.write_table(crystals.to_table(judged, COLUMNS), out, **describe(identity, settings, device))
+    crystals.write_table(crystals.to_table(judged, COLUMNS), out, **describe(identity, config, device))

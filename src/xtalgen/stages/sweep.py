@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from xtalgen.metrics.intervals import Estimate
 from xtalgen.metrics.registry import METRICS
-from xtalgen.metrics.result_file import Evaluation, Value, read_evaluation
+from xtalgen.metrics.result_file import Evaluation, read_evaluation
 from xtalgen.report.score_table import NONE, align
 from xtalgen.report.style import BLUE, GREY, ORANGE, STYLE
 from xtalgen.runtime.atomic import write_bytes
@@ -99,7 +100,7 @@ def _named(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def _cell(value: Value, name: str, *, bold: bool) -> str:
+def _cell(value: Estimate, name: str, *, bold: bool) -> str:
     if value.value is None:
         return f"{NONE} ({value.reason})"
     scale, digits = (100, 1) if METRICS[name].percent else (1, 3)

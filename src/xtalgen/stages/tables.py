@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xtalgen.metrics.registry import GENERATION, METRICS
+from xtalgen.metrics.names import GENERATION
+from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, flatten, read_evaluations
 from xtalgen.report.published import Published, read_published
 from xtalgen.report.score_table import (
@@ -183,7 +184,7 @@ def _notes(group: Sequence[Evaluation], *, beside_published: bool) -> list[str]:
             notes.setdefault(f"**Recipe** `{escape(row.recipe_name)}`: {text}.", []).append(row.run)
         for caveat in row.data.get("caveats") or []:
             notes.setdefault(f"**Data.** {escape(caveat)}", []).append(row.run)
-        if beside_published and row.data.get("published") is False:
+        if beside_published and row.has_other_splits:
             note = "**Data.** The splits are not exactly the published ones; published values are not on the same data."
             notes.setdefault(note, []).append(row.run)
     lines = [

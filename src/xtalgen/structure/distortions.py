@@ -6,7 +6,7 @@ import numpy as np
 from ase.geometry import find_mic
 
 from xtalgen.crystals import Crystal
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 
 RATTLE = (0.02, 0.25)  # Å, standard deviation of each coordinate, drawn evenly
 STRAIN = 0.03  # standard deviation of each component of a symmetric strain

@@ -15,3 +15,5 @@ PERIODIC_TABLE = (
 )
 SYMBOLS = tuple(PERIODIC_TABLE.split())
 NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)}
+# All that a crystal table can hold.
+ALL_SYMBOLS = (*SYMBOLS, *["Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og"])

@@ -5,24 +5,30 @@ from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
 
-MIN_VOLUME = 0.1
-
-
-MAX_VALID_NUMBER = 104
+MIN_VOLUME = 0.1  # Å³ per cell; CDVAE (Xie et al. 2022) builds no crystal below it
+MIN_DISTANCE = 0.5  # Å between two sites; a crystal with closer ones is structurally invalid (CDVAE)
+MAX_VALID_NUMBER = 104  # FlowMM (Miller et al. 2024) counts heavier elements as invalid
 
 
 def usable(crystal: Crystal, max_number: int = MAX_VALID_NUMBER) -> bool:
-    """Whether a crystal has a geometry to work on: finite, at least 0.1 Å³, elements up to Z = `max_number`.
+    """Whether a crystal has a geometry to work with: finite, at least `MIN_VOLUME`, elements up to Z = `max_number`."""
+    return 0 < heaviest_element(crystal) <= max_number
 
-    FlowMM counts elements beyond 104 as invalid. Pymatgen would build neither a NaN nor a flat cell.
+
+def heaviest_element(crystal: Crystal) -> int:
+    """Returns the highest atomic number of a crystal; 0 where it has no finite geometry of at least `MIN_VOLUME`.
+
+    Pymatgen would build neither a cell with NaN nor a flat one.
     """
     if crystal.lattice is None or crystal.frac_coords is None or crystal.atomic_numbers is None:
-        return False
+        return 0
     if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
-        return False
+        return 0
     numbers = np.asarray(crystal.atomic_numbers)
     fits = crystal.lattice.shape == (3, 3) and crystal.frac_coords.shape == (len(numbers), 3) and len(numbers) > 0
-    return bool(fits and volume(crystal.lattice) >= MIN_VOLUME and numbers.min() >= 1 and numbers.max() <= max_number)
+    if not fits or volume(crystal.lattice) < MIN_VOLUME or numbers.min() < 1:
+        return 0
+    return int(numbers.max())
 
 
 def volume(lattice: Float[np.ndarray, "3 3"]) -> float:

@@ -1,4 +1,4 @@
-"""Conversions between a lattice matrix and its lengths and angles, in NumPy."""
+"""Lattices and fractional coordinates in NumPy: matrix, lengths and angles, wrapping into the cell."""
 
 import numpy as np
 from jaxtyping import Float
@@ -47,3 +47,9 @@ def lattice_to_parameters(
         axis=-1,
     )
     return lengths, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
+
+
+def wrap(frac_coords: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3"]:
+    """Returns fractional coordinates in [0, 1); values that round up to 1.0 become 0.0."""
+    wrapped = frac_coords % 1.0
+    return np.where(wrapped >= 1.0, 0.0, wrapped)

@@ -17,7 +17,7 @@ from xtalgen.crystals import Crystal
 from xtalgen.runtime.parallel import Failure
 from xtalgen.runtime.resume import map_resumably
 from xtalgen.structure.composition import reduced_counts
-from xtalgen.structure.geometry import usable
+from xtalgen.structure.crystal_list import CrystalList
 
 MAX_LATTICE_POINTS = 2_000_000
 MAX_VOLUME = 1e12  # Å³
@@ -73,14 +73,12 @@ def match_targets(
     and are not compared; neither are rows without usable geometry.
     """
     by_counts: dict[Any, list[int]] = {}
-    for index, target in enumerate(targets):
-        if usable(target):
-            by_counts.setdefault(reduced_counts(target.atomic_numbers), []).append(index)
+    for index in np.flatnonzero(CrystalList.of(targets).usable).tolist():
+        by_counts.setdefault(reduced_counts(targets[index].atomic_numbers), []).append(index)
     pairs = [
         (row, index)
-        for row, prediction in enumerate(predictions)
-        if usable(prediction)
-        for index in by_counts.get(reduced_counts(prediction.atomic_numbers), ())
+        for row in np.flatnonzero(CrystalList.of(predictions).usable).tolist()
+        for index in by_counts.get(reduced_counts(predictions[row].atomic_numbers), ())
     ]
     items = [(arrays(predictions[row]), arrays(targets[index])) for row, index in pairs]
     results = map_resumably(

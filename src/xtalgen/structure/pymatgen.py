@@ -1,11 +1,14 @@
-"""The border to pymatgen: crystals as structures and back."""
+"""Conversion to and from pymatgen structures."""
 
+import functools
+from collections import Counter
 from typing import Any
 
 import numpy as np
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Composition, Element, Lattice, Structure
 
 from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
+from xtalgen.structure.lattice import wrap
 
 
 def to_structure(crystal: Crystal) -> Structure:
@@ -18,7 +21,7 @@ def to_structure(crystal: Crystal) -> Structure:
 
 
 def from_structure(structure: Structure, identifier: str, **info: Any) -> Crystal:
-    """Returns the crystal of an ordered pymatgen structure. Raises ValueError on part occupancy and dummies."""
+    """Returns the crystal of an ordered pymatgen structure. Raises ValueError on disorder and unknown elements."""
     if not structure.is_ordered:
         raise ValueError(f"{identifier}: sites are partly occupied; give an ordered structure")
     dummies = [site.species_string for site in structure if not 1 <= site.specie.Z <= MAX_ATOMIC_NUMBER]
@@ -33,7 +36,11 @@ def from_structure(structure: Structure, identifier: str, **info: Any) -> Crysta
     )
 
 
-def wrap(frac_coords: np.ndarray) -> np.ndarray:
-    """Returns fractional coordinates in [0, 1); values that round up to 1.0 become 0.0."""
-    wrapped = frac_coords % 1.0
-    return np.where(wrapped >= 1.0, 0.0, wrapped)
+def reduced_formula(atomic_numbers: np.ndarray) -> str:
+    """Returns the reduced formula, such as "Fe2O3", elements in the order of pymatgen."""
+    return _formula(tuple(sorted(Counter(atomic_numbers.tolist()).items())))
+
+
+@functools.lru_cache(maxsize=100_000)
+def _formula(counts: tuple[tuple[int, int], ...]) -> str:
+    return Composition({Element.from_Z(number): count for number, count in counts}).reduced_formula

@@ -1,4 +1,4 @@
-"""Elemental references: the crystals of each element that compete, and prototypes where a data set has none."""
+"""Elemental references: the elements that lack one, and prototype crystals for these."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from ase.data import chemical_symbols, covalent_radii
 from pymatgen.core import Element
 
 from xtalgen.crystals import Crystal
-from xtalgen.potentials import registry as potentials
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.runtime.quiet import quiet
+from xtalgen.structure.lattice import wrap
 
 PROTOTYPE = "prototype"
-PROMISING = 2  # prototypes of an element that are relaxed, the lowest of those evaluated
+PROMISING = 2  # prototypes of each element that are relaxed: those of lowest energy as built
 DIATOMIC = (1, 7, 8, 9, 17, 35, 53)
 
 
@@ -27,7 +27,7 @@ def missing_elements(samples: Sequence[Crystal], rows: Sequence[Crystal]) -> lis
 def build_prototypes(number: int) -> list[Crystal]:
     """Returns simple crystals of an element at its molar volume, and one of diatomic molecules where it has them.
 
-    Relaxation corrects the volume. Energies of such prototypes are upper bounds of the element's ground state.
+    Relaxation corrects the volume. Their energies are upper bounds of the energy of the element's ground state.
     """
     symbol = chemical_symbols[number]
     volume = _volume_per_atom(symbol)
@@ -53,9 +53,9 @@ def build_prototypes(number: int) -> list[Crystal]:
 
 
 def _volume_per_atom(symbol: str) -> float:
-    with potentials.quiet():
+    with quiet():
         molar_volume = Element(symbol).molar_volume
-    # cm³/mol to Å³; 20 Å³ for elements that nobody has weighed (At, Fr, beyond Es).
+    # cm³/mol to Å³; 20 Å³ for elements whose density is unknown (At, Fr, beyond Es).
     return 20.0 if molar_volume is None else float(molar_volume) / 0.602214
 
 
@@ -72,7 +72,7 @@ def lowest(rows: Sequence[Crystal]) -> list[Crystal]:
 def promising(rows: Sequence[Crystal]) -> set[str]:
     """Returns the ids of the two lowest prototypes of each element, and of its molecule.
 
-    A molecule is built with a bond that may be far too long for its energy to say anything yet.
+    A molecule always counts: its bond as built may be far too long for its energy to be compared.
     """
     found = {row.id for row in rows if row.ok and row.id.endswith("-diatomic")}
     for number in {int(row.atomic_numbers[0]) for row in rows if row.ok}:
@@ -82,8 +82,10 @@ def promising(rows: Sequence[Crystal]) -> set[str]:
 
 
 def elements_of(crystal: Crystal) -> frozenset[int]:
+    """Returns the atomic numbers of the elements of a crystal."""
     return frozenset(int(number) for number in crystal.atomic_numbers)
 
 
 def energy_per_atom(row: Crystal) -> float:
+    """Returns the energy per atom, in eV, of a row that has one."""
     return row.info["energy"] / row.n_atoms

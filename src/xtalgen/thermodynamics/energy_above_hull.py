@@ -4,10 +4,14 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from xtalgen.crystals import Crystal
 from xtalgen.runtime.parallel import Failure, map_items
+from xtalgen.structure.composition import Counts, reduced_counts
+from xtalgen.structure.geometry import usable
 
 DIGITS = 9
-Counts = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,18 @@ class AboveHull:
 
     value: float | None
     status: str
+
+
+def phase_of(row: Crystal, energy: float | None) -> Phase | None:
+    """Returns the phase of a crystal and its energy in eV; None where either cannot be used."""
+    return phase_with(row, energy) if usable(row) else None
+
+
+def phase_with(row: Crystal, energy: float | None) -> Phase | None:
+    """Returns the phase of a usable crystal and its energy in eV; None where the energy cannot be used."""
+    if energy is None or not np.isfinite(energy):
+        return None
+    return Phase(reduced_counts(row.atomic_numbers), energy / row.n_atoms)
 
 
 def energies_above_hull(

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
+import re
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,7 +16,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystal_cases import caesium_chloride, one_atom, rock_salt
-from xtalgen.commands import score as scoring
+from xtalgen.commands import score as command
+from xtalgen.commands import scoring
 from xtalgen.crystals import read_crystals, to_table, write_table
 from xtalgen.featurizers.fingerprints import N_OPS
 from xtalgen.featurizers.magpie import magpie_features
@@ -47,7 +51,7 @@ def source(tmp_path):
 def run(tmp_path, source):
     def call(file, *options, dataset="mine"):
         common = ["--dataset", dataset, "--source", str(source), "--cache", str(tmp_path / "cache"), "--workers", "1"]
-        scoring.main([str(file), *common, *options])
+        command.main([str(file), *common, *options])
         name = file.name.split(".")[0]
         folder = tmp_path / "out" if "--out" in options else file.parent
         return json.loads((folder / f"{name}-metrics.json").read_text()), folder / f"{name}-ledger.parquet"
@@ -136,10 +140,90 @@ def test_predictions_are_paired_by_name_or_in_order(run, tmp_path, capsys):
     found, _ = run(in_order, "--task", "csp")
     assert found["metrics"]["match_rate"]["value"] == found["metrics"]["match_rate_best"]["value"] == 1.0
     assert found["recipe"]["samples_per_target"] == 2
-    assert "Match rate, best of k" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Match rate, best of k" in printed
+    assert "targets: matched by the order of the file" in printed
     in_order.write_text(json.dumps([structures[0].as_dict()]))
     with pytest.raises(SystemExit, match="1 structures, 2 test crystals: give each structure the id"):
         run(in_order, "--task", "csp")
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return path
+
+
+@pytest.mark.parametrize("form", ["{}.cif", "preds/{}.cif", "{}/1.cif"])
+def test_truth_in_a_zip_scores_100_per_cent(run, tmp_path, form):
+    # Members in another order than the test split: the order of the file would pair them wrongly.
+    members = {form.format(name): cif(crystal) for name, crystal in reversed(SPLITS["test"].items())}
+    found, ledger = run(zipped(tmp_path / "truth.zip", members), "--task", "csp")
+    assert found["metrics"]["match_rate"]["value"] == 1.0
+    assert [row.info["target_id"] for row in read_crystals(ledger)] == ["mgo", "nacl"]
+
+
+def test_blocks_of_a_cif_are_matched_by_name(run, tmp_path):
+    texts = {name: cif(crystal) for name, crystal in reversed(SPLITS["test"].items())}
+    file = tmp_path / "truth.cif"
+    file.write_text("\n".join(re.sub(r"(?m)^data_.*$", f"data_{name}", text) for name, text in texts.items()))
+    found, _ = run(file, "--task", "csp")
+    assert found["metrics"]["match_rate"]["value"] == 1.0
+
+
+def test_targets_without_prediction_count_as_missed(run, tmp_path, capsys):
+    file = zipped(tmp_path / "half.zip", {f"nacl_{k}.cif": cif(rock_salt("p", 5.6 + 0.05 * k)) for k in range(2)})
+    found, ledger = run(file, "--task", "csp")
+    assert {name: found["metrics"]["match_rate_all"][name] for name in ("value", "n")} == {"value": 0.5, "n": 2}
+    assert found["metrics"]["match_rate_best_all"]["value"] == 0.5
+    assert found["failures"] == {"sample: not_predicted": 1}
+    assert [row.status for row in read_crystals(ledger)] == ["ok", "ok", "not_predicted"]
+    assert "targets: 1 of 2 test crystals have no prediction and count as missed" in capsys.readouterr().out
+    found, _ = run(file, "--task", "csp", "--partial")
+    assert {name: found["metrics"]["match_rate_all"][name] for name in ("value", "n")} == {"value": 1.0, "n": 1}
+    assert "1 of 2 test crystals have no prediction and are left out (--partial)" in capsys.readouterr().out
+
+
+def test_some_misspelt_ids_are_refused(run, tmp_path):
+    members = {f"{name}.cif": cif(crystal) for name, crystal in SPLITS["test"].items()}
+    members["nacI.cif"] = members.pop("nacl.cif")
+    with pytest.raises(SystemExit, match=r"1 of 2 names are no ids of the test split: 'nacI\.cif'"):
+        run(zipped(tmp_path / "wrong.zip", members), "--task", "csp")
+
+
+def test_a_file_without_any_crystal_is_refused_before_data_are_read(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "prepare_split", lambda *_, **__: pytest.fail("read the data set"))
+    file = tmp_path / "broken.csv"
+    file.write_text('id,cif\na,nothing\nb,"more nothing"\n')
+    with pytest.raises(SystemExit, match=r"broken\.csv: none of its 2 entries is a crystal \(a: unparsable"):
+        run(file)
+
+
+def test_help_and_mistakes_are_answered_at_once(root, tmp_path):
+    (tmp_path / "mine.foo").write_text("x")
+    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+
+    def answer(*words):
+        before = os.times()
+        done = subprocess.run(
+            [sys.executable, "-m", "xtalgen", "score", *words], check=False, capture_output=True, text=True,
+            env=environment, cwd=tmp_path,
+        )  # fmt: skip
+        after = os.times()
+        seconds = after.children_user + after.children_system - before.children_user - before.children_system
+        assert seconds < 5  # of processor time; about one on a free core
+        return done
+
+    done = answer("--help")
+    assert done.returncode == 0
+    assert "--partial" in done.stdout
+    wrong = {"mine.foo": "unknown suffix; allowed are .extxyz", ".": "is a folder", "gone.cif": "there is no such file"}
+    for word, message in wrong.items():
+        done = answer(word)
+        assert done.returncode != 0
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("quick_fingerprints")
@@ -210,7 +294,7 @@ def test_wrong_files_end_in_one_line(run, tmp_path, name, content, message):
 
 def test_unknown_data_set_is_named(tmp_path, sample):
     with pytest.raises(SystemExit, match="error: nowhere: no published data set of this name"):
-        scoring.main([str(sample), "--dataset", "nowhere", "--cache", str(tmp_path / "cache"), "--workers", "1"])
+        command.main([str(sample), "--dataset", "nowhere", "--cache", str(tmp_path / "cache"), "--workers", "1"])
 
 
 @pytest.mark.slow
@@ -218,11 +302,11 @@ def test_module_runs_on_the_embedded_data_set(tmp_path, root):
     Structure(Lattice.cubic(3.61), ["Cu"] * 4, [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]).to(
         str(tmp_path / "mine.cif"), fmt="cif"
     )
-    command = [sys.executable, "-m", "xtalgen.stages.evaluate"]
+    call = [sys.executable, "-m", "xtalgen", "score"]
     options = {"capture_output": True, "text": True, "cwd": tmp_path, "env": {"PYTHONPATH": str(root / "src")}}
-    text = subprocess.run([*command, "--help"], check=True, **options).stdout
-    assert "python -m xtalgen score samples.npz --dataset mp_20 --recipe cdvae" in text
-    asked = [*command, "mine.cif", "--dataset", "aflow_20", "--cache", "cache", "--workers", "1"]
+    text = subprocess.run([*call, "--help"], check=True, **options).stdout
+    assert "xtalgen score samples.npz --dataset mp_20 --recipe cdvae" in text
+    asked = [*call, "mine.cif", "--dataset", "aflow_20", "--cache", "cache", "--workers", "1"]
     done = subprocess.run(asked, check=True, **options)
     assert "mine: 1 crystals, compared with aflow_20, recipe xtalgen" in done.stdout
     assert json.loads((tmp_path / "mine-metrics.json").read_text())["metrics"]["cov_recall"]["n"] == 25

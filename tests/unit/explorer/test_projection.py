@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xtalgen.explorer import projection
-from xtalgen.explorer.projection import Settings, nearest, neighbours, principal_components, project
+from xtalgen.explorer.projection import UmapConfig, nearest, neighbours, principal_components, project
 
 
 def blobs(n, seed=0):
@@ -18,20 +18,20 @@ def test_components_do_not_depend_on_units(seed, factor, shift):
     found = blobs(8, seed)
     changed = found.copy()
     changed[:, 2] = factor * changed[:, 2] + shift
-    first, second = (np.abs(principal_components(matrix, Settings())) for matrix in (found, changed))
+    first, second = (np.abs(principal_components(matrix, UmapConfig())) for matrix in (found, changed))
     assert first == pytest.approx(second, abs=1e-6)
 
 
 def test_features_that_never_vary_or_lone_crystals_do_no_harm():
-    assert principal_components(np.ones((5, 3)), Settings()).tolist() == [[0.0]] * 5
-    assert principal_components(np.ones((1, 3)), Settings()).shape == (1, 1)
+    assert principal_components(np.ones((5, 3)), UmapConfig()).tolist() == [[0.0]] * 5
+    assert principal_components(np.ones((1, 3)), UmapConfig()).shape == (1, 1)
     mixed = np.hstack([np.ones((20, 2)), np.random.default_rng(0).normal(size=(20, 1))])
-    assert np.isfinite(principal_components(mixed, Settings())).all()
+    assert np.isfinite(principal_components(mixed, UmapConfig())).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 15])
 def test_few_crystals_are_drawn_by_their_components(n):
-    points, components = project(np.random.default_rng(0).normal(size=(n, 4)), Settings())
+    points, components = project(np.random.default_rng(0).normal(size=(n, 4)), UmapConfig())
     assert points.shape == (n, 2)
     assert np.isfinite(points).all()
     assert len(components) == n
@@ -62,15 +62,26 @@ def test_nearest_reference():
 @pytest.mark.slow
 def test_map_separates_groups_is_seeded_and_kept(tmp_path, monkeypatch):
     found = blobs(30)
-    points, _ = project(found, Settings(seed=3), tmp_path)
-    again, _ = project(found, Settings(seed=3))
+    points, _ = project(found, UmapConfig(seed=3), tmp_path)
+    again, _ = project(found, UmapConfig(seed=3))
     assert np.array_equal(points, again)
     centres = points.reshape(3, 30, 2).mean(axis=1)
     spread = points.reshape(3, 30, 2).std(axis=1).max()
     apart = min(np.linalg.norm(centres[a] - centres[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
     assert apart > 3 * spread
     monkeypatch.setattr(projection, "_umap", None)  # a second call must not project again
-    kept, _ = project(found, Settings(seed=3), tmp_path)
+    kept, _ = project(found, UmapConfig(seed=3), tmp_path)
     assert np.array_equal(points, kept)
     with pytest.raises(TypeError):
-        project(found, Settings(seed=4), tmp_path)
+        project(found, UmapConfig(seed=4), tmp_path)
+
+
+def test_equal_crystals_share_one_point():
+    others = blobs(20)
+    copies = np.repeat(np.full((1, 6), 4.0), 100, axis=0)
+    mixed = np.concatenate([others[:30], copies, others[30:]])
+    points, components = project(mixed, UmapConfig())
+    assert np.ptp(points[30:130], axis=0).tolist() == [0.0, 0.0]
+    assert np.ptp(components[30:130], axis=0).max() == 0.0
+    distinct = np.concatenate([others[:30], copies[:1], others[30:]])
+    assert np.array_equal(project(distinct, UmapConfig())[0], points[[*range(31), *range(130, 160)]])

@@ -6,6 +6,7 @@ import pytest
 import crystal_nn_values
 from crystal_cases import caesium_chloride, diffcsp, library, moved, mp_20, one_atom, rock_salt
 from crystal_nn_values import by_matminer
+from tolerances import ANGLES
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.crystal_nn import careful_fingerprint, site_fingerprints
 from xtalgen.featurizers.order_parameters import FIRST
@@ -22,7 +23,7 @@ def assert_equals_matminer(crystals):
         found, certain = site_fingerprints(*arrays(crystal))
         for site in np.flatnonzero(~certain):
             found[site] = careful_fingerprint(to_structure(crystal), int(site))
-        np.testing.assert_allclose(found, by_matminer(crystal), atol=1e-8, rtol=0, err_msg=crystal.id)
+        np.testing.assert_allclose(found, by_matminer(crystal), atol=ANGLES, rtol=0, err_msg=crystal.id)
         uncertain += int((~certain).sum())
     return uncertain
 
@@ -57,7 +58,7 @@ def test_two_thousand_real_crystals_equal_matminer(shared_data):
             uncertain += 1
             continue
         known = values[source, row]
-        np.testing.assert_allclose(crystal_nn_values.project(found.mean(axis=0)), known, atol=1e-8, rtol=0)
+        np.testing.assert_allclose(crystal_nn_values.project(found.mean(axis=0)), known, atol=ANGLES, rtol=0)
         compared += 1
     assert compared + uncertain == len(values) == 2005
     assert uncertain < 200

@@ -12,6 +12,7 @@ import crystal_nn_values
 import fingerprints as script
 import xtalgen.stages.fingerprints as module
 from crystal_cases import broken, library, mp_20, one_atom, rock_salt, with_nan
+from tolerances import ANGLES, SUMS
 from xtalgen.crystals import Crystal, read_metadata, read_table, to_table, write_table
 from xtalgen.featurizers.fingerprints import N_OPS, read_fingerprints, structure_fingerprint, warm_up
 from xtalgen.featurizers.magpie import magpie_features
@@ -48,12 +49,16 @@ def test_magpie_equals_matminer():
     compositions = [tuple((int(z), int(generator.integers(1, 9))) for z in numbers) for numbers in drawn]
     compositions += [reduced_counts(crystal.atomic_numbers) for crystal in library()]
     assert len(compositions) > 500
-    np.testing.assert_allclose(magpie_features(compositions), compositions_by_matminer(compositions), atol=1e-9, rtol=0)
+    np.testing.assert_allclose(
+        magpie_features(compositions), compositions_by_matminer(compositions), atol=SUMS, rtol=1e-12
+    )
 
 
 def test_magpie_of_real_crystals_equals_matminer(shared_data):
     compositions = [reduced_counts(crystal.atomic_numbers) for crystal in mp_20(shared_data, "test", 200)]
-    np.testing.assert_allclose(magpie_features(compositions), compositions_by_matminer(compositions), atol=1e-9, rtol=0)
+    np.testing.assert_allclose(
+        magpie_features(compositions), compositions_by_matminer(compositions), atol=SUMS, rtol=1e-12
+    )
 
 
 def test_magpie_of_nothing():
@@ -99,7 +104,7 @@ def test_doubtful_crystals_are_done_with_care_and_counted(tmp_path):
     _, found = make(tmp_path, [rock_salt(), doubtful("a"), doubtful("b")])
     assert found.status == ["ok"] * 3
     known = crystal_nn_values.by_matminer(doubtful("a")).mean(axis=0)
-    np.testing.assert_allclose(found.structure[1:], [known, known], atol=1e-8, rtol=0)
+    np.testing.assert_allclose(found.structure[1:], [known, known], atol=ANGLES, rtol=0)
     assert read_metadata(read_table(tmp_path / "out.parquet"))["careful_crystals"] == "1"
 
 
@@ -130,7 +135,7 @@ def test_hostile_cells_neither_hang_nor_crash(tmp_path):
     shifted = structure_fingerprint(
         (4.0 * np.eye(3), np.array([[0.25, 0.5, 0], [0.5, 0.5, 0.5]]), crystals[-1].atomic_numbers)
     )
-    np.testing.assert_allclose(found.structure[ids.index("outside")], shifted, atol=1e-9)
+    np.testing.assert_allclose(found.structure[ids.index("outside")], shifted, atol=ANGLES)
 
 
 def test_ten_thousand_identical_crystals(tmp_path):

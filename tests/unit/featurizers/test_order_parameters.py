@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core.local_env import CN_OPT_PARAMS, LocalStructOrderParams
 
+from tolerances import ANGLES, SUMS
 from xtalgen.featurizers.order_parameters import FIRST, LARGEST, MOTIFS, N_FEATURES, order_parameters
 
 PLACES = [(number, place) for number, names in MOTIFS.items() for place in range(len(names))]
@@ -78,7 +79,7 @@ def test_random_neighbours_as_in_pymatgen(n):
     generator = np.random.default_rng(n)
     for _ in range(3):
         vectors = generator.normal(size=(n, 3)) * 2
-        np.testing.assert_allclose(ours(vectors)[0], pymatgens(vectors), atol=1e-12, rtol=0)
+        np.testing.assert_allclose(ours(vectors)[0], pymatgens(vectors), atol=SUMS, rtol=0)
 
 
 @pytest.mark.parametrize(("number", "name"), PERFECT)
@@ -88,9 +89,9 @@ def test_perfect_polyhedra(number, name):
     vectors = 2.1 * np.array(PERFECT[number, name]) @ rotation(generator)
     values, _ = ours(vectors)
     assert values[MOTIFS[number].index(name)] == pytest.approx(1.0, abs=2e-3)
-    np.testing.assert_allclose(values, pymatgens(vectors), atol=1e-8, rtol=0)
+    np.testing.assert_allclose(values, pymatgens(vectors), atol=ANGLES, rtol=0)
     distorted = vectors + generator.normal(0, 1e-9, vectors.shape)  # azimuths of what is nearly in one line
-    np.testing.assert_allclose(ours(distorted)[0], pymatgens(distorted), atol=1e-8, rtol=0)
+    np.testing.assert_allclose(ours(distorted)[0], pymatgens(distorted), atol=ANGLES, rtol=0)
 
 
 def test_thresholds_are_those_of_pymatgen():
@@ -100,7 +101,7 @@ def test_thresholds_are_those_of_pymatgen():
         tilted = [math.sin(angle), 0.0, math.cos(angle)]
         for n in (4, 5, 6, 8, 12):
             vectors = np.array([*POLES[:1], tilted, *np.random.default_rng(n).normal(size=(n - 2, 3))])
-            np.testing.assert_allclose(ours(vectors)[0], pymatgens(vectors), atol=1e-10, rtol=0)
+            np.testing.assert_allclose(ours(vectors)[0], pymatgens(vectors), atol=ANGLES, rtol=0)
 
 
 @settings(deadline=None, max_examples=40)

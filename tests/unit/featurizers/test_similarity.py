@@ -6,7 +6,7 @@ from ase.build import bulk
 
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.similarity import nearest_known
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 
 
 def cell(identifier, formula, structure, a):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial import Voronoi
 
 from crystal_cases import one_atom
+from tolerances import ANGLES, SUMS
 from xtalgen.featurizers.voronoi import CLOSED, DOUBTFUL, Cells, TooThinError, cells
 
 ORIGIN = np.zeros((1, 3))
@@ -41,9 +42,9 @@ def test_known_cells(lattice, count, distance):
     assert found.states.tolist() == [CLOSED]
     assert len(areas) == count
     assert lengths.min() == pytest.approx(distance)
-    assert angles.sum() == pytest.approx(4 * math.pi, abs=1e-12)
+    assert angles.sum() == pytest.approx(4 * math.pi, abs=SUMS)
     assert (areas * lengths).sum() / 6 == pytest.approx(np.linalg.det(lattice))
-    np.testing.assert_allclose(found.images @ lattice, found.vectors, atol=1e-12)
+    np.testing.assert_allclose(found.images @ lattice, found.vectors, atol=SUMS)
     if count == 12:
         np.testing.assert_allclose(angles, math.pi / 3)
 
@@ -57,13 +58,13 @@ def test_cells_fill_the_crystal(seed):
     assert volumes.sum() == pytest.approx(abs(np.linalg.det(lattice)), rel=1e-9)
     for atom in range(len(frac_coords)):
         part = slice(found.starts[atom], found.starts[atom + 1])
-        assert found.angles[part].sum() == pytest.approx(4 * math.pi, abs=1e-9)
+        assert found.angles[part].sum() == pytest.approx(4 * math.pi, abs=ANGLES)
         # Faces have no resultant.
         normals = found.vectors[part] / np.linalg.norm(found.vectors[part], axis=1, keepdims=True)
-        np.testing.assert_allclose(found.areas[part] @ normals, 0.0, atol=1e-8)
+        np.testing.assert_allclose(found.areas[part] @ normals, 0.0, atol=ANGLES)
         ends = frac_coords[atom] @ lattice + found.vectors[part]
         shifted = (frac_coords[found.numbers[part]] + found.images[part]) @ lattice
-        np.testing.assert_allclose(ends, shifted, atol=1e-9)
+        np.testing.assert_allclose(ends, shifted, atol=SUMS)
 
 
 @settings(deadline=None, max_examples=25)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from crystal_cases import broken, caesium_chloride, one_atom, rock_salt, with_nan
+from crystal_lists import listed
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import N_OPS, Fingerprints
 from xtalgen.metrics.coverage import Cutoffs
@@ -46,7 +47,8 @@ def score(sample, recipe="xtalgen", *, relaxed=None, hull=None, with_prints=Fals
         ["error"] * len(sample), np.full((len(sample), N_OPS), np.nan), np.full((len(sample), 132), np.nan)
     )
     references = Fingerprints(["ok"] * 2, np.zeros((2, N_OPS)), np.ones((2, 132)))
-    inputs = Inputs(
+    inputs = listed(
+        Inputs,
         sample=sample, relaxed=relaxed, hull=hull, train=[one_atom()], test=test, known=[one_atom()],
         fingerprints=prints if with_prints else None, references=references if with_prints else None, limits=Cutoffs(),
     )  # fmt: skip
@@ -111,12 +113,12 @@ def test_hostile_predictions(recipe, tmp_path, monkeypatch):
     targets = [rock_salt("t"), caesium_chloride("u"), one_atom("v")]
     own = [place % 3 for place in range(len(HOSTILE))]
     settings = Settings(RECIPES[recipe], resamples=20)
-    scores = score_prediction(Predictions(HOSTILE, targets, own, None, None), settings, work=tmp_path, key="k")
+    scores = score_prediction(listed(Predictions, HOSTILE, targets, own, None, None), settings, work=tmp_path, key="k")
     assert set(scores.metrics) == {metric.name for metric in for_task("csp")}
     assert scores.metrics["match_rate"].n == 3
     assert scores.metrics["match_rate_best_all"].value == scores.metrics["metre"].value == 0.0
     assert scores.metrics["crmse"].value == 0.5
     assert scores.metrics["rms_dist"].reason == "no target is matched"
-    nothing = score_prediction(Predictions([], [], [], None, None), settings, work=tmp_path / "none", key="k")
+    nothing = score_prediction(listed(Predictions, [], [], [], None, None), settings, work=tmp_path / "none", key="k")
     assert set(nothing.metrics) == set(scores.metrics)
     assert all(found.reason for found in nothing.metrics.values())

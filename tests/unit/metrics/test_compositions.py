@@ -4,14 +4,19 @@ import csv
 import gzip
 import itertools
 import math
+import random
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Composition
+from smact.screening import smact_validity
 
-from xtalgen.metrics.compositions import TABLES, comp_valid, elements
+from xtalgen.metrics.choices import OxidationStates
+from xtalgen.metrics.compositions import comp_valid, elements, elements_of
+from xtalgen.metrics.protocols import RECIPES
 
 MP_20 = {
     ("smact_2_2_1", "test"): 0.91134, ("smact_2_2_1", "val"): 0.90649,
@@ -93,23 +98,62 @@ def test_quirks_of_the_rule(formula, valid):
 
 
 def test_tables_disagree():
-    found = {table: [comp_valid(counts(formula), table) for formula in ("PmCl3", "NaCl")] for table in TABLES}
+    found = {table: [comp_valid(counts(formula), table) for formula in ("PmCl3", "NaCl")] for table in OxidationStates}
     assert found["smact_2_2_1"] == [True, True]
     assert found["smact14"] == [False, True]  # SMACT 2.6 and later: an unknown electronegativity fails
-    with pytest.raises(ValueError, match="no table 'smact'; there are smact_2_2_1, smact14, icsd24"):
+    with pytest.raises(ValueError, match="no OxidationStates 'smact'; choose from 'smact_2_2_1', 'smact_2_5'"):
         comp_valid(counts("NaCl"), "smact")
+
+
+def by_the_package(reduced, states):
+    composition = Composition({elements()[number].symbol: count for number, count in reduced})
+    return bool(smact_validity(composition, oxidation_states_set=states))
+
+
+@pytest.mark.parametrize(("table", "states"), [("smact14", "smact14"), ("icsd24", None)])
+def test_search_equals_the_packages_enumeration(table, states):
+    generator = random.Random(7)  # noqa: S311 - a seeded draw
+    for _ in range(300):
+        numbers = generator.sample(range(1, 104), generator.randint(1, 4))
+        composition = [(number, generator.randint(1, 9)) for number in numbers]
+        divisor = math.gcd(*(count for _, count in composition))
+        reduced = sorted((number, count // divisor) for number, count in composition)
+        assert comp_valid(reduced, table) == by_the_package(reduced, states), reduced
+
+
+def test_formulas_of_many_elements_do_not_take_long():
+    many = [(number, 3 + number % 4) for number in (22, 23, 24, 25, 26, 27, 28, 29, 42, 44, 75, 76, 77, 16, 34)]
+    for table in OxidationStates:
+        comp_valid([(11, 1), (17, 1)], table)  # reads the tables
+    started = time.process_time()
+    for table in OxidationStates:
+        comp_valid(many, table)
+    assert time.process_time() - started < 1.0  # trying 10^11 combinations would take days
+
+
+def test_iridium_of_crystal_text_llm():
+    # Boron is less electronegative than iridium and has +1, so B2Ir needs Ir at -2 and B3Ir needs it at -3.
+    found = {table: [comp_valid(counts(formula), table) for formula in ("B2Ir", "B3Ir")] for table in OxidationStates}
+    assert found["smact_2_2_1"] == [True, False]
+    assert found["smact_2_5"] == [False, True]
+    states = {table: set(elements_of(table)[77].oxidation_states) for table in ("smact_2_2_1", "smact_2_5")}
+    assert states["smact_2_2_1"] - states["smact_2_5"] == {-2}
+    assert states["smact_2_5"] - states["smact_2_2_1"] == {-3}
+    assert RECIPES["crystal_text_llm"].validity.oxidation_states == "smact_2_5"
+    others = {recipe.validity.oxidation_states for name, recipe in RECIPES.items() if name != "crystal_text_llm"}
+    assert "smact_2_5" not in others
 
 
 def test_too_many_combinations_are_invalid_only_where_the_recipe_says_so():
     many = [(number, 1) for number in (*range(22, 30), *range(40, 46), 8, 16)]
     assert comp_valid(many, "smact_2_2_1")
-    for table in TABLES:
+    for table in OxidationStates:
         assert not comp_valid(many, table, 10_000_000)
     assert comp_valid(counts("Fe"), "smact_2_2_1", 1)
 
 
 def test_nothing_and_unknown_elements_are_invalid():
-    for table in TABLES:
+    for table in OxidationStates:
         assert not comp_valid([], table)
         assert not comp_valid([(0, 1), (8, 2)], table)
         assert not comp_valid([(118, 1)], table)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from crystal_lists import listed
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.conditional import Requests, score_requests
 from xtalgen.metrics.infilling import score_guesses
@@ -33,7 +34,7 @@ def test_conditions_are_what_the_crystal_has():
 
 def test_rates_count_failures_and_compare_reduced_formulas():
     made = [crystal("a", [17, 11]), crystal("b", [11, 11]), BROKEN]
-    requests = Requests(made, [SALT] * 3, ["formula", "n_atoms", "spg_num"])
+    requests = listed(Requests, made, [SALT] * 3, ["formula", "n_atoms", "spg_num"])
     scores = score_requests(requests, QUICK)
     values = {name: (found.value, found.n) for name, found in scores.metrics.items() if found.value is not None}
     third, two = pytest.approx(1 / 3), pytest.approx(2 / 3)
@@ -55,7 +56,7 @@ def test_rates_count_failures_and_compare_reduced_formulas():
 
 def test_a_target_that_lacks_an_attribute_was_not_asked_for_it():
     bare = crystal("bare", [11, 17], spg_num=None)
-    scores = score_requests(Requests([crystal("a", [11, 17])] * 2, [SALT, bare], ["spg_num"]), QUICK)
+    scores = score_requests(listed(Requests, [crystal("a", [11, 17])] * 2, [SALT, bare], ["spg_num"]), QUICK)
     assert (scores.metrics["spg_num_matched"].value, scores.metrics["spg_num_matched"].n) == (1.0, 1)
     assert scores.metrics["formula_matched"].reason == "not asked for"
     assert scores.outcomes["bits"] == {}, "rows that were not all asked the same cannot be paired"
@@ -70,14 +71,14 @@ def test_energies_are_those_after_relaxation():
         crystal("ground", [11, 17], energy=-9.0),
     ]
     attributes = ["e_form_per_atom", "e_above_hull"]
-    scores = score_requests(Requests(made, [SALT] * 3, attributes, relaxed, hull), QUICK)
+    scores = score_requests(listed(Requests, made, [SALT] * 3, attributes, relaxed, hull), QUICK)
     # By hand: the elements lie at -3 eV, so -10 eV is -3.5 eV/atom above them and 0.5 eV/atom below -9 eV.
     assert scores.columns["e_form_per_atom"][1] == [pytest.approx(-3.5), pytest.approx(-2.0), None]
     assert scores.columns["e_above_hull"][1] == [pytest.approx(-0.5), pytest.approx(1.0), None]
     assert scores.metrics["e_form_per_atom_deviation"].value == pytest.approx(0.75)
     assert scores.metrics["e_above_hull_deviation"].value == pytest.approx(0.75)
     assert scores.metrics["e_above_hull_deviation"].n == 2
-    unrelaxed = score_requests(Requests(made, [SALT] * 3, attributes), QUICK)
+    unrelaxed = score_requests(listed(Requests, made, [SALT] * 3, attributes), QUICK)
     assert unrelaxed.metrics["e_above_hull_deviation"].reason == "not relaxed"
 
 

@@ -9,10 +9,11 @@ import pytest
 
 import real_crystals
 from crystal_cases import diffcsp
+from crystal_lists import listed
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import Fingerprints, structure_fingerprint
 from xtalgen.featurizers.magpie import magpie_features
-from xtalgen.io.parsing import read_crystal
+from xtalgen.io.structure_files import read_crystal
 from xtalgen.metrics.coverage import cutoffs
 from xtalgen.metrics.csp import Predictions, score_prediction
 from xtalgen.metrics.distances import coverage_metrics
@@ -33,7 +34,8 @@ def prints(crystals):
 
 def generation(sample, test, recipe="xtalgen", train=()):
     return score_generation(
-        Inputs(
+        listed(
+        Inputs,
             sample=sample, relaxed=None, hull=None, train=train, test=test, known=train, fingerprints=prints(sample),
             references=prints(test), limits=cutoffs("mp_20"),
         ),
@@ -47,7 +49,7 @@ def prediction(crystals, recipe, work, monkeypatch):
 
     in_process = lambda *args, **options: map_resumably(*args, **(options | {"timeout": None}))  # noqa: E731
     monkeypatch.setattr(module, "map_resumably", in_process)
-    predictions = Predictions(crystals, crystals, list(range(len(crystals))), None, None)
+    predictions = listed(Predictions, crystals, crystals, list(range(len(crystals))), None, None)
     return score_prediction(predictions, Settings(RECIPES[recipe], resamples=50), work=work / recipe, key="k").metrics
 
 
@@ -100,7 +102,8 @@ def test_published_sample_has_its_published_values(shared_data):
         rows = [(row["material_id"], read_crystal(row["cif"])) for row in csv.DictReader(file)]
     test = [Crystal(name, "ok", cell.lattice, cell.frac_coords, cell.atomic_numbers) for name, cell in rows]
     sample = diffcsp(shared_data, 10_000)
-    inputs = Inputs(
+    inputs = listed(
+        Inputs,
         sample=sample, relaxed=None, hull=None, train=[], test=test, known=[], fingerprints=prints(sample),
         references=prints(test), limits=cutoffs("mp_20"),
     )  # fmt: skip

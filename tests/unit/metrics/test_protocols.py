@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from crystal_cases import broken, caesium_chloride, one_atom, rock_salt, with_nan
+from crystal_lists import listed
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import N_OPS, Fingerprints
 from xtalgen.featurizers.magpie import magpie_features
@@ -39,7 +40,8 @@ def made(numbers, lengths=(4.0, 4.0, 4.0), angles=(90.0, 90.0, 90.0), identifier
 def score(name, sample, *, train=(), test=(), known=None, relaxed=None, hull=None, prints=None, references=None):
     recipe = RECIPES[name]
     splits = {"train": list(train), "val": [], "test": list(test)}
-    inputs = Inputs(
+    inputs = listed(
+        Inputs,
         sample=list(sample),
         relaxed=relaxed,
         hull=hull,
@@ -193,7 +195,7 @@ def test_filter_of_the_match_rate(tmp_path, monkeypatch):
     target = made([6, 6], (3.0, 3.0, 3.0))
     target = replace(target, frac_coords=np.array([[0.0, 0, 0], [0.16, 0, 0]]))
     close = replace(target, id="p", frac_coords=np.array([[0.0, 0, 0], [0.2, 0, 0]]))
-    predictions = Predictions([close, replace(close, id="q")], [target], [0, 0], None, None)
+    predictions = listed(Predictions, [close, replace(close, id="q")], [target], [0, 0], None, None)
     found = {name: predict(name, predictions, tmp_path, monkeypatch) for name in ("xtalgen", "cdvae", "flowmm")}
     assert {name: each["match_rate"].value for name, each in found.items()} == {
         "xtalgen": 0.0, "cdvae": 1.0, "flowmm": 0.0

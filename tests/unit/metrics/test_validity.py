@@ -6,7 +6,7 @@ from pymatgen.core import Structure
 
 from crystal_cases import diffcsp, library, mp_20, one_atom, rock_salt, with_nan
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.compositions import TABLES, comp_valid
+from xtalgen.metrics.compositions import comp_valid
 from xtalgen.metrics.validity import ValidityRules, judge, struct_valid
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.geometry import usable
@@ -101,5 +101,5 @@ def test_composition_may_be_judged_without_a_cell():
 
 def test_share_of_the_library_has_not_drifted():
     numbers = [crystal.atomic_numbers for crystal in library()]
-    shares = {table: np.mean([comp_valid(reduced_counts(each), table) for each in numbers]) for table in TABLES}
+    shares = {table: np.mean([comp_valid(reduced_counts(each), table) for each in numbers]) for table in LIBRARY}
     assert shares == {name: pytest.approx(count / 250) for name, count in LIBRARY.items()}

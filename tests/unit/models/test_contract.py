@@ -251,9 +251,9 @@ sys.meta_path[:] = [BareNode if finder is PathFinder else finder for finder in s
 TRAIN_ALONE = """
 import json
 import xtalgen.stages.train
-from xtalgen.training.job import SHARED, Job
 from random_crystals import random_crystals
 from xtalgen import models
+from xtalgen.training.job import SHARED, Job
 def tiny(kind):
     return models.build(kind, {k: v for k, v in {values}.items() if k in kind.__dataclass_fields__}, "test")
 def train(model, task, folder, **_):

@@ -87,7 +87,8 @@ def test_closed_form_constants_equal_monte_carlo():
 
 
 def test_constants_of_mp_20_are_near_the_published_ones(shared_data):
-    from xtalgen.io.parsing import read_crystal, standardise
+    from xtalgen.io.structure_files import read_crystal
+    from xtalgen.structure.standard_cell import standardise
 
     csv.field_size_limit(10**9)
     with gzip.open(shared_data / "mp_20" / "train.csv.gz", "rt") as file:
@@ -323,8 +324,9 @@ def test_learns_64_crystals_by_heart(tmp_path):
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     from xtalgen.datasets.embedded import all_records
-    from xtalgen.io.parsing import read_crystal, standardise
+    from xtalgen.io.structure_files import read_crystal
     from xtalgen.structure.pymatgen import to_structure
+    from xtalgen.structure.standard_cell import standardise
 
     torch.set_num_threads(1)
     cells = [standardise(read_crystal(record.text)) for record in all_records()]

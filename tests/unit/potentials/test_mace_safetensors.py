@@ -7,10 +7,10 @@ import pytest
 from ase.build import bulk
 
 from tiny_mace import save_tiny_mace
-from xtalgen.potentials import mace_safetensors as mace_files
-from xtalgen.potentials import registry as potentials
+from xtalgen.potentials import mace_safetensors, registry
 from xtalgen.potentials.mace_safetensors import ModelFileError, load_mace, read_metadata, save_mace
 from xtalgen.potentials.types import PotentialError
+from xtalgen.runtime.quiet import quiet
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def files(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("mace")
     pickle = save_tiny_mace(folder / "tiny.model")
-    with potentials.quiet():
+    with quiet():
         model = torch.load(pickle, weights_only=False)
         save_mace(model, folder / "tiny.safetensors", energy_scale="corrected", teacher="chgnet")
     return pickle, folder / "tiny.safetensors"
@@ -31,7 +31,7 @@ def test_energies_forces_and_stresses_are_those_of_the_pickle(files):
     for path in files:
         atoms = bulk("MgO", "rocksalt", a=4.2) * (2, 1, 1)
         atoms.rattle(0.1, seed=1)
-        atoms.calc = potentials.load(str(path)).calculator
+        atoms.calc = registry.load(str(path)).calculator
         found.append((atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()))
     # The file holds float32, as the model was trained; the pickle has its constants in float32 too.
     assert found[1][0] == pytest.approx(found[0][0], abs=1e-6)
@@ -41,7 +41,7 @@ def test_energies_forces_and_stresses_are_those_of_the_pickle(files):
 
 def test_model_does_not_depend_on_orientation(files):
     """Constants in float64: turning the crystal changes nothing but the last digits."""
-    calculator = potentials.load(str(files[1])).calculator
+    calculator = registry.load(str(files[1])).calculator
     atoms = bulk("MgO", "rocksalt", a=4.2) * (2, 1, 1)
     atoms.rattle(0.1, seed=1)
     turned = atoms.copy()
@@ -59,16 +59,16 @@ def test_file_says_what_it_is_and_is_small(files):
     assert metadata["teacher"] == "chgnet"
     assert json.loads(metadata["hyper_parameters"])["atomic_numbers"] == [8, 12]
     assert path.stat().st_size < pickle.stat().st_size / 2
-    identity = potentials.identify(str(path))
-    assert (identity.kind, identity.scale, identity.dtype) == ("mace", "corrected", "float64")
-    assert potentials.stored_facts(pickle) == {}
+    identity = registry.identify(str(path))
+    assert (identity.family, identity.scale, identity.dtype) == ("mace", "corrected", "float64")
+    assert registry.MACE.read_metadata(pickle) == {}
 
 
 def test_reading_runs_no_code_and_needs_no_sha256(files, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled"))
-    assert potentials.load(str(files[1])).elements == frozenset({8, 12})
+    assert registry.load(str(files[1])).elements == frozenset({8, 12})
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_damaged_files_are_refused(files, tmp_path, damage):
     with pytest.raises(ModelFileError):
         load_mace(path.read_bytes())
     with pytest.raises(PotentialError, match=r"bad\.safetensors cannot be loaded"):
-        potentials.load(str(path))
+        registry.load(str(path))
 
 
 def test_other_models_cannot_be_written(tmp_path):
@@ -106,4 +106,4 @@ def test_building_leaves_the_default_dtype_alone(files):
     assert torch.get_default_dtype() == before
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
     assert np.isfinite(model.r_max.item())
-    assert mace_files.hyper_parameters(model)["r_max"] == 5.0
+    assert mace_safetensors.hyper_parameters(model)["r_max"] == 5.0

@@ -7,35 +7,42 @@ import pytest
 from ase.build import bulk
 
 from xtalgen.crystals import Crystal
-from xtalgen.potentials import registry as potentials
+from xtalgen.potentials import mace, registry
+from xtalgen.potentials.mace import WEIGHTS
 from xtalgen.potentials.types import PotentialError
-from xtalgen.relaxation.in_flight import Settings, relax_crystals
+from xtalgen.relaxation.in_flight import RelaxConfig, relax_crystals
 
-CARD = json.loads(potentials.SMALL_FILE.with_suffix(".json").read_text())
+FILE = WEIGHTS / "mace-small.safetensors"
+CARD = json.loads(FILE.with_suffix(".json").read_text())
 
 
 @pytest.fixture(scope="module")
 def small():
-    return potentials.load("mace-small")
+    return registry.load("mace-small")
 
 
 def test_it_is_small_pinned_and_says_where_it_comes_from(small):
     identity = small.identity
     assert identity.file.stat().st_size <= 3e6
-    assert identity.sha256 == potentials.SMALL_SHA256 == CARD["model_sha256"]
-    assert (identity.kind, identity.dtype, identity.scale, identity.licence) == ("mace", "float64", "corrected", "MIT")
-    facts = potentials.stored_facts(identity.file)
+    assert identity.sha256 == registry.POTENTIALS["mace-small"].sha256 == CARD["model_sha256"]
+    assert (identity.family, identity.dtype, identity.scale, identity.licence) == (
+        "mace",
+        "float64",
+        "corrected",
+        "MIT",
+    )
+    facts = registry.read_metadata(identity)
     assert facts["teacher"] == "chgnet"
-    assert facts["teacher_sha256"] == potentials.identify("chgnet").sha256
+    assert facts["teacher_sha256"] == registry.identify("chgnet").sha256
     assert small.cutoff == 5.5
 
 
 def test_other_bytes_under_its_name_are_refused(tmp_path, monkeypatch):
     file = tmp_path / "mace-small.safetensors"
-    file.write_bytes(potentials.SMALL_FILE.read_bytes()[:-1] + b"\0")
-    monkeypatch.setattr(potentials, "SMALL_FILE", file)
+    file.write_bytes(FILE.read_bytes()[:-1] + b"\0")
+    monkeypatch.setattr(mace, "WEIGHTS", tmp_path)
     with pytest.raises(PotentialError, match=r"'mace-small': .*the configuration wants"):
-        potentials.identify("mace-small")
+        registry.identify("mace-small")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,7 @@ def test_other_bytes_under_its_name_are_refused(tmp_path, monkeypatch):
 )
 def test_energies_are_near_those_of_the_teacher(small, formula, structure, a):
     found = []
-    for potential in (small, potentials.load("chgnet")):
+    for potential in (small, registry.load("chgnet")):
         atoms = bulk(formula, structure, a=a)
         atoms.calc = potential.calculator
         found.append(atoms.get_potential_energy() / len(atoms))
@@ -69,7 +76,7 @@ def test_atoms_that_touch_push_each_other_away(small, pair):
     for distance in (0.9, 0.7, 0.5):
         places = np.array([[0.0, 0, 0], [distance / 6, 0, 0]])
         crystal = Crystal("x", "ok", np.eye(3) * 6.0, places, np.array(pair, dtype=np.uint8))
-        (found,) = relax_crystals([crystal], small, Settings(0.0, 0, None))
+        (found,) = relax_crystals([crystal], small, RelaxConfig(0.0, 0, None))
         energies.append(found.energy)
     assert energies[0] < energies[1] < energies[2]
 
@@ -79,7 +86,7 @@ def test_strained_salt_relaxes(small):
     crystal = Crystal(
         "x", "ok", np.array(atoms.cell.array), atoms.get_scaled_positions(), atoms.numbers.astype(np.uint8)
     )
-    (found,) = relax_crystals([crystal], small, Settings(0.05, 100, None))
+    (found,) = relax_crystals([crystal], small, RelaxConfig(0.05, 100, None))
     assert found.converged
     assert (4 * abs(np.linalg.det(np.array(found.lattice)))) ** (1 / 3) == pytest.approx(5.69, abs=0.25)
 

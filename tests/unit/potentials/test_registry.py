@@ -9,7 +9,7 @@ import pytest
 from ase.build import bulk
 
 from tiny_mace import save_tiny_mace
-from xtalgen.potentials import registry as potentials
+from xtalgen.potentials import registry
 from xtalgen.potentials.types import PotentialError
 
 # (energy in eV/atom, Å): CHGNet 0.3.0 on rocksalt and diamond cells at the given lattice constants.
@@ -27,7 +27,7 @@ def tiny_mace(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chgnet():
-    return potentials.load("chgnet")
+    return registry.load("chgnet")
 
 
 @pytest.mark.parametrize(("cell", "energy"), CHGNET_ENERGIES.items())
@@ -47,14 +47,14 @@ def test_chgnet_says_what_it_is(chgnet):
 
 
 def test_loading_is_quiet(capfd):
-    potentials.load("chgnet")
+    registry.load("chgnet")
     said = capfd.readouterr()
     assert said.out == ""
     assert said.err == ""
 
 
 def test_mace_by_path_is_float64_and_forces_are_the_derivative(tiny_mace):
-    potential = potentials.load(str(tiny_mace))
+    potential = registry.load(str(tiny_mace))
     assert potential.identity.dtype == "float64"
     assert potential.elements == frozenset({8, 12})
     assert potential.cutoff == 5.0
@@ -77,7 +77,7 @@ def test_mace_leaves_torch_load_safe_and_the_default_dtype_alone(tiny_mace, monk
 
     monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)
     before = torch.get_default_dtype()
-    potentials.load(str(tiny_mace))
+    registry.load(str(tiny_mace))
     assert "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" not in os.environ
     assert torch.get_default_dtype() == before
     with pytest.raises(Exception, match=r"(?i)weights.only"):
@@ -88,19 +88,19 @@ def test_wrong_sha256_is_refused_before_anything_is_unpickled(tiny_mace, monkeyp
     import torch
 
     right = hashlib.sha256(tiny_mace.read_bytes()).hexdigest()
-    assert potentials.identify(str(tiny_mace), sha256=right.upper()).sha256 == right
+    assert registry.identify(str(tiny_mace), sha256=right.upper()).sha256 == right
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled an unverified file"))
     with pytest.raises(PotentialError, match=r"tiny\.model has sha256 .* the configuration wants 0000"):
-        potentials.load(str(tiny_mace), sha256="0" * 64)
+        registry.load(str(tiny_mace), sha256="0" * 64)
 
 
 def test_file_changed_after_it_was_identified_is_refused(tiny_mace, tmp_path):
     file = tmp_path / "copy.model"
     file.write_bytes(tiny_mace.read_bytes())
-    identity = potentials.identify(str(file))
+    identity = registry.identify(str(file))
     file.write_bytes(tiny_mace.read_bytes() + b"\0")
     with pytest.raises(PotentialError, match="changed while it was in use"):
-        potentials.load_identified(identity, "cpu")
+        registry.load_identified(identity, "cpu")
 
 
 class Foreign:
@@ -119,17 +119,17 @@ def test_foreign_pickle_is_refused_before_it_runs(tmp_path):
     file, marker = tmp_path / "foreign.model", tmp_path / "ran"
     torch.save(Foreign(marker), file)
     with pytest.raises(PotentialError, match=r"foreign\.model cannot be loaded.*posix\.system.*give its sha256"):
-        potentials.load(str(file))
+        registry.load(str(file))
     assert not marker.exists()
 
 
 def test_pickle_of_somebody_elses_model_needs_its_digest(tmp_path):
     """A hook of this test's own makes it a model that holds more than mace-torch's parts."""
     file = save_tiny_mace(tmp_path / "hooked.model", hook=note)
-    with pytest.raises(PotentialError, match=r"test_potentials\.note"):
-        potentials.load(str(file))
+    with pytest.raises(PotentialError, match=r"test_registry\.note"):
+        registry.load(str(file))
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert potentials.load(str(file), sha256=digest).identity.pinned
+    assert registry.load(str(file), sha256=digest).identity.pinned
 
 
 def note(_module, _arguments):
@@ -140,24 +140,24 @@ def test_cut_checkpoint_is_named(tiny_mace, tmp_path):
     file = tmp_path / "cut.model"
     file.write_bytes(tiny_mace.read_bytes()[:-5000])
     with pytest.raises(PotentialError, match=r"cut\.model cannot be loaded"):
-        potentials.load(str(file))
+        registry.load(str(file))
 
 
 def test_file_that_is_no_model_is_named(tmp_path):
     file = tmp_path / "notes.model"
     file.write_text("not a model")
     with pytest.raises(PotentialError, match=r"notes\.model cannot be loaded"):
-        potentials.load(str(file))
+        registry.load(str(file))
 
 
 def test_unknown_name_lists_what_there_is():
     with pytest.raises(PotentialError, match=r"'chgnett'.*chgnet, .*medium-mpa-0"):
-        potentials.load("chgnett")
+        registry.load("chgnett")
 
 
 def test_chgnet_has_no_float64():
     with pytest.raises(PotentialError, match="has no float64"):
-        potentials.load("chgnet", dtype="float64")
+        registry.load("chgnet", dtype="float64")
 
 
 @pytest.mark.parametrize("name", ["medium-mpa-0", "medium-0b3", "small"])
@@ -170,7 +170,7 @@ def test_foundation_model_without_network_says_where_to_put_the_file(name, tmp_p
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(PotentialError, match=rf"'{name}': cannot download https://.*put it at {tmp_path}/mace/\w+"):
-        potentials.load(name)
+        registry.load(name)
     assert list((tmp_path / "mace").iterdir()) == []
 
 
@@ -183,16 +183,17 @@ def test_foundation_model_is_taken_from_the_cache_and_from_a_download(tiny_mace,
 
     monkeypatch.setattr(foundations_models, "_urlretrieve_with_timeout", fetch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    potential = potentials.load("medium-0b3")
+    potential = registry.load("medium-0b3")
     assert potential.identity.licence == "MIT"
     assert potential.identity.sha256 == hashlib.sha256(tiny_mace.read_bytes()).hexdigest()
     assert [path.name for path in (tmp_path / "mace").iterdir()] == ["macemp0b3mediummodel"]
     monkeypatch.setattr(foundations_models, "_urlretrieve_with_timeout", lambda *_: pytest.fail("downloaded twice"))
-    assert potentials.identify("medium-0b3") == potential.identity
+    assert registry.identify("medium-0b3") == potential.identity
 
 
 def test_every_name_is_one_that_mace_knows():
     import mace  # noqa: F401 - before e3nn
     from mace.calculators.foundations_models import mace_mp_urls
 
-    assert set(potentials.MACE) <= set(mace_mp_urls)
+    downloaded = {entry.name for entry in registry.ENTRIES if entry.weights is None}
+    assert downloaded <= set(mace_mp_urls)

@@ -11,12 +11,13 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 
 from tiny_mace import save_tiny_mace
-from toy_potential import crystal_of, evaluator, potential_of
-from xtalgen.potentials import registry as potentials
+from toy_potential import crystal_of, potential_of
+from xtalgen.potentials import registry
+from xtalgen.potentials.batch import one_by_one
 from xtalgen.relaxation.fire import Motion, max_forces
-from xtalgen.relaxation.in_flight import Settings, cost, relax_crystals
+from xtalgen.relaxation.in_flight import RelaxConfig, cost, relax_crystals
 
-USUAL = Settings(fmax=0.05, max_steps=200, timeout=None)
+USUAL = RelaxConfig(fmax=0.05, max_steps=200, timeout=None)
 
 
 def strained(seed, repeat=(1, 1, 1)):
@@ -33,7 +34,7 @@ CRYSTALS = [replace(crystal_of(atoms), id=str(place)) for place, atoms in enumer
 
 
 def test_every_step_is_that_of_ase():
-    motion, evaluate = Motion.of(CRYSTALS), evaluator(EMT())
+    motion, evaluate = Motion.of(CRYSTALS), one_by_one(EMT())
     energies, forces = [], []
     for _ in range(40):
         geometry = motion.geometry()
@@ -79,10 +80,10 @@ def test_crystals_leave_and_join_without_disturbing_each_other():
 
 
 class Picky:
-    """An evaluator that counts, and fails at what it is told."""
+    """A batched potential that counts its calls, and fails where it is told to."""
 
     def __init__(self, fails):
-        self.fails, self.sizes, self.inner = fails, [], evaluator(EMT())
+        self.fails, self.sizes, self.inner = fails, [], one_by_one(EMT())
 
     def __call__(self, geometry):
         self.sizes.append(len(geometry.n_atoms))
@@ -91,7 +92,7 @@ class Picky:
 
 
 def picky(fails):
-    return replace(potential_of(EMT(), 100.0), evaluate=Picky(fails))
+    return replace(potential_of(EMT(), 100.0), batched=Picky(fails))
 
 
 def test_only_the_culprit_fails():
@@ -112,7 +113,7 @@ def test_too_little_memory_halves_the_batch_until_it_fits():
     potential = picky(fails)
     found = relax_crystals(CRYSTALS, potential, USUAL)
     assert [outcome.status for outcome in found] == ["ok"] * 4
-    assert max(potential.evaluate.sizes[1:]) <= 2
+    assert max(potential.batched.sizes[1:]) <= 2
 
 
 def test_one_crystal_that_does_not_fit_has_a_status():
@@ -139,12 +140,12 @@ def test_no_crystals_need_no_evaluation():
 def test_capacity_bounds_the_batch():
     potential = picky(lambda _geometry: None)
     relax_crystals(CRYSTALS, replace(potential, capacity=cost(CRYSTALS[0]) * 3.2), USUAL)
-    assert max(potential.evaluate.sizes) == 2
+    assert max(potential.batched.sizes) == 2
 
 
 @pytest.mark.parametrize("kind", ["chgnet", "mace"])
 def test_many_crystals_in_one_evaluation_give_what_ase_gives(tmp_path, kind):
-    potential = potentials.load("chgnet" if kind == "chgnet" else str(save_tiny_mace(tmp_path / "tiny.model")))
+    potential = registry.load("chgnet" if kind == "chgnet" else str(save_tiny_mace(tmp_path / "tiny.model")))
     cells = [
         bulk("MgO", "rocksalt", a=a) * repeat for a, repeat in ((4.2, (1, 1, 1)), (4.3, (2, 1, 1)), (4.4, (1, 1, 1)))
     ]

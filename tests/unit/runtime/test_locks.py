@@ -12,7 +12,7 @@ from xtalgen.runtime.locks import BusyError, alone
 HOLD = """
 import sys, time
 from pathlib import Path
-from xtalgen.locks import alone
+from xtalgen.runtime.locks import alone
 with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

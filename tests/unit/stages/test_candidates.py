@@ -146,6 +146,18 @@ def test_first_candidates_come_with_vasp_inputs_and_all_as_extxyz(tmp_path):
     assert atoms[1].cell.array == pytest.approx(salt("b", 0.0).lattice)
 
 
+def test_an_element_without_pseudopotential_has_a_reason_and_the_others_their_inputs(tmp_path):
+    pure, oxide = ({"atomic_numbers": np.array(numbers, dtype=np.uint8)} for numbers in ([85, 85], [85, 8]))
+    crystals = [replace(salt("a", 0.01), **pure), salt("b", 0.02), replace(salt("c", 0.03), **oxide)]
+    candidates(written(tmp_path, crystals), count=5, out=tmp_path / "c.zip", vasp=3)
+    (rows, _), files = unpack(tmp_path / "c.zip"), read_all(tmp_path / "c.zip")
+    reason = "MPRelaxSet has no pseudopotential for At"
+    assert [row["vasp_error"] for row in rows] == [reason, "", reason]
+    folders = {name.split("/")[1] for name in files if name.startswith("vasp/")}
+    assert folders == {rows[1]["file"].removesuffix(".cif")}
+    assert {rows[0]["file"], rows[1]["file"], "candidates.extxyz"} <= set(files)
+
+
 def test_nearest_known_crystal_second_opinion_and_set_stand_in_the_csv(tmp_path):
     table = written(tmp_path, [salt("a", 0.05), salt("b", 0.01, a=5.5), salt("c", 0.02, a=5.7)])
     known, second = tmp_path / "train.parquet", tmp_path / "second_potential.parquet"

@@ -14,7 +14,7 @@ import data as script
 from xtalgen.crystals import GEOMETRY, read_crystals, read_metadata, read_table
 from xtalgen.datasets.registry import read_caveats
 from xtalgen.datasets.sources import Record, SourceError
-from xtalgen.io import parsing
+from xtalgen.io import checks
 from xtalgen.runtime.download import DownloadError
 from xtalgen.stages import data
 from xtalgen.stages.data import choose_records, parse_record, parse_records, prepare_split, read_properties
@@ -106,6 +106,7 @@ def test_broken_rows_keep_their_place(tmp_path):
         "e_above_hull": 0.0,
         "spg_num": 221,
         "error": None,
+        "warning": None,
     }
     assert crystals["cut"].lattice is None
     assert crystals["cut"].info["e_form_per_atom"] == -3.0
@@ -303,7 +304,7 @@ def test_columns_hold_what_parsing_gives():
     crystal = parse_record(Record("a", ROCK_SALT, {}))
     assert set(crystal.info) == set(data.COLUMNS)
     assert data.COLUMNS["spg_num"] == pa.int16()
-    assert parsing.SMALLEST_VOLUME > 0
+    assert checks.SMALLEST_VOLUME > 0
 
 
 def test_gz_file_as_source(tmp_path):

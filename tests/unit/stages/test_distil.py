@@ -13,10 +13,10 @@ import distil as script
 from toy_potential import Constant, crystal_of, potential_of
 from xtalgen import crystals
 from xtalgen.crystals import Crystal
-from xtalgen.potentials import registry as potentials
+from xtalgen.potentials import registry
 from xtalgen.potentials.types import PotentialError
 from xtalgen.stages import distil
-from xtalgen.stages.distil import Wish, choose, label_crystals
+from xtalgen.stages.distil import LabelConfig, choose, label_crystals
 
 METALS = ("Cu", "Ag", "Au", "Ni", "Pd", "Pt")
 
@@ -40,22 +40,22 @@ def write(rows, path):
 def emt(monkeypatch):
     """Effective medium theory as the teacher of the stage."""
     potential = potential_of(EMT(), 5.0)
-    monkeypatch.setattr(potentials, "identify", lambda *_: potential.identity)
-    monkeypatch.setattr(potentials, "load_identified", lambda *_: potential)
+    monkeypatch.setattr(registry, "identify", lambda *_: potential.identity)
+    monkeypatch.setattr(registry, "load_identified", lambda *_: potential)
     monkeypatch.setattr(distil, "_loaded", {})
     return potential
 
 
-def run(table, folder, wish, part=(1, 1), **options):
+def run(table, folder, config, part=(1, 1), **options):
     out = folder / f"labels-{part[0]}.parquet"
     options = {"teacher": "toy", "device": "cpu"} | options
-    distil.label([table], wish=wish, part=part, work=folder / f"work-{part[0]}", out=out, **options)
+    distil.label([table], config=config, part=part, work=folder / f"work-{part[0]}", out=out, **options)
     table = crystals.read_table(out)
     return crystals.from_table(table), crystals.read_metadata(table)
 
 
 def test_labels_are_those_of_the_teacher(emt):
-    found = label_crystals(metals(), Wish(6, 2.0, 0), emt)
+    found = label_crystals(metals(), LabelConfig(6, 2.0, 0), emt)
     checked = 0
     for row in found:
         if not row.ok:
@@ -72,7 +72,7 @@ def test_labels_are_those_of_the_teacher(emt):
 
 def test_every_kind_is_made_and_the_share_is_as_asked(emt):
     rows = [replace(row, id=f"{row.id}-{place}") for place in range(30) for row in metals()]
-    found = label_crystals(rows, Wish(len(rows), 1.5, 0), emt)
+    found = label_crystals(rows, LabelConfig(len(rows), 1.5, 0), emt)
     kinds = Counter(row.info["kind"] for row in found)
     assert kinds["given"] == len(rows)
     assert set(kinds) == {"given", *distil.SHARES}
@@ -96,7 +96,7 @@ def test_configurations_without_a_label_keep_their_row(emt):
     clash = replace(metals()[0], id="clash", frac_coords=np.zeros((4, 3)))
     unknown = replace(metals()[0], id="unknown", atomic_numbers=np.array([92] * 4, dtype=np.uint8))
     tight = replace(metals()[0], id="tight", lattice=np.eye(3) * 2.3)
-    found = {row.id: row for row in label_crystals([clash, unknown, tight], Wish(3, 0.0, 0), emt)}
+    found = {row.id: row for row in label_crystals([clash, unknown, tight], LabelConfig(3, 0.0, 0), emt)}
     assert {identifier: row.status for identifier, row in found.items()} == {
         "clash:given-0": "potential_failure",
         "unknown:given-0": "potential_failure",
@@ -110,32 +110,32 @@ def test_strong_forces_and_holes_of_the_teacher_are_marked(emt, monkeypatch):
     shaken = replace(
         metals()[0], frac_coords=metals()[0].frac_coords + np.array([[0.03, 0, 0], [0] * 3, [0] * 3, [0] * 3])
     )
-    assert [row.status for row in label_crystals([shaken], Wish(1, 0.0, 0), emt)] == ["too_strong"]
+    assert [row.status for row in label_crystals([shaken], LabelConfig(1, 0.0, 0), emt)] == ["too_strong"]
     # A constant energy: pressing atoms together costs nothing.
     monkeypatch.setattr(distil, "SHARES", {distil.PRESSED: 1.0})
-    found = label_crystals(metals()[:1], Wish(1, 1.0, 0), potential_of(Constant(-1.0)))
+    found = label_crystals(metals()[:1], LabelConfig(1, 1.0, 0), potential_of(Constant(-1.0)))
     assert [row.status for row in found] == ["ok", "attractive"]
 
 
 def test_elements_come_first_and_the_choice_is_seeded(tmp_path):
     table = write([*metals(), Crystal("broken", "unparsable")], tmp_path / "t.parquet")
-    chosen = choose([table], Wish(4, 0.0, 0))
+    chosen = choose([table], LabelConfig(4, 0.0, 0))
     assert {row.id for row in chosen[:3]} == {"Cu", "Au", "Pd"}  # the others hold copper too
-    assert [row.id for row in choose([table], Wish(4, 0.0, 0))] == [row.id for row in chosen]
-    assert len(choose([table], Wish(100, 0.0, 0))) == 6
+    assert [row.id for row in choose([table], LabelConfig(4, 0.0, 0))] == [row.id for row in chosen]
+    assert len(choose([table], LabelConfig(100, 0.0, 0))) == 6
 
 
 def test_shares_together_are_the_whole(emt, tmp_path):
-    table, wish = write(metals(), tmp_path / "t.parquet"), Wish(6, 0.7, 3)
-    whole = {row.id: row.info["energy"] for row in run(table, tmp_path / "whole", wish)[0]}
-    parts = [run(table, tmp_path, wish, (place, 2))[0] for place in (1, 2)]
+    table, config = write(metals(), tmp_path / "t.parquet"), LabelConfig(6, 0.7, 3)
+    whole = {row.id: row.info["energy"] for row in run(table, tmp_path / "whole", config)[0]}
+    parts = [run(table, tmp_path, config, (place, 2))[0] for place in (1, 2)]
     assert {row.id: row.info["energy"] for part in parts for row in part} == whole
     assert sum(map(len, parts)) == len(whole)
 
 
 def test_table_says_who_labelled_and_what_failed(emt, tmp_path):
     rows = [*metals(), replace(metals()[0], id="clash", frac_coords=np.zeros((4, 3)))]
-    found, metadata = run(write(rows, tmp_path / "t.parquet"), tmp_path, Wish(7, 0.0, 0))
+    found, metadata = run(write(rows, tmp_path / "t.parquet"), tmp_path, LabelConfig(7, 0.0, 0))
     assert len(found) == 7
     assert metadata["teacher_sha256"] == emt.identity.sha256
     assert metadata["statuses"] == "ok 6 potential_failure 1"
@@ -143,7 +143,7 @@ def test_table_says_who_labelled_and_what_failed(emt, tmp_path):
 
 
 def test_killed_run_goes_on_with_what_is_kept(emt, tmp_path, monkeypatch):
-    table, wish = write(metals(), tmp_path / "t.parquet"), Wish(6, 0.0, 0)
+    table, config = write(metals(), tmp_path / "t.parquet"), LabelConfig(6, 0.0, 0)
     monkeypatch.setattr("xtalgen.runtime.resume.PART", 1)
     monkeypatch.setattr(distil, "PER_TASK", 2)
     real, asked = distil.label_crystals, []
@@ -156,10 +156,10 @@ def test_killed_run_goes_on_with_what_is_kept(emt, tmp_path, monkeypatch):
 
     monkeypatch.setattr(distil, "label_crystals", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(table, tmp_path, wish)
+        run(table, tmp_path, config)
     assert len(list((tmp_path / "work-1").glob("part-*.json"))) == 2
     asked.clear()
-    found, _ = run(table, tmp_path, wish)
+    found, _ = run(table, tmp_path, config)
     assert asked == [2], "the two parts that were done are not done again"
     assert len(found) == 6
 
@@ -167,7 +167,9 @@ def test_killed_run_goes_on_with_what_is_kept(emt, tmp_path, monkeypatch):
 def test_teacher_that_cannot_be_loaded_is_named(tmp_path, capsys):
     table = write(metals(), tmp_path / "t.parquet")
     with pytest.raises(PotentialError, match="no such file"):
-        distil.label([table], wish=Wish(1, 0.0, 0), part=(1, 1), teacher="nothing", work=tmp_path, out=tmp_path / "o")
+        distil.label(
+            [table], config=LabelConfig(1, 0.0, 0), part=(1, 1), teacher="nothing", work=tmp_path, out=tmp_path / "o"
+        )
     command = ["--tables", str(table), "--crystals", "1", "--teacher", "nothing", "--work", str(tmp_path)]
     with pytest.raises(SystemExit, match=re.escape("error: potential 'nothing'")):
         script.main([*command, "--out", str(tmp_path / "o")])

@@ -12,10 +12,10 @@ from ase.calculators.calculator import Calculator, all_changes
 from toy_potential import potential_of
 from xtalgen import crystals
 from xtalgen.crystals import Crystal
-from xtalgen.potentials import registry as potentials
+from xtalgen.potentials import registry
 from xtalgen.stages import distil_card
-from xtalgen.stages.distil_card import Extent, write_card
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.stages.distil_card import write_card
+from xtalgen.structure.lattice import wrap
 
 LEVEL = {12: -2.0, 8: -5.0, 16: -4.0}
 
@@ -63,10 +63,9 @@ def pair(monkeypatch):
     def identify(name, *_):
         return known["student" if name.endswith(".safetensors") else name].identity
 
-    for module in (potentials,):
-        monkeypatch.setattr(module, "identify", identify)
-        monkeypatch.setattr(module, "load_identified", lambda identity, _: known[identity.name])
-    monkeypatch.setattr(potentials, "stored_facts", lambda _: {"n_learned": "7", "n_crystals": "5", "mace": "0"})
+    monkeypatch.setattr(registry, "identify", identify)
+    monkeypatch.setattr(registry, "load_identified", lambda identity, _: known[identity.name])
+    monkeypatch.setattr(registry, "read_metadata", lambda _: {"n_learned": "7", "n_crystals": "5", "mace": "0"})
 
 
 def test_errors_that_were_put_in_are_found(pair, tmp_path):
@@ -81,7 +80,7 @@ def test_errors_that_were_put_in_are_found(pair, tmp_path):
         teacher="teacher",
         test=write(tested, tmp_path / "test.parquet"),
         known=[known],
-        size=Extent(max_steps=0),
+        size=distil_card.TestSize(max_steps=0),
         work=tmp_path / "work",
         out_json=facts,
         out_markdown=page,
@@ -115,7 +114,7 @@ def test_bad_student_is_called_so(pair, tmp_path, monkeypatch):
         "teacher": "teacher",
         "test": test,
         "known": [known],
-        "size": Extent(max_steps=0),
+        "size": distil_card.TestSize(max_steps=0),
         "work": tmp_path / "w",
     }
     write_card(tmp_path / "m.safetensors", **options, out_json=facts, out_markdown=page)

@@ -12,11 +12,11 @@ import distil_training as script
 from toy_potential import crystal_of, potential_of
 from xtalgen import crystals
 from xtalgen.crystals import ContractError
-from xtalgen.potentials import registry as potentials
+from xtalgen.potentials import registry
 from xtalgen.potentials.types import PotentialError
 from xtalgen.relaxation import single_points
 from xtalgen.stages import distil, distil_training
-from xtalgen.stages.distil import Wish, label_crystals
+from xtalgen.stages.distil import LabelConfig, label_crystals
 from xtalgen.stages.distil_training import Recipe, arguments, atomic_energies, known_elements, read_recipe, split
 
 TINY = Recipe(hidden_irreps="4x0e", radial_mlp="[8]", r_max=4.0, max_ell=1, epochs=2, second_stage=1, batch_size=8)
@@ -30,7 +30,7 @@ def rows():
         atoms = bulk("Cu" if place % 3 else "Ag", "fcc", a=3.6 + 0.02 * place, cubic=True)
         atoms.numbers[: place % 4] = 47 if place % 3 else 29
         found.append(crystal_of(atoms, f"m{place}"))
-    return [row for row in label_crystals(found, Wish(24, 1.0, 0), potential_of(EMT())) if row.ok]
+    return [row for row in label_crystals(found, LabelConfig(24, 1.0, 0), potential_of(EMT())) if row.ok]
 
 
 def write(rows, path, teacher="0" * 64):
@@ -110,12 +110,12 @@ def test_recipe_is_checked():
 def test_a_model_is_trained_written_and_used_and_a_second_call_trains_nothing(rows, tmp_path, monkeypatch):
     labels, out = write(rows, tmp_path / "labels.parquet"), tmp_path / "student.safetensors"
     distil_training.train([labels], recipe=TINY, out=out, work=tmp_path / "work", seed=0)
-    facts = potentials.stored_facts(out)
+    facts = registry.read_metadata(registry.identify(str(out)))
     assert facts["teacher"] == "chgnet"
     assert facts["energy_scale"] == "corrected"
     assert int(facts["n_learned"]) + int(facts["n_held_out"]) == len(rows)
     assert int(facts["n_crystals"]) == 24
-    potential = potentials.load(str(out))
+    potential = registry.load(str(out))
     assert potential.elements == frozenset({29, 47})
     atoms = bulk("Cu", "fcc", a=3.6)
     atoms.calc = potential.calculator

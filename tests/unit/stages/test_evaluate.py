@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,11 @@ from xtalgen.featurizers.fingerprints import N_OPS, NOT_CHOSEN
 from xtalgen.featurizers.magpie import magpie_features
 from xtalgen.metrics.protocols import choose_recipe
 from xtalgen.metrics.registry import for_task
+from xtalgen.metrics.result_file import read_evaluation, write_evaluation
 from xtalgen.metrics.types import Settings
+from xtalgen.stages import evaluate as stage
 from xtalgen.stages.evaluate import Sources, evaluate
+from xtalgen.structure import geometry
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.geometry import usable
 
@@ -78,6 +82,35 @@ def test_truth_against_itself_is_perfect(tmp_path):
     found, rows = run(tmp_path, "dng", crystals, crystals, crystals)
     assert found["metrics"]["novel"]["value"] == 0.0
     assert all(row.info["match_id"] for row in rows.values())
+
+
+def test_every_table_is_read_once_and_every_geometry_judged_once(tmp_path, monkeypatch):
+    read, judged, kept = Counter(), Counter(), []
+    read_table, heaviest = stage.read_table, geometry.heaviest_element
+
+    def judge(row):
+        kept.append(row)  # so that no other object gets its id
+        judged[id(row)] += 1
+        return heaviest(row)
+
+    monkeypatch.setattr(stage, "read_table", lambda path: (read.update([path.name]), read_table(path))[1])
+    monkeypatch.setattr(geometry, "heaviest_element", judge)
+    sample = [rock_salt("a"), one_atom("b"), broken("c")]
+    run(
+        tmp_path, "dng", sample, [caesium_chloride("k")], [rock_salt("t")],
+        relaxed=table(tmp_path / "relaxed.parquet", relaxation(sample, [-3.5, None, None]), RELAXED, **CHGNET),
+        hull=table(tmp_path / "hull.parquet", relaxation([one_atom("cu")], [-3.0]), RELAXED, **CHGNET),
+    )  # fmt: skip
+    assert set(read) == {"sample.parquet", "train.parquet", "test.parquet", "relaxed.parquet", "hull.parquet"}
+    assert set(read.values()) == {1}
+    assert set(judged.values()) == {1}
+
+
+def test_the_file_written_is_the_contract(tmp_path):
+    run(tmp_path, "dng", [rock_salt()], [], [rock_salt("t")])
+    evaluation = read_evaluation(tmp_path / "set.json")
+    write_evaluation(evaluation, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "set.json").read_bytes()
 
 
 def test_distributions_of_truth_are_at_distance_zero(tmp_path):

@@ -9,7 +9,7 @@ from xtalgen.crystals import ContractError, Crystal, read_table, to_table, write
 from xtalgen.explorer import projection
 from xtalgen.explorer.crystal_sets import Files, learning_curves, load, thin
 from xtalgen.explorer.encoding import MISSING
-from xtalgen.explorer.projection import Settings
+from xtalgen.explorer.projection import UmapConfig
 from xtalgen.stages.explorer import Options, explorer, viewer_script
 
 
@@ -20,7 +20,7 @@ def by_components(monkeypatch):
 
 def build(folder, files, logs=(), **options):
     out = folder / "page.html"
-    explorer(files, logs, options=Options(**options), projection=Settings(), cache=None, out=out)
+    explorer(files, logs, options=Options(**options), umap=UmapConfig(), cache=None, out=out)
     text = out.read_text()
     return text, *unpack(re.search(r'id="payload">([^<]*)<', text)[1])
 

@@ -13,15 +13,14 @@ from threadpoolctl import threadpool_limits
 
 from xtalgen import crystals
 from xtalgen.crystals import ContractError, Crystal
-from xtalgen.metrics.dng import phase_of
-from xtalgen.potentials import registry as potentials
+from xtalgen.potentials import registry
 from xtalgen.potentials.types import PotentialError
-from xtalgen.relaxation import in_flight as relaxation
-from xtalgen.relaxation.in_flight import Settings, relax_crystals
+from xtalgen.relaxation import in_flight
+from xtalgen.relaxation.in_flight import RelaxConfig, relax_crystals
 from xtalgen.stages import hull, relax
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 from xtalgen.thermodynamics import elemental_references
-from xtalgen.thermodynamics.energy_above_hull import Phase, energies_above_hull
+from xtalgen.thermodynamics.energy_above_hull import Phase, energies_above_hull, phase_of
 
 OPTIONS = {"potential": "chgnet", "workers": 1, "timeout": None, "device": "cpu"}
 
@@ -111,7 +110,7 @@ def test_known_compound_lies_on_the_hull_and_the_cache_serves_the_second_call(fi
     assert PhaseDiagram([entry(row) for row in rows]).get_form_energy_per_atom(entry(rows[0])) < -2.0
     expected = {"n_dataset": "4", "n_prototype": "0", "n_failed": "0", "n_computed": "4", "relax_steps": "100"}
     assert expected.items() <= metadata.items()
-    assert metadata["potential_sha256"] == potentials.identify("chgnet").sha256
+    assert metadata["potential_sha256"] == registry.identify("chgnet").sha256
     again, second = run(relaxed, references, tmp_path / "again.parquet", folder / "cache")
     assert second["n_computed"] == "0"
     assert [row.info for row in again] == [row.info for row in rows]
@@ -139,7 +138,7 @@ def test_missing_terminals_become_prototypes(files, tmp_path):
     assert (metadata["n_dataset"], metadata["n_prototype"], metadata["missing_terminals"]) == ("1", "2", "")
     assert all(row.info["converged"] for row in rows[1:])
     # Magnesium is hexagonal close-packed; the prototype finds CHGNet's energy of the known crystal.
-    known = relax_crystals([TRAIN[1]], potentials.load("chgnet"), Settings(0.02, 100, None))[0]
+    known = relax_crystals([TRAIN[1]], registry.load("chgnet"), RelaxConfig(0.02, 100, None))[0]
     assert rows[2].info["energy"] / rows[2].n_atoms == pytest.approx(known.energy / 2, abs=5e-3)
     assert above_hull(crystals.read_crystals(relaxed)[0], rows) < 0.01
 
@@ -185,7 +184,7 @@ def test_prototypes_are_sound_crystals(number):
     if number == 26:
         assert volumes[0] == pytest.approx(11.8, abs=0.1)  # Å³ per atom of iron
     for crystal in built:
-        assert relaxation._nearest(crystal.lattice, crystal.frac_coords).min() > relaxation.MIN_DISTANCE
+        assert in_flight._nearest(crystal.lattice, crystal.frac_coords).min() > in_flight.MIN_DISTANCE
         assert set(crystal.atomic_numbers) == {number}
 
 
@@ -262,9 +261,10 @@ def test_mp2020_hull_is_refused_to_potentials_of_another_scale_and_without_a_fil
     relaxed, references, _ = files
     with pytest.raises(ContractError, match=r"give relax\.phase_diagram"):
         run(relaxed, references, tmp_path / "hull.parquet", tmp_path / "cache", energies="mp2020")
-    monkeypatch.setitem(potentials.SCALES, "chgnet", None)
+    chgnet = replace(registry.POTENTIALS["chgnet"], energy_scale=None)
+    monkeypatch.setitem(registry.POTENTIALS, "chgnet", chgnet)
     options = {"energies": "mp2020", "phase_diagram": phase_diagram(tmp_path / "pd.json", Mg=-1.6)}
-    with pytest.raises(PotentialError, match=r"'chgnet': its total energies are not on the scale.*hull: consistent"):
+    with pytest.raises(PotentialError, match=r"'chgnet': its total energies are not on the .* scale.*hull: consistent"):
         run(relaxed, references, tmp_path / "hull.parquet", tmp_path / "cache", **options)
 
 

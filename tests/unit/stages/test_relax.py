@@ -24,18 +24,17 @@ from tiny_mace import save_tiny_mace
 from toy_potential import Constant, crystal_of, potential_of
 from xtalgen import crystals
 from xtalgen.crystals import Crystal
-from xtalgen.potentials import registry as potentials
+from xtalgen.potentials import registry
 from xtalgen.potentials.types import PotentialError
-from xtalgen.relaxation import in_flight as relaxation
-from xtalgen.relaxation import runner
-from xtalgen.relaxation.in_flight import Outcome, Settings, relax_crystals
+from xtalgen.relaxation import in_flight, runner
+from xtalgen.relaxation.in_flight import Outcome, RelaxConfig, relax_crystals
 from xtalgen.relaxation.runner import relax_all
 from xtalgen.stages import relax
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 
 ROOT = Path(__file__).parents[3]
-CAREFUL = Settings(fmax=0.01, max_steps=300, timeout=None)
-USUAL = Settings(fmax=0.05, max_steps=200, timeout=None)
+CAREFUL = RelaxConfig(fmax=0.01, max_steps=300, timeout=None)
+USUAL = RelaxConfig(fmax=0.05, max_steps=200, timeout=None)
 
 
 def relax_crystal(crystal, potential, wanted):
@@ -60,7 +59,7 @@ def emt():
 
 @pytest.fixture(scope="module")
 def chgnet():
-    return potentials.load("chgnet")
+    return registry.load("chgnet")
 
 
 def cell(formula="Cu", structure="fcc", a=3.6, *, strain=0.0, rattle=0.0, repeat=(1, 1, 1), identifier="x"):
@@ -173,19 +172,19 @@ def test_rmsd_is_the_displacement_by_index_without_drift():
     first = cell("MgO", "rocksalt", 4.2)
     lattice = first.lattice
     drift = first.frac_coords + 0.97  # over the border of the cell
-    assert relaxation._rmsd(first, lattice, wrap(drift)) == pytest.approx(0.0, abs=1e-12)
+    assert in_flight._rmsd(first, lattice, wrap(drift)) == pytest.approx(0.0, abs=1e-12)
     one_moved = first.frac_coords + np.array([[0.2, 0.0, 0.0], [0.0, 0.0, 0.0]]) @ np.linalg.inv(lattice)
     # 0.2 Å of one atom in two: 0.1 Å each about the mean.
-    assert relaxation._rmsd(first, lattice, one_moved) == pytest.approx(0.1)
-    assert relaxation._rmsd(first, lattice * 1.1, first.frac_coords) == pytest.approx(0.0, abs=1e-12)
+    assert in_flight._rmsd(first, lattice, one_moved) == pytest.approx(0.1)
+    assert in_flight._rmsd(first, lattice * 1.1, first.frac_coords) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_nearest_counts_periodic_images():
     flat = np.diag([0.4, 9.0, 9.0])
-    assert relaxation._nearest(flat, np.zeros((1, 3))) == pytest.approx([0.4])
+    assert in_flight._nearest(flat, np.zeros((1, 3))) == pytest.approx([0.4])
     skewed = np.array([[5.0, 0, 0], [50.1, 5.0, 0], [0, 0, 5.0]])
-    assert relaxation._nearest(skewed, np.zeros((1, 3))) == pytest.approx([5.0])
-    pair = relaxation._nearest(np.eye(3) * 4, np.array([[0.95, 0, 0], [0.05, 0, 0]]))
+    assert in_flight._nearest(skewed, np.zeros((1, 3))) == pytest.approx([5.0])
+    pair = in_flight._nearest(np.eye(3) * 4, np.array([[0.95, 0, 0], [0.05, 0, 0]]))
     assert pair == pytest.approx([0.4, 0.4])
 
 
@@ -230,7 +229,7 @@ NEEDLES = {
 @pytest.mark.parametrize("what", NEEDLES)
 def test_needles_end_in_time_whatever_the_potential(chgnet, tmp_path_factory, what):
     crystal = bad(lattice=NEEDLES[what])
-    mace = potentials.load(str(save_tiny_mace(tmp_path_factory.mktemp("mace") / "tiny.model")))
+    mace = registry.load(str(save_tiny_mace(tmp_path_factory.mktemp("mace") / "tiny.model")))
     for potential in (chgnet, mace):
         started = time.monotonic()
         outcome = relax_crystal(crystal, potential, replace(USUAL, max_steps=1))
@@ -278,7 +277,7 @@ def test_broken_gpu_stops_the_stage_instead_of_failing_every_crystal(tmp_path, m
         def calculate(self, *_args, **_kwargs):
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(potentials, "load_identified", lambda *_: potential_of(BrokenGpu(0.0)))
+    monkeypatch.setattr(registry, "load_identified", lambda *_: potential_of(BrokenGpu(0.0)))
     with pytest.raises(PotentialError, match=r"the GPU failed at 'x'.*illegal memory access.*Run again"):
         run([cell()], tmp_path)
     assert not (tmp_path / "out.parquet").exists()
@@ -307,7 +306,7 @@ def test_table_keeps_every_row_and_column_in_order(tmp_path):
     assert not np.array_equal(relaxed[2].lattice, rows[2].lattice)
     assert np.array_equal(relaxed[2].lattice, relaxed[4].lattice)
     assert metadata["n_computed"] == "2"  # the twins are one
-    assert metadata["potential_sha256"] == potentials.identify("chgnet").sha256
+    assert metadata["potential_sha256"] == registry.identify("chgnet").sha256
     assert (metadata["fmax"], metadata["max_steps"], metadata["device"]) == ("0.05", "100", "cpu")
     assert metadata["origin"] == "test"
 
@@ -346,9 +345,9 @@ def test_torn_line_and_timeouts_under_a_shorter_limit_are_computed_again(tmp_pat
     runner._append(file, "late", late)
     runner._append(tmp_path / "b.jsonl", "torn", done)
     (tmp_path / "b.jsonl").write_bytes((tmp_path / "b.jsonl").read_bytes()[:-20] + b"\xff\0\n")
-    assert runner._read_store(tmp_path, Settings(0.05, 1, 5.0)) == {"done": done, "late": late}
-    assert runner._read_store(tmp_path, Settings(0.05, 1, 60.0)) == {"done": done}
-    assert runner._read_store(tmp_path, Settings(0.05, 1, None)) == {"done": done}
+    assert runner._read_store(tmp_path, RelaxConfig(0.05, 1, 5.0)) == {"done": done, "late": late}
+    assert runner._read_store(tmp_path, RelaxConfig(0.05, 1, 60.0)) == {"done": done}
+    assert runner._read_store(tmp_path, RelaxConfig(0.05, 1, None)) == {"done": done}
 
 
 def test_full_disk_in_the_middle_stops_the_stage_and_keeps_what_was_finished(tmp_path, monkeypatch):
@@ -378,7 +377,7 @@ def test_mace_checkpoint_by_path_relaxes(tmp_path):
     assert [row.status for row in relaxed] == ["ok", "potential_failure"]
     assert "does not know atomic number 11" in relaxed[1].info["relax_error"]
     assert relaxed[0].info["energy"] < relaxed[0].info["e_initial"]
-    assert metadata["potential_sha256"] == potentials.identify(str(file)).sha256
+    assert metadata["potential_sha256"] == registry.identify(str(file)).sha256
 
 
 def test_wrong_sha256_and_unusable_checkpoint_stop_the_stage(tmp_path):
@@ -415,7 +414,7 @@ def test_crash_and_hang_of_a_worker_cost_one_row_each(tmp_path, monkeypatch):
     assert np.array_equal(relaxed[2].lattice, rows[2].lattice)
     assert metadata["n_computed"] == "3"
     # A crash may be the machine's fault and is tried again; a timeout under the same limit is not.
-    known = runner._read_store(tmp_path / "work", Settings(0.05, 2, 4.0))
+    known = runner._read_store(tmp_path / "work", RelaxConfig(0.05, 2, 4.0))
     assert sorted(outcome.status for outcome in known.values()) == ["ok", "timeout"]
 
 
@@ -447,8 +446,8 @@ def test_killed_run_goes_on_without_relaxing_a_crystal_twice(tmp_path):
     assert crystals.read_metadata(table)["n_computed"] == str(len(rows) - len(before))
     fresh, *_ = relax_all(
         rows[:1],
-        identity=potentials.identify("chgnet"),
-        settings=Settings(0.01, 30, None),
+        identity=registry.identify("chgnet"),
+        settings=RelaxConfig(0.01, 30, None),
         workers=1,
         device="cpu",
         store=tmp_path / "fresh",

@@ -12,10 +12,10 @@ import second_potential as script
 from toy_potential import potential_of
 from xtalgen import crystals
 from xtalgen.crystals import ContractError, Crystal
-from xtalgen.potentials import registry as potentials
+from xtalgen.potentials import registry
 from xtalgen.potentials.types import PotentialError
 from xtalgen.stages import second_potential
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 
 GOOD = dict.fromkeys(("unique", "novel", "struct_valid", "comp_valid"), True)
 FLAGS = dict.fromkeys(GOOD, pa.bool_())
@@ -44,9 +44,9 @@ def cell(identifier, formula, structure="rocksalt", a=4.2, **info):
 def second(monkeypatch):
     potential = potential_of(PerAtom(), 5.0)
     identity = replace(potential.identity, name="second", sha256="2" * 64)
-    monkeypatch.setattr(potentials, "identify", lambda *_: identity)
-    monkeypatch.setattr(potentials, "load_identified", lambda *_: replace(potential, identity=identity))
-    monkeypatch.setattr(potentials, "load_identified", lambda *_: replace(potential, identity=identity))
+    monkeypatch.setattr(registry, "identify", lambda *_: identity)
+    monkeypatch.setattr(registry, "load_identified", lambda *_: replace(potential, identity=identity))
+    monkeypatch.setattr(registry, "load_identified", lambda *_: replace(potential, identity=identity))
 
 
 def written(folder, rows=None, energies="consistent", sha256="1" * 64):

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import tables as script
 from xtalgen.crystals import ContractError
 from xtalgen.metrics.comparisons import pack_outcomes
-from xtalgen.metrics.intervals import rate
+from xtalgen.metrics.intervals import Estimate, rate
 from xtalgen.metrics.registry import METRICS
-from xtalgen.metrics.result_file import Evaluation, Value, flatten, read_evaluation, read_evaluations
+from xtalgen.metrics.result_file import Evaluation, flatten, read_evaluation, read_evaluations
 from xtalgen.metrics.significance import compare
 from xtalgen.report.published import read_published
 from xtalgen.report.score_table import DE_NOVO, PREDICTION, STABILITY, SYMMETRY, best_rows, scores
@@ -216,7 +216,7 @@ def test_published_rows_of_other_data_sets_stay_out(tmp_path):
 
 def test_published_values_beside_other_splits_are_noted(tmp_path):
     one = content("a/dng", DNG, recipe={**RECIPE, "stable_below": 0.05})
-    one["data"]["published"] = False
+    one["data"]["published"] = "no"  # as the evaluate stage writes it
     page, _ = made(write(tmp_path, one), published=True)
     assert "> **Data.** The splits are not exactly the published ones" in page
     # Our threshold is not theirs.
@@ -224,6 +224,9 @@ def test_published_values_beside_other_splits_are_noted(tmp_path):
     assert "Stable, E ≤ 0.05 eV/atom" in ours
     assert "E ≤" not in theirs
     assert "splits" not in made(write(tmp_path, one))[0]
+    for fine in ("yes", "unknown"):
+        one["data"]["published"] = fine
+        assert "splits" not in made(write(tmp_path, one), published=True)[0]
 
 
 def test_published_values_are_within_their_range():
@@ -245,8 +248,8 @@ def test_published_file_with_an_unknown_metric_is_refused(tmp_path):
 
 
 def row_of(value, low=None, high=None, name="a"):
-    values = {"struct_valid": Value(value, 10, low, high, None if value is not None else "why")}
-    return Evaluation(name, "dng", 10, "d", {}, {}, (), {}, values, {})
+    values = {"struct_valid": Estimate(value, 10, low, high, None if value is not None else "why")}
+    return Evaluation(name, "dng", 10, {}, {"dataset": "d"}, (), {}, values, {})
 
 
 def test_ties_as_written_are_all_bold_and_one_row_is_not():
@@ -267,7 +270,7 @@ def csp(name, flags, ids=None, recipe=None):
 def test_rows_that_may_be_as_good_are_marked():
     cells = scores([row_of(0.9, 0.8, 0.95), row_of(0.7, 0.6, 0.8), row_of(0.2, 0.1, 0.4)], DE_NOVO[:1])
     assert [line[0][-1] for line in cells] == ["*", "†", "]"]  # of ten crystals each
-    distance = [Value(0.2, 10, 0.15, 0.25), Value(0.24, 10, 0.2, 0.28), Value(0.5, 10, 0.4, 0.6)]
+    distance = [Estimate(0.2, 10, 0.15, 0.25), Estimate(0.24, 10, 0.2, 0.28), Estimate(0.5, 10, 0.4, 0.6)]
     rows = [replace(row_of(0.9), metrics={"wdist_density": value}) for value in distance]
     assert [line[0][-1] for line in scores(rows, DE_NOVO[4:5])] == ["*", "†", "]"]
 
@@ -322,7 +325,7 @@ def test_best_of_several_has_columns_only_where_there_are_several(tmp_path):
 
 
 def test_counts_have_no_decimals():
-    rows = [replace(row_of(0.9), metrics={"n_space_groups": Value(float(count), 10)}) for count in (99, 7)]
+    rows = [replace(row_of(0.9), metrics={"n_space_groups": Estimate(float(count), 10)}) for count in (99, 7)]
     assert [line[1] for line in scores(rows, SYMMETRY)] == ["**99**", "7"]
 
 
@@ -334,7 +337,7 @@ def test_rare_events_keep_their_digits():
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=2, max_size=6))
 def test_nothing_beats_a_bold_value(values):
     for metric in ("struct_valid", "wdist_density"):
-        found = [Value(value) for value in values]
+        found = [Estimate(value) for value in values]
         best = best_rows(metric, found, 12)
         there = [value for value in values if value is not None]
         assert bool(best) == (len(there) > 1)
@@ -367,7 +370,7 @@ def test_metrics_missing_altogether(tmp_path):
 def test_not_a_number_is_no_value(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content("a", {"stable": {"value": float("nan"), "n": 3}})))
-    assert read_evaluation(path).value("stable") == Value(None, 3, reason="no value")
+    assert read_evaluation(path).value("stable") == Estimate(None, 3, reason="no value")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from xtalgen.crystals import Crystal
 from xtalgen.structure import distortions
 from xtalgen.structure.distortions import KINDS, pressed, rattled, shaken, strained
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 
 
 def cell(repeat=(2, 1, 1)):

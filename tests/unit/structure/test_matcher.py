@@ -6,6 +6,8 @@ import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from crystal_cases import broken, caesium_chloride, library, moved, mp_20, one_atom, rock_salt, with_nan
+from crystal_lists import listed
+from tolerances import SUMS
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.csp import Predictions, assign_targets, score_prediction
 from xtalgen.metrics.types import Settings
@@ -27,7 +29,7 @@ def in_process(monkeypatch):
 
 
 def score(sample, targets, own, work):
-    predictions = Predictions(sample, targets, own, None, None)
+    predictions = listed(Predictions, sample, targets, own, None, None)
     return score_prediction(predictions, SETTINGS, work=work, key="test").metrics
 
 
@@ -77,7 +79,7 @@ def test_distances_of_many_pairs_equal_pymatgen():
         found = rms_distance(tuple((item.lattice, item.frac_coords, item.atomic_numbers) for item in pair))
         assert (found is None) == (known is None)
         if known is not None:
-            assert found == pytest.approx(known[0], abs=1e-9)
+            assert found == pytest.approx(known[0], abs=SUMS)
             matched += 1
     assert len(pairs) > 40
     assert 10 < matched < len(pairs)
@@ -88,7 +90,7 @@ def test_a_miss_counts_in_every_denominator(tmp_path):
     sample = [prediction(targets[0], "pa"), broken("pb"), with_nan("pc")]
     found = score(sample, targets, [0, 1, 2], tmp_path)
     assert found["match_rate"].value == found["match_rate_all"].value == pytest.approx(1 / 3)
-    assert found["crmse"].value == pytest.approx((0 + 0.5 + 0.5) / 3, abs=1e-9)
+    assert found["crmse"].value == pytest.approx((0 + 0.5 + 0.5) / 3, abs=SUMS)
     assert found["rms_dist"].n == 1
 
 
@@ -99,7 +101,7 @@ def test_best_of_several_counts(tmp_path):
     assert found["match_rate"].value == found["match_rate_best"].value == 1.0
     assert found["match_rate"].n == 1
     assert found["rms_dist"].value > 0.1  # the first prediction of the target
-    assert found["rms_dist_best"].value == pytest.approx(0.0, abs=1e-9)
+    assert found["rms_dist_best"].value == pytest.approx(0.0, abs=SUMS)
     assert found["valid"].n == 3
     single = score(sample[:1], [target], [0], tmp_path / "single")
     assert single["match_rate_best"].reason == "one prediction per target"
@@ -112,7 +114,7 @@ def test_polymorphs_in_the_wrong_order_are_found_by_metre_only(tmp_path):
     assert found["match_rate_all"].value == 0.0
     assert found["rms_dist_all"].reason == "no target is matched"
     assert found["metre"].value == 1.0
-    assert found["crmse"].value == pytest.approx(0.0, abs=1e-9)
+    assert found["crmse"].value == pytest.approx(0.0, abs=SUMS)
 
 
 def test_wrong_composition_is_no_match_and_not_compared(tmp_path):
@@ -125,7 +127,7 @@ def test_wrong_composition_is_no_match_and_not_compared(tmp_path):
 def test_the_tolerances_are_those_of_the_recipe(tmp_path):
     tight = replace(SETTINGS.recipe.prediction, tolerances=Tolerances(ltol=0.3, stol=0.02, angle_tol=10.0))
     strict = replace(SETTINGS, recipe=replace(SETTINGS.recipe, prediction=tight))
-    predictions = Predictions([prediction(rock_salt(), "p", shift=0.03)], [rock_salt("a")], [0], None, None)
+    predictions = listed(Predictions, [prediction(rock_salt(), "p", shift=0.03)], [rock_salt("a")], [0], None, None)
     rates = [
         score_prediction(predictions, settings, work=tmp_path / name, key=name).metrics["match_rate_all"].value
         for name, settings in (("usual", SETTINGS), ("strict", strict))

@@ -5,7 +5,8 @@ import pytest
 from pymatgen.core import DummySpecies, Lattice, Structure
 
 from xtalgen.crystals import Crystal
-from xtalgen.structure.pymatgen import from_structure, to_structure, wrap
+from xtalgen.structure.lattice import wrap
+from xtalgen.structure.pymatgen import from_structure, reduced_formula, to_structure
 
 
 def test_there_and_back():
@@ -33,3 +34,7 @@ def test_what_is_no_element_is_refused():
         from_structure(Structure(cell, [DummySpecies("X")], [[0, 0, 0]]), "x")
     with pytest.raises(ValueError, match="partly occupied"):
         from_structure(Structure(cell, [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]]), "x")
+
+
+def test_reduced_formula():
+    assert reduced_formula(np.array([8, 26, 8, 26, 8, 8, 26, 8, 8, 26], dtype=np.uint8)) == "Fe2O3"

@@ -11,7 +11,7 @@ from xtalgen import crystals
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.types import Settings
 from xtalgen.stages import evaluate
-from xtalgen.structure.pymatgen import wrap
+from xtalgen.structure.lattice import wrap
 from xtalgen.thermodynamics import mp2020 as corrections
 from xtalgen.thermodynamics.mp2020 import corrected_for_hull, correction
 

@@ -1,9 +1,12 @@
-// One crystal in 3D. The viewer is 3Dmol.js out of chemiscope's script, unpacked when the first crystal is opened.
+// One crystal in 3D. The viewer is 3Dmol.js in chemiscope's script, unpacked when the first crystal is opened.
 
-const EDGE = 0.02; // atoms this near to a face of the cell are shown on the opposite face too
-const MOST_ATOMS = 1500;
+import { isDark } from "./colours.js";
+import { Crystals, bytesOf, inflate } from "./data.js";
 
-class CrystalView {
+const EDGE = 0.02; // atoms within this fraction of a face of the cell are shown on the opposite face too
+const MOST_ATOMS = 1500; // beyond, one cell is drawn instead of 2×2×2
+
+export class CrystalView {
   constructor(scene, crystals) {
     this.scene = scene;
     this.crystals = crystals;
@@ -12,12 +15,17 @@ class CrystalView {
     new ResizeObserver(() => this.viewer && this.viewer.resize()).observe(scene);
   }
 
-  // Returns a promise of the library; the script is 3 MB, so that it is read once and only when it is needed.
+  // Returns a promise of the library. The script is 3 MB, so it is read once and only when needed.
   static library() {
     CrystalView.loading ??= (async () => {
+      const text = await inflate(bytesOf(document.getElementById("viewer")));
       const script = document.createElement("script");
-      script.src = URL.createObjectURL(new Blob([await inflate(bytesOf(document.getElementById("viewer")))], { type: "text/javascript" }));
-      await new Promise((resolve, reject) => { script.onload = resolve; script.onerror = reject; document.head.append(script); });
+      script.src = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+      await new Promise((resolve, reject) => {
+        script.onload = resolve;
+        script.onerror = reject;
+        document.head.append(script);
+      });
       return window.$3Dmol;
     })();
     return CrystalView.loading;
@@ -32,11 +40,12 @@ class CrystalView {
         const library = await CrystalView.library();
         if (!this.viewer) {
           this.scene.replaceChildren();
-          this.viewer = library.createViewer(this.scene, { backgroundAlpha: 0, antialias: true, disableFog: true, lowerZoomLimit: 2 });
+          const options = { backgroundAlpha: 0, antialias: true, disableFog: true, lowerZoomLimit: 2 };
+          this.viewer = library.createViewer(this.scene, options);
         }
       } catch (error) {
         console.warn(error);
-        return this._say("The 3D view needs WebGL, which this browser does not offer. The CIF can be downloaded.");
+        return this._say("The 3D view needs WebGL, which this browser does not offer. You can still download the CIF.");
       }
       if (this.wanted[0] !== i) return undefined;
     }
@@ -47,7 +56,10 @@ class CrystalView {
   }
 
   _say(text) {
-    if (this.viewer) { this.viewer.clear(); this.viewer.render(); }
+    if (this.viewer) {
+      this.viewer.clear();
+      this.viewer.render();
+    }
     this.scene.querySelector("p")?.remove();
     const line = document.createElement("p");
     line.textContent = text;
@@ -56,36 +68,52 @@ class CrystalView {
   }
 
   _build(i, stage, keepView) {
-    const { viewer, crystals } = this, view = keepView ? viewer.getView() : null;
+    const { viewer, crystals } = this;
+    const view = keepView ? viewer.getView() : null;
     const vectors = Crystals.vectors(crystals.cell(i, stage));
     const atoms = this._placed(crystals.atoms(i, stage), vectors);
     viewer.clear();
     viewer.setBackgroundColor(isDark() ? "#0e1319" : "#f6f7f9", 0);
-    const model = viewer.addModel();
-    const bonds = this._bonds(atoms), { colour, radius } = crystals.header.elements;
-    model.addAtoms(atoms.map(([z, x, y, zed], k) => ({
-      elem: crystals.symbol(z), x, y, z: zed, serial: k, index: k, bonds: bonds[k], bondOrder: bonds[k].map(() => 1),
-    })));
-    for (const z of new Set(atoms.map((atom) => atom[0]))) {
-      viewer.setStyle({ elem: crystals.symbol(z) }, { sphere: { radius: 0.18 + 0.24 * radius[z], color: colour[z] }, stick: { radius: 0.09, color: colour[z] } });
-    }
+    this._addAtoms(viewer.addModel(), atoms);
     this._frame(vectors);
     if (view) viewer.setView(view);
-    else { viewer.zoomTo(); viewer.rotate(18, "x"); viewer.rotate(-24, "y"); viewer.zoom(1.35); }
+    else {
+      viewer.zoomTo();
+      viewer.rotate(18, "x");
+      viewer.rotate(-24, "y");
+      viewer.zoom(1.35);
+    }
     viewer.spin(this.spinning ? "y" : false, 0.6);
     viewer.render();
   }
 
+  _addAtoms(model, atoms) {
+    const { colour, radius } = this.crystals.header.elements;
+    const bonds = this._bonds(atoms);
+    model.addAtoms(
+      atoms.map(([number, x, y, z], k) => ({
+        ...{ elem: this.crystals.symbol(number), x, y, z, serial: k, index: k },
+        ...{ bonds: bonds[k], bondOrder: bonds[k].map(() => 1) },
+      })),
+    );
+    for (const number of new Set(atoms.map((atom) => atom[0]))) {
+      const color = colour[number];
+      const style = { sphere: { radius: 0.18 + 0.24 * radius[number], color }, stick: { radius: 0.09, color } };
+      this.viewer.setStyle({ elem: this.crystals.symbol(number) }, style);
+    }
+  }
+
   // Atoms of all cells shown, and those on faces, edges and corners once more on the other side; Cartesian, in Å.
   _placed(atoms, vectors) {
-    const repeat = atoms.length * this.repeat ** 3 > MOST_ATOMS ? 1 : this.repeat, placed = [];
+    const repeat = atoms.length * this.repeat ** 3 > MOST_ATOMS ? 1 : this.repeat;
+    const placed = [];
     for (const [z, ...at] of atoms) {
       const steps = at.map((value) => {
         const inner = value > 1 - EDGE ? value - 1 : value;
         return Array.from({ length: repeat + (inner < EDGE ? 1 : 0) }, (_, k) => inner + k);
       });
-      for (const a of steps[0]) for (const b of steps[1]) for (const c of steps[2]) {
-        placed.push([z, ...[0, 1, 2].map((k) => a * vectors[0][k] + b * vectors[1][k] + c * vectors[2][k])]);
+      for (const a of steps[0]) {
+        for (const b of steps[1]) for (const c of steps[2]) placed.push([z, ...cartesian([a, b, c], vectors)]);
       }
     }
     return placed;
@@ -94,8 +122,10 @@ class CrystalView {
   // Bonded: nearer than 1.15 times the sum of covalent radii. In salts (electronegativities apart by more than 1) not
   // between ions of like charge: one must attract electrons more than the other, or both be non-metals.
   _bonds(atoms) {
-    const { radius, metal, electronegativity: negativity } = this.crystals.header.elements, bonds = atoms.map(() => []);
-    const present = [...new Set(atoms.map(([z]) => z))].map((z) => negativity[z]), salt = Math.max(...present) - Math.min(...present) > 1;
+    const { radius, metal, electronegativity: negativity } = this.crystals.header.elements;
+    const bonds = atoms.map(() => []);
+    const present = [...new Set(atoms.map(([z]) => z))].map((z) => negativity[z]);
+    const salt = Math.max(...present) - Math.min(...present) > 1;
     const covalent = (z) => !metal[z] && negativity[z] > 2.1;
     for (let a = 0; a < atoms.length; a++) {
       for (let b = a + 1; b < atoms.length; b++) {
@@ -104,28 +134,52 @@ class CrystalView {
         if (salt && apart < 0.4 && !(covalent(first[0]) && covalent(second[0]))) continue;
         const reach = 1.15 * (radius[first[0]] + radius[second[0]]);
         const away = (first[1] - second[1]) ** 2 + (first[2] - second[2]) ** 2 + (first[3] - second[3]) ** 2;
-        if (away < reach * reach && away > 0.01) { bonds[a].push(b); bonds[b].push(a); }
+        if (away < reach * reach && away > 0.01) {
+          bonds[a].push(b);
+          bonds[b].push(a);
+        }
       }
     }
     return bonds;
   }
 
   _frame(vectors) {
-    const color = isDark() ? "#c8d2dc" : "#5d6875", corner = (a, b, c) => {
-      const [x, y, z] = [0, 1, 2].map((k) => a * vectors[0][k] + b * vectors[1][k] + c * vectors[2][k]);
+    const color = isDark() ? "#c8d2dc" : "#5d6875";
+    const corner = (at) => {
+      const [x, y, z] = cartesian(at, vectors);
       return { x, y, z };
     };
     for (let axis = 0; axis < 3; axis++) {
-      for (const [u, v] of [[0, 0], [0, 1], [1, 0], [1, 1]]) {
-        const from = [u, v], to = [u, v];
-        from.splice(axis, 0, 0);
-        to.splice(axis, 0, 1);
-        this.viewer.addCylinder({ start: corner(...from), end: corner(...to), radius: 0.03, color, fromCap: 1, toCap: 1 });
+      for (const [u, v] of [
+        [0, 0],
+        [0, 1],
+        [1, 0],
+        [1, 1],
+      ]) {
+        const start = corner([u, v].toSpliced(axis, 0, 0));
+        const end = corner([u, v].toSpliced(axis, 0, 1));
+        this.viewer.addCylinder({ start, end, radius: 0.03, color, fromCap: 1, toCap: 1 });
       }
     }
   }
 
-  setSpin(on) { this.spinning = on; if (this.viewer) { this.viewer.spin(on ? "y" : false, 0.6); this.viewer.render(); } }
-  setRepeat(repeat) { this.repeat = repeat; if (this.shown >= 0 && this.wanted) this.show(...this.wanted); }
-  refresh() { if (this.viewer && this.shown >= 0) this.show(...this.wanted, true); }
+  setSpin(on) {
+    this.spinning = on;
+    if (this.viewer) {
+      this.viewer.spin(on ? "y" : false, 0.6);
+      this.viewer.render();
+    }
+  }
+  setRepeat(repeat) {
+    this.repeat = repeat;
+    if (this.shown >= 0 && this.wanted) this.show(...this.wanted);
+  }
+  refresh() {
+    if (this.viewer && this.shown >= 0) this.show(...this.wanted, true);
+  }
+}
+
+// Cartesian coordinates in Å of fractional ones.
+function cartesian([a, b, c], vectors) {
+  return [0, 1, 2].map((k) => a * vectors[0][k] + b * vectors[1][k] + c * vectors[2][k]);
 }

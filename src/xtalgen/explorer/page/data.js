@@ -1,17 +1,47 @@
-"use strict";
 // The payload as arrays, and what follows from them: formulas, densities, cells, CIF text.
 
-const MISSING = -2147483648;
-const FRAC_STEPS = 65536, MOVE_STEPS = 8192, LENGTH_STEP = 1e-4, ANGLE_STEP = 180 / 65535;
-const ARRAYS = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array, int32: Int32Array };
+import { withMinus } from "./dom.js";
+
+export const MISSING = -2147483648;
+const FRAC_STEPS = 65536;
+const MOVE_STEPS = 8192;
+const LENGTH_STEP = 1e-4; // Å
+const ANGLE_STEP = 180 / 65535; // degrees
+const ARRAYS = {
+  uint8: Uint8Array,
+  int8: Int8Array,
+  uint16: Uint16Array,
+  int16: Int16Array,
+  uint32: Uint32Array,
+  int32: Int32Array,
+};
+// Blocks of every page; all others belong to columns.
+const STRUCTURAL = [
+  ...["n_atoms", "atomic_numbers", "frac_coords", "lengths", "angles"],
+  ...["moved", "moves", "before_lengths", "before_angles"],
+  ...["set", "spg_num", "status", "relax_status", "match", "duplicate_of", "nearest", "positions"],
+];
 const AVOGADRO = 0.602214076; // g/cm³ of one atomic mass unit per Å³ is its inverse
-const SYSTEMS = [[2, "triclinic"], [15, "monoclinic"], [74, "orthorhombic"], [142, "tetragonal"], [167, "trigonal"], [194, "hexagonal"], [230, "cubic"]];
+// Last space group of each crystal system.
+export const SYSTEMS = [
+  [2, "triclinic"],
+  [15, "monoclinic"],
+  [74, "orthorhombic"],
+  [142, "tetragonal"],
+  [167, "trigonal"],
+  [194, "hexagonal"],
+  [230, "cubic"],
+];
 
 // Base 85 as Python writes it, with "," for "<": five characters are four bytes, big end first.
-const DIGITS = new Map([..."0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;,=>?@^_`{|}~"].map((letter, value) => [letter.charCodeAt(0), value]));
+const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;,=>?@^_`{|}~";
+const DIGITS = new Map([...ALPHABET].map((letter, value) => [letter.charCodeAt(0), value]));
 const VALUES = Uint8Array.from({ length: 128 }, (_, code) => DIGITS.get(code) ?? 0);
-const bytesOf = (element) => {
-  const text = element.textContent, padding = (5 - text.length % 5) % 5, words = (text.length + padding) / 5;
+
+export function bytesOf(element) {
+  const text = element.textContent;
+  const padding = (5 - (text.length % 5)) % 5;
+  const words = (text.length + padding) / 5;
   const view = new DataView(new ArrayBuffer(4 * words));
   for (let word = 0, at = 0; word < words; word++) {
     let value = 0;
@@ -19,50 +49,62 @@ const bytesOf = (element) => {
     view.setUint32(4 * word, value);
   }
   return new Uint8Array(view.buffer, 0, 4 * words - padding);
-};
-const inflate = (bytes) => new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+}
 
-class Crystals {
+export function inflate(bytes) {
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+}
+
+export class Crystals {
   static async read(element) {
     const buffer = await inflate(bytesOf(element));
     const size = new DataView(buffer).getUint32(0, true);
-    return new Crystals(JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size))), new Uint8Array(buffer, 4 + size));
+    const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size)));
+    return new Crystals(header, new Uint8Array(buffer, 4 + size));
   }
 
   constructor(header, bytes) {
     this.header = header;
     this.ids = header.ids;
     this.n = header.ids.length;
-    for (const [name, place] of Object.entries(header.blocks)) this[name] = Crystals.block(place, bytes);
-    this.starts = new Uint32Array(this.n + 1);
-    this.rank = new Int32Array(this.n).fill(-1); // place among crystals with geometry
-    this.movedRank = new Int32Array(this.n).fill(-1);
-    this.movedStarts = new Uint32Array(this.n + 1);
-    let ranks = 0, moved = 0;
-    for (let i = 0; i < this.n; i++) {
-      this.starts[i + 1] = this.starts[i] + this.n_atoms[i];
-      this.movedStarts[i + 1] = this.movedStarts[i] + (this.moved[i] ? this.n_atoms[i] : 0);
-      if (this.n_atoms[i]) this.rank[i] = ranks++;
-      if (this.moved[i]) this.movedRank[i] = moved++;
-    }
-    this.nDrawn = ranks;
-    this.nMoved = moved;
+    this.columns = new Map(header.columns.map((column) => [column.name, column]));
+    this.blocks = new Map(Object.entries(header.blocks).map(([name, place]) => [name, Crystals.block(place, bytes)]));
+    for (const name of STRUCTURAL) this[name] = this.blocks.get(name);
+    this._index();
     this._derive();
   }
 
+  // A block holds all first bytes of its numbers, then all second bytes and so on.
   static block({ type, length, offset }, bytes) {
-    const Kind = ARRAYS[type], width = Kind.BYTES_PER_ELEMENT;
+    const Kind = ARRAYS[type];
+    const width = Kind.BYTES_PER_ELEMENT;
     const plain = new Uint8Array(length * width);
     for (let plane = 0; plane < width; plane++) {
-      for (let i = 0, from = offset + plane * length, to = plane; i < length; i++, to += width) plain[to] = bytes[from + i];
+      const from = offset + plane * length;
+      for (let i = 0; i < length; i++) plain[i * width + plane] = bytes[from + i];
     }
     return new Kind(plain.buffer);
+  }
+
+  // Where each crystal's atoms and cell stand in the blocks, now and before relaxation.
+  _index() {
+    this.starts = new Uint32Array(this.n + 1);
+    this.movedStarts = new Uint32Array(this.n + 1);
+    this.rank = new Int32Array(this.n).fill(-1); // index among crystals with geometry
+    this.movedRank = new Int32Array(this.n).fill(-1);
+    this.nDrawn = this.nMoved = 0;
+    for (let i = 0; i < this.n; i++) {
+      this.starts[i + 1] = this.starts[i] + this.n_atoms[i];
+      this.movedStarts[i + 1] = this.movedStarts[i] + (this.moved[i] ? this.n_atoms[i] : 0);
+      if (this.n_atoms[i]) this.rank[i] = this.nDrawn++;
+      if (this.moved[i]) this.movedRank[i] = this.nMoved++;
+    }
   }
 
   _derive() {
     const { mass } = this.header.elements;
     this.density = new Float32Array(this.n).fill(NaN);
-    this.n_elements = new Uint8Array(this.n);
+    this.nElements = new Uint8Array(this.n);
     this.formulas = new Array(this.n);
     this.parts = new Array(this.n); // [[atomic number, count], …], most electropositive first
     for (let i = 0; i < this.n; i++) {
@@ -75,29 +117,64 @@ class Crystals {
       }
       this.parts[i] = this._reduced(counts);
       this.formulas[i] = this.parts[i].map(([z, count]) => this.symbol(z) + (count > 1 ? count : "")).join("");
-      this.n_elements[i] = counts.size;
+      this.nElements[i] = counts.size;
       if (counts.size) this.density[i] = total / AVOGADRO / this.volume(i);
     }
   }
 
   _reduced(counts) {
     const { electronegativity } = this.header.elements;
-    let divisor = 0;
-    for (let count of counts.values()) { let a = divisor; while (count) [a, count] = [count, a % count]; divisor = a; }
-    return [...counts].map(([z, count]) => [z, count / divisor])
+    const divisor = commonDivisor(counts.values());
+    return [...counts]
+      .map(([z, count]) => [z, count / divisor])
       .sort((a, b) => electronegativity[a[0]] - electronegativity[b[0]] || a[0] - b[0]);
   }
 
-  symbol(z) { return this.header.elements.symbol[z] || "X"; }
-  set_of(i) { return this.header.sets[this.set[i]]; }
-  number(name, i, step) { const value = this[name] ? this[name][i] : MISSING; return value === MISSING ? null : value * step; }
-  hull(i) { return this.number("e_above_hull", i, 1e-4); }
-  hullBefore(i) { const gain = this.number("gain", i, 1e-4), hull = this.hull(i); return gain === null || hull === null ? null : hull + gain; }
-  flag(name, i) { const column = this[`is_${name}`]; return column && column[i] ? column[i] === 2 : null; }
-  system(i) { const number = this.spg_num[i]; return number ? SYSTEMS.findIndex(([last]) => number <= last) : -1; }
-  spaceGroup(i) { const number = this.spg_num[i]; return number ? `${this.header.space_groups[number]} (${number})` : null; }
+  symbol(z) {
+    return this.header.elements.symbol[z] || "X";
+  }
 
-  // Lengths and angles: as they are now (stage 1), as sampled (stage 0), or between.
+  setOf(i) {
+    return this.header.sets[this.set[i]];
+  }
+
+  // The value of a column: a number, true, false or a name; null where unknown.
+  value(name, i) {
+    const column = this.columns.get(name);
+    if (!column) return null;
+    const block = this.blocks.get(column.block);
+    if (column.kind === "flag") return block[i] ? block[i] === 2 : null;
+    if (Object.hasOwn(COMPUTED, name)) return COMPUTED[name](this, i);
+    return block[i] === MISSING ? null : block[i] * column.step;
+  }
+
+  // The value of a column as the page writes it; null where unknown.
+  text(name, i) {
+    const column = this.columns.get(name);
+    const value = this.value(name, i);
+    if (value === null || typeof value === "string") return value;
+    if (column.kind === "flag") return (value ? column.yes : column.no) || null;
+    return withMinus(value.toFixed(column.digits)) + (column.unit ? ` ${column.unit}` : "");
+  }
+
+  // Energy above the hull before relaxation.
+  hullBefore(i) {
+    const gain = this.value("gain", i);
+    const hull = this.value("e_above_hull", i);
+    return gain === null || hull === null ? null : hull + gain;
+  }
+
+  system(i) {
+    const number = this.spg_num[i];
+    return number ? SYSTEMS.findIndex(([last]) => number <= last) : -1;
+  }
+
+  spaceGroup(i) {
+    const number = this.spg_num[i];
+    return number ? `${this.header.space_groups[number]} (${number})` : null;
+  }
+
+  // Lengths in Å and angles in degrees: as they are now (stage 1), as sampled (stage 0), or between.
   cell(i, stage = 1) {
     const now = Crystals._cell(this.lengths, this.angles, this.rank[i], this.nDrawn);
     if (stage === 1 || !this.moved[i]) return now;
@@ -112,22 +189,33 @@ class Crystals {
     return cell;
   }
 
+  // Row vectors of a cell in Å: a along x, b in the xy plane.
   static vectors([a, b, c, alpha, beta, gamma]) {
-    const [ca, cb, cg] = [alpha, beta, gamma].map((angle) => Math.cos(angle * Math.PI / 180));
-    const sg = Math.sin(gamma * Math.PI / 180), cy = (ca - cb * cg) / sg;
-    return [[a, 0, 0], [b * cg, b * sg, 0], [c * cb, c * cy, c * Math.sqrt(Math.max(0, 1 - cb * cb - cy * cy))]];
+    const [ca, cb, cg] = [alpha, beta, gamma].map((angle) => Math.cos((angle * Math.PI) / 180));
+    const sg = Math.sin((gamma * Math.PI) / 180);
+    const cy = (ca - cb * cg) / sg;
+    return [
+      [a, 0, 0],
+      [b * cg, b * sg, 0],
+      [c * cb, c * cy, c * Math.sqrt(Math.max(0, 1 - cb * cb - cy * cy))],
+    ];
   }
 
-  volume(i) { const v = Crystals.vectors(this.cell(i)); return v[0][0] * v[1][1] * v[2][2]; }
+  volume(i) {
+    const v = Crystals.vectors(this.cell(i));
+    return v[0][0] * v[1][1] * v[2][2];
+  }
 
   // Atoms as [atomic number, x, y, z], fractional.
   atoms(i, stage = 1) {
-    const found = [], start = this.starts[i], moves = 3 * this.movedStarts[i];
+    const found = [];
+    const start = this.starts[i];
+    const moves = 3 * this.movedStarts[i];
     for (let k = 0; k < this.n_atoms[i]; k++) {
       const atom = [this.atomic_numbers[start + k]];
       for (let axis = 0; axis < 3; axis++) {
         let value = this.frac_coords[3 * (start + k) + axis] / FRAC_STEPS;
-        if (stage < 1 && this.moved[i]) value += (1 - stage) * this.moves[moves + 3 * k + axis] / MOVE_STEPS;
+        if (stage < 1 && this.moved[i]) value += ((1 - stage) * this.moves[moves + 3 * k + axis]) / MOVE_STEPS;
         atom.push(((value % 1) + 1) % 1);
       }
       found.push(atom);
@@ -136,33 +224,66 @@ class Crystals {
   }
 
   cif(i, stage = 1) {
-    const cell = this.cell(i, stage), names = ["length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"];
+    const cell = this.cell(i, stage);
     const counts = {};
     const sites = this.atoms(i, stage).map(([z, ...at]) => {
       const symbol = this.symbol(z);
       counts[symbol] = (counts[symbol] || 0) + 1;
       return `${symbol} ${symbol}${counts[symbol]} ${at.map((value) => value.toFixed(6)).join(" ")} 1`;
     });
+    const state = stage < 1 ? "as sampled" : this.moved[i] ? "relaxed" : "";
     return [
-      `# ${this.set_of(i).name} ${this.ids[i]} ${stage < 1 ? "as sampled" : this.moved[i] ? "relaxed" : ""}`.replace(/[\r\n]+/g, " ").trimEnd(),
-      `data_${this.formulas[i]}`, "_symmetry_space_group_name_H-M 'P 1'", "_symmetry_Int_Tables_number 1",
-      ...names.map((name, k) => `_cell_${name} ${cell[k].toFixed(k < 3 ? 4 : 3)}`),
-      "loop_", " _symmetry_equiv_pos_as_xyz", " 'x, y, z'", "loop_", " _atom_site_type_symbol", " _atom_site_label",
-      " _atom_site_fract_x", " _atom_site_fract_y", " _atom_site_fract_z", " _atom_site_occupancy", ...sites, "",
+      `# ${this.setOf(i).name} ${this.ids[i]} ${state}`.replace(/[\r\n]+/g, " ").trimEnd(),
+      `data_${this.formulas[i]}`,
+      "_symmetry_space_group_name_H-M 'P 1'",
+      "_symmetry_Int_Tables_number 1",
+      ...["a", "b", "c"].map((name, k) => `_cell_length_${name} ${cell[k].toFixed(4)}`),
+      ...["alpha", "beta", "gamma"].map((name, k) => `_cell_angle_${name} ${cell[k + 3].toFixed(3)}`),
+      "loop_",
+      " _symmetry_equiv_pos_as_xyz",
+      " 'x, y, z'",
+      "loop_",
+      ...["type_symbol", "label", "fract_x", "fract_y", "fract_z", "occupancy"].map((name) => ` _atom_site_${name}`),
+      ...sites,
+      "",
     ].join("\n");
   }
 
   // Why a crystal failed or is not valid, in words; empty when nothing is wrong or nothing is known.
   reasons(i) {
-    const found = [], words = this.header.status_words;
-    const status = this.header.statuses[this.status[i]];
+    const found = [];
+    const { statuses, status_words: words } = this.header;
+    const status = statuses[this.status[i]];
+    const relaxed = statuses[this.relax_status[i]];
     if (status !== "ok") found.push(words[status] || status);
-    const relaxed = this.relax_status ? this.header.statuses[this.relax_status[i]] : "ok";
-    if (relaxed !== "ok" && relaxed !== "" && relaxed !== status) found.push(`relaxation: ${words[relaxed] || relaxed}`);
-    const structure = this.flag("struct_valid", i), composition = this.flag("comp_valid", i);
+    if (relaxed !== "ok" && relaxed !== "" && relaxed !== status) {
+      found.push(`relaxation: ${words[relaxed] || relaxed}`);
+    }
+    const structure = this.value("struct_valid", i);
+    const composition = this.value("comp_valid", i);
     if (structure === false) found.push("structure: two atoms closer than 0.5 Å, or no volume");
     if (composition === false) found.push("composition: no charge-neutral oxidation states (SMACT)");
-    if (structure !== false && composition !== false && this.flag("valid", i) === false) found.push("no structure fingerprint");
+    if (structure !== false && composition !== false && this.value("valid", i) === false) {
+      found.push("no structure fingerprint");
+    }
     return found;
   }
+}
+
+// Columns that follow from the geometry and the space group, so that the payload need not hold them.
+const COMPUTED = {
+  n_atoms: (crystals, i) => crystals.n_atoms[i] || null,
+  n_elements: (crystals, i) => crystals.nElements[i] || null,
+  density: (crystals, i) => (Number.isNaN(crystals.density[i]) ? null : crystals.density[i]),
+  crystal_system: (crystals, i) => SYSTEMS[crystals.system(i)]?.[1] ?? null,
+};
+
+export function commonDivisor(counts) {
+  let divisor = 0;
+  for (let count of counts) {
+    let a = divisor;
+    while (count) [a, count] = [count, a % count];
+    divisor = a;
+  }
+  return divisor;
 }

@@ -1,6 +1,6 @@
 // Mouse, pen and fingers on the map: drag, wheel, pinch, click, lasso.
 
-class Gestures {
+export class Gestures {
   constructor(map) {
     this.map = map;
     this.pointers = new Map();
@@ -9,17 +9,20 @@ class Gestures {
     canvas.addEventListener("pointermove", (event) => this.move(event));
     for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, (event) => this.up(event));
     canvas.addEventListener("pointerleave", () => this.hover(-1));
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      const [x, y] = this.at(event), lines = event.deltaMode === 1 ? 16 : 1;
-      map.zoom(Math.exp(-event.deltaY * lines * (event.ctrlKey ? 0.01 : 0.0016)), x, y);
-    }, { passive: false });
+    canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     canvas.addEventListener("dblclick", (event) => map.zoom(2.5, ...this.at(event), false));
   }
 
   at(event) {
     const box = this.map.canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
+  }
+
+  wheel(event) {
+    event.preventDefault();
+    const lines = event.deltaMode === 1 ? 16 : 1;
+    const speed = event.ctrlKey ? 0.01 : 0.0016;
+    this.map.zoom(Math.exp(-event.deltaY * lines * speed), ...this.at(event));
   }
 
   down(event) {
@@ -34,12 +37,16 @@ class Gestures {
   }
 
   move(event) {
-    const { map } = this, at = this.at(event), before = this.pointers.get(event.pointerId);
+    const { map } = this;
+    const at = this.at(event);
+    const before = this.pointers.get(event.pointerId);
     if (!before) return this.hover(map.nearest(...at), at);
     if (Math.hypot(at[0] - this.begun[0], at[1] - this.begun[1]) > 4) this.far = true;
     if (this.pointers.size === 2) this.pinch(event.pointerId, at);
-    else if (map.path) { map.path.push(at); map.draw(); }
-    else if (this.far) {
+    else if (map.path) {
+      map.path.push(at);
+      map.draw();
+    } else if (this.far) {
       map.canvas.classList.add("dragging");
       map.pan(at[0] - before[0], at[1] - before[1]);
     }
@@ -72,7 +79,10 @@ class Gestures {
   hover(i, at = [0, 0]) {
     const { map } = this;
     map.canvas.classList.toggle("over", i >= 0);
-    if (i !== map.hovered) { map.hovered = i; map.draw(); }
+    if (i !== map.hovered) {
+      map.hovered = i;
+      map.draw();
+    }
     map.actions.hover(i, ...at);
   }
 }

@@ -1,79 +1,141 @@
-// What is said about a crystal, and the table of scores.
+// The facts of one crystal, and the table of scores.
 
-const YES = [["unique", "first of its kind", "a duplicate"], ["novel", "novel", "known"], ["stable", "stable", null], ["metastable", "metastable", "not metastable"]];
-const fixed = (value, digits, unit = "") => (value === null || Number.isNaN(value) ? null : `${value.toFixed(digits).replace("-", "−")}${unit ? ` ${unit}` : ""}`);
+import { $, counted, fixed, formulaNodes, make } from "./dom.js";
 
-// Formula with its numbers as subscripts.
-function formulaNodes(text) {
-  return text ? text.split(/(\d+)/).filter(Boolean).map((part) => (/^\d/.test(part) ? make("sub", {}, part) : part)) : ["no geometry"];
-}
-
-// Facts as [name, text or node, class]; `goTo` makes names of other crystals on the page into links.
-function facts(crystals, i, goTo = null) {
-  const found = [], add = (name, value, kind = "") => { if (value !== null && value !== undefined && value !== "") found.push([name, value, kind]); };
-  const set = crystals.set_of(i), before = crystals.hullBefore(i), hull = crystals.hull(i);
-  const reasons = crystals.reasons(i), name = (at) => `${crystals.formulas[at]} · ${crystals.ids[at]}`;
-  const link = (at) => {
-    if (!goTo) return name(at);
-    const anchor = make("a", { href: "#", role: "button" }, name(at));
-    anchor.addEventListener("click", (event) => { event.preventDefault(); goTo(at); });
-    return anchor;
-  };
-  add("space group", crystals.spaceGroup(i));
-  add("energy above hull", hull === null ? null : `${before === null ? "" : `${fixed(before, 3)} → `}${fixed(hull, 3, "eV/atom")}`, hull <= crystals.header.metastable_below ? "good" : "");
-  const verdicts = YES.map(([flag, yes, no]) => ({ true: yes, false: no }[crystals.flag(flag, i)])).filter(Boolean);
-  add("verdict", [...(crystals.flag("sun", i) ? ["S.U.N."] : crystals.flag("msun", i) ? ["M.S.U.N."] : []), ...verdicts.filter((word, k, all) => !(word === "metastable" && all.includes("stable")))].join(" · "));
-  if (crystals.flag("valid", i) === true) add("validity", "valid", "good");
-  add(set.reference ? "" : "not valid", reasons.join("; "), "bad");
-  const match = crystals.match ? crystals.match[i] : 0;
-  if (match) add("matches", crystals.header.matches[match]);
-  const nearest = crystals.nearest ? crystals.nearest[i] : MISSING;
-  if (nearest >= 0) add("nearest known", link(nearest));
-  const twin = crystals.duplicate_of ? crystals.duplicate_of[i] : MISSING;
-  if (twin >= 0) add("duplicate of", link(twin));
-  add("matches its target", { true: "yes", false: "no" }[crystals.flag("matched", i)]);
-  if (goTo) {
-    add("moved by relaxation", fixed(crystals.number("rmsd", i, 1e-3), 2, "Å"));
-    const steps = crystals.number("n_steps", i, 1), converged = crystals.flag("converged", i);
-    add("relaxation", steps === null ? null : `${steps} steps, ${converged ? "converged" : "not converged"}`);
+// Facts of a crystal as [name, text or node, class]. `goTo` opens another crystal of the page; without it the
+// short list for the hover card is returned.
+export function facts(crystals, i, goTo = null) {
+  const { header } = crystals;
+  const hull = crystals.value("e_above_hull", i);
+  const target = (at) => (at >= 0 ? crystalLink(crystals, at, goTo) : null);
+  const rows = [
+    ["space group", crystals.spaceGroup(i)],
+    ["energy above hull", hullText(crystals, i), hull !== null && hull <= header.metastable_below ? "good" : ""],
+    ["verdict", verdicts(crystals, i).join(" · ")],
+    ["validity", crystals.value("valid", i) ? "valid" : null, "good"],
+    [crystals.setOf(i).reference ? "status" : "not valid", crystals.reasons(i).join("; "), "bad"],
+    ["matches", header.matches[crystals.match[i]]],
+    ["nearest known", target(crystals.nearest[i])],
+    ["duplicate of", target(crystals.duplicate_of[i])],
+  ];
+  const places = goTo ? ["card", "panel"] : ["card"];
+  for (const { name, label, shown } of crystals.columns.values()) {
+    if (places.includes(shown)) rows.push([label, crystals.text(name, i)]);
   }
-  add("atoms", crystals.n_atoms[i] || null);
-  add("density", fixed(crystals.density[i], 2, "g/cm³"));
-  if (goTo && crystals.n_atoms[i]) {
-    const cell = crystals.cell(i);
-    add("a, b, c", `${cell.slice(0, 3).map((value) => value.toFixed(3)).join(", ")} Å`);
-    add("α, β, γ", `${cell.slice(3).map((value) => value.toFixed(1)).join(", ")}°`);
-    add("volume", fixed(crystals.volume(i), 1, "Å³"));
-  }
-  return found;
+  if (goTo) rows.push(["relaxation", relaxationText(crystals, i)], ...cellFacts(crystals, i));
+  return rows
+    .filter(([, value]) => value !== null && value !== "")
+    .map(([name, value, kind]) => [name, value, kind ?? ""]);
 }
 
-function card(crystals, i) {
-  const title = make("h3", {}, [make("span", {}, formulaNodes(crystals.formulas[i])), make("small", {}, crystals.set_of(i).name)]);
-  return [title, make("small", {}, crystals.ids[i]), make("dl", {}, facts(crystals, i).flatMap(([name, value, kind]) => [make("dt", {}, name), make("dd", { class: kind }, value)]))];
-}
-
-// The scores of all sets: one row per metric, its definition on hover.
-function scoreTable(header) {
-  const sets = header.sets.filter((set) => set.metrics);
-  if (!sets.length) return [make("p", { class: "empty" }, "No metrics were given with these sets.")];
-  const rows = header.metrics.filter((metric) => sets.some((set) => set.metrics[metric.name]));
-  const write = (metric, value) => (metric.percent ? `${(100 * value).toFixed(1)} %` : Number(value.toPrecision(3)).toString());
-  const body = rows.map((metric) => {
-    const values = sets.map((set) => set.metrics[metric.name]);
-    const known = values.filter((found) => found && found.value !== null).map((found) => found.value);
-    const best = known.length > 1 ? Math[metric.better === "higher" ? "max" : "min"](...known) : null;
-    const unit = metric.percent || !metric.unit ? "" : ` (${metric.unit})`;
-    return make("tr", {}, [
-      make("th", { scope: "row", title: `${metric.definition} ${metric.better} is better. ${metric.reference}` }, metric.label + unit),
-      ...values.map((found) => {
-        if (!found) return make("td", {}, "");
-        if (found.value === null) return make("td", { title: found.reason }, "–");
-        const interval = found.low === null ? null : make("small", {}, `${write(metric, found.low).replace(" %", "")} – ${write(metric, found.high).replace(" %", "")}`);
-        return make("td", { class: found.value === best ? "best" : null, title: found.n === null ? null : `n = ${found.n}` }, [write(metric, found.value), interval]);
-      }),
-    ]);
+function crystalLink(crystals, at, goTo) {
+  const name = `${crystals.formulas[at]} · ${crystals.ids[at]}`;
+  if (!goTo) return name;
+  const anchor = make("a", { href: "#", role: "button" }, name);
+  anchor.addEventListener("click", (event) => {
+    event.preventDefault();
+    goTo(at);
   });
-  const head = make("tr", {}, [make("th", {}, ""), ...sets.map((set) => make("th", {}, [set.name, make("small", {}, `n = ${set.n.toLocaleString("en")}`)]))]);
-  return [make("table", {}, [make("thead", {}, head), make("tbody", {}, body)]), make("p", { class: "note" }, "Of all crystals asked for, with 95 % intervals. Hover a name for its definition.")];
+  return anchor;
+}
+
+function hullText(crystals, i) {
+  const hull = crystals.value("e_above_hull", i);
+  const before = crystals.hullBefore(i);
+  if (hull === null) return null;
+  return (before === null ? "" : `${fixed(before, 3)} → `) + fixed(hull, 3, "eV/atom");
+}
+
+function verdicts(crystals, i) {
+  const columns = [...crystals.columns.values()].filter(({ shown }) => shown === "verdict");
+  const needed = columns.filter(({ implied_by: other }) => !other || !crystals.value(other, i));
+  return needed.map(({ name }) => crystals.text(name, i)).filter((text) => text !== null);
+}
+
+function relaxationText(crystals, i) {
+  const steps = crystals.value("n_steps", i);
+  if (steps === null) return null;
+  return [`${steps} steps`, crystals.text("converged", i)].filter((text) => text !== null).join(", ");
+}
+
+function cellFacts(crystals, i) {
+  if (!crystals.n_atoms[i]) return [];
+  const cell = crystals.cell(i);
+  const joined = (values, digits) => values.map((value) => value.toFixed(digits)).join(", ");
+  return [
+    ["a, b, c", `${joined(cell.slice(0, 3), 3)} Å`],
+    ["α, β, γ", `${joined(cell.slice(3), 1)}°`],
+    ["volume", fixed(crystals.volume(i), 1, "Å³")],
+  ];
+}
+
+// The hover card.
+export function card(crystals, i) {
+  const formula = make("span", {}, formulaNodes(crystals.formulas[i]));
+  const title = make("h3", {}, [formula, make("small", {}, crystals.setOf(i).name)]);
+  const rows = facts(crystals, i).flatMap(([name, value, kind]) => [
+    make("dt", {}, name),
+    make("dd", { class: kind }, value),
+  ]);
+  return [title, make("small", {}, crystals.ids[i]), make("dl", {}, rows)];
+}
+
+// The scores of all sets: one row per metric, its definition as a tooltip.
+export function scoreTable(header) {
+  const sets = header.sets.filter((set) => set.metrics);
+  if (!sets.length) return [make("p", { class: "empty" }, "These sets have no metrics.")];
+  const metrics = header.metrics.filter((metric) => sets.some((set) => set.metrics[metric.name]));
+  const heads = sets.map((set) => make("th", {}, [set.name, make("small", {}, `n = ${counted(set.n)}`)]));
+  const head = make("tr", {}, [make("th", {}, ""), ...heads]);
+  const body = metrics.map((metric) => scoreRow(metric, sets));
+  return [
+    make("table", {}, [make("thead", {}, head), make("tbody", {}, body)]),
+    make(
+      "p",
+      { class: "note" },
+      "Shares are of all crystals requested; intervals are 95 %. Hover a name for its definition.",
+    ),
+  ];
+}
+
+function scoreRow(metric, sets) {
+  const found = sets.map((set) => set.metrics[metric.name]);
+  const known = found.filter((score) => score && score.value !== null).map((score) => score.value);
+  const best = known.length > 1 ? Math[metric.better === "higher" ? "max" : "min"](...known) : null;
+  const unit = metric.percent || !metric.unit ? "" : ` (${metric.unit})`;
+  const better = metric.better === "higher" ? "Higher is better." : "Lower is better.";
+  const title = `${metric.definition} ${better} ${metric.reference}`;
+  const head = make("th", { scope: "row", title }, metric.label + unit);
+  return make("tr", {}, [head, ...found.map((score) => scoreCell(metric, score, best))]);
+}
+
+function scoreCell(metric, score, best) {
+  if (!score) return make("td", {}, "");
+  if (score.value === null) return make("td", { title: score.reason }, "–");
+  const [value, low, high] = [score.value, score.low, score.high].map((number) => scoreText(metric, number));
+  const interval = low === null ? null : make("small", {}, `${low.replace(" %", "")} – ${high.replace(" %", "")}`);
+  const title = score.n === null ? null : `n = ${score.n}`;
+  return make("td", { class: score.value === best ? "best" : null, title }, [value, interval]);
+}
+
+function scoreText(metric, value) {
+  if (value === null) return null;
+  return metric.percent ? `${(100 * value).toFixed(1)} %` : Number(value.toPrecision(3)).toString();
+}
+
+// Fills the panel of the chosen crystal. `goTo` opens another crystal.
+export function describe(crystals, i, goTo) {
+  $("formula").replaceChildren(...formulaNodes(crystals.formulas[i]));
+  const rows = [["id", crystals.ids[i]], ["set", crystals.setOf(i).name], ...facts(crystals, i, goTo)];
+  const cells = ([name, value, kind]) => [
+    make("th", { scope: "row" }, name),
+    make("td", { class: kind || null }, value),
+  ];
+  $("facts").replaceChildren(...rows.map((row) => make("tr", {}, cells(row))));
+  const { colour } = crystals.header.elements;
+  const dot = (z) => make("i", { style: `background:${colour[z]}` });
+  $("elements").replaceChildren(...crystals.parts[i].map(([z]) => make("span", {}, [dot(z), crystals.symbol(z)])));
+  $("stages").hidden = !crystals.moved[i];
+  $("stage").value = 1;
+  for (const id of ["copy", "download", "supercell", "spin"]) $(id).disabled = !crystals.n_atoms[i];
 }

@@ -1,13 +1,19 @@
-// What people type: formulas, elements, "not", chemical systems, space groups, parts of ids.
+// Search and filters. The search takes formulas, elements, "not", chemical systems, space groups and parts of ids.
+
+import { commonDivisor } from "./data.js";
 
 // Returns a predicate on crystal numbers, or null when the text is empty.
 function parseSearch(text, crystals) {
-  const known = new Map(crystals.header.elements.symbol.map((symbol, z) => [symbol.toLowerCase(), z]).filter(([, z]) => z));
+  const symbols = crystals.header.elements.symbol.map((symbol, z) => [symbol.toLowerCase(), z]);
+  const known = new Map(symbols.filter(([, z]) => z));
   const words = text.replace(/,/g, " ").split(/\s+/).filter(Boolean);
   const tests = [];
   let negate = false;
   for (const word of words) {
-    if (/^(not|without)$/i.test(word)) { negate = true; continue; }
+    if (/^(not|without)$/i.test(word)) {
+      negate = true;
+      continue;
+    }
     if (/^(and|with|&|\+)$/i.test(word)) continue;
     const minus = /^[-!−]/.test(word);
     const test = parseWord(minus ? word.slice(1) : word, crystals, known);
@@ -20,14 +26,15 @@ function parseWord(word, crystals, known) {
   if (!word) return null;
   const group = /^(?:sg|spg|spacegroup)[:=]?(\d{1,3})$/i.exec(word);
   if (group) return (i) => crystals.spg_num[i] === Number(group[1]);
-  if (known.has(word.toLowerCase()) && (word.length < 3)) {
+  if (known.has(word.toLowerCase()) && word.length < 3) {
     const z = known.get(word.toLowerCase());
     return (i) => crystals.parts[i].some((part) => part[0] === z);
   }
   const system = word.split(/[-–]/);
   if (system.length > 1 && system.every((part) => known.has(part.toLowerCase()))) {
     const wanted = new Set(system.map((part) => known.get(part.toLowerCase())));
-    return (i) => crystals.parts[i].length === wanted.size && crystals.parts[i].every((part) => wanted.has(part[0]));
+    const within = (parts) => parts.length === wanted.size && parts.every(([z]) => wanted.has(z));
+    return (i) => within(crystals.parts[i]);
   }
   const formula = parseFormula(word, known);
   if (formula) {
@@ -35,10 +42,10 @@ function parseWord(word, crystals, known) {
     return (i) => crystals.parts[i].length === formula.size && formulaKey(new Map(crystals.parts[i])) === key;
   }
   const needle = word.toLowerCase();
-  return (i) => crystals.ids[i].toLowerCase().includes(needle) || crystals.set_of(i).name.toLowerCase().includes(needle);
+  return (i) => crystals.ids[i].toLowerCase().includes(needle) || crystals.setOf(i).name.toLowerCase().includes(needle);
 }
 
-// Returns atomic number → count of a formula such as LiCoO2, Ca(OH)2 or Fe₂O₃, reduced; null when it is none.
+// Returns atomic number → count of a formula such as LiCoO2, Ca(OH)2 or Fe₂O₃; null when it is not a formula.
 function parseFormula(word, known) {
   const text = word.replace(/[₀-₉]/g, (digit) => String(digit.codePointAt(0) - 0x2080));
   if (!/^(?:[A-Z][a-z]?\d*|[()]\d*)+$/.test(text)) return null;
@@ -46,12 +53,14 @@ function parseFormula(word, known) {
   for (const [, symbol, count, bracket, times] of text.matchAll(/([A-Z][a-z]?)(\d*)|([()])(\d*)/g)) {
     if (symbol) {
       if (!known.has(symbol.toLowerCase())) return null;
-      const top = stack[stack.length - 1], z = known.get(symbol.toLowerCase());
+      const top = stack[stack.length - 1];
+      const z = known.get(symbol.toLowerCase());
       top.set(z, (top.get(z) || 0) + Number(count || 1));
     } else if (bracket === "(") stack.push(new Map());
     else {
       if (stack.length < 2) return null;
-      const inner = stack.pop(), top = stack[stack.length - 1];
+      const inner = stack.pop();
+      const top = stack[stack.length - 1];
       for (const [z, found] of inner) top.set(z, (top.get(z) || 0) + found * Number(times || 1));
     }
   }
@@ -59,7 +68,28 @@ function parseFormula(word, known) {
 }
 
 function formulaKey(counts) {
-  let divisor = 0;
-  for (let count of counts.values()) { let a = divisor; while (count) [a, count] = [count, a % count]; divisor = a; }
-  return [...counts].sort((a, b) => a[0] - b[0]).map(([z, count]) => `${z}:${count / divisor}`).join(" ");
+  const divisor = commonDivisor(counts.values());
+  return [...counts]
+    .sort((a, b) => a[0] - b[0])
+    .map(([z, count]) => `${z}:${count / divisor}`)
+    .join(" ");
+}
+
+// Returns whether a crystal is shown, as a function of its number. Flags and energies apply to generated crystals only.
+export function crystalFilter(crystals, state, colouring) {
+  const search = parseSearch(state.query, crystals);
+  const categories = colouring.categories && !colouring.sets ? state.categories : new Set();
+  const flags = [...state.flags];
+  const judged = (i) => {
+    if (!flags.every((name) => crystals.value(name, i))) return false;
+    if (state.hull === null) return true;
+    const hull = crystals.value("e_above_hull", i);
+    return hull !== null && hull <= state.hull + 1e-9;
+  };
+  return (i) =>
+    !state.sets.has(crystals.set[i]) &&
+    (!state.lasso || state.lasso[i] === 1) &&
+    (crystals.setOf(i).reference || judged(i)) &&
+    !(categories.size && categories.has(colouring.of(i))) &&
+    (!search || search(i));
 }

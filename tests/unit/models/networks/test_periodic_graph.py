@@ -12,7 +12,8 @@ from random_crystals import random_crystals
 from real_crystals import embedded, mp_20
 from xtalgen.crystals import Crystal
 from xtalgen.models.networks.periodic_graph import IMAGES, minimum_image, nearest_graph
-from xtalgen.structure.pymatgen import to_structure, wrap
+from xtalgen.structure.lattice import wrap
+from xtalgen.structure.pymatgen import to_structure
 from xtalgen.training.batches import mask_of
 
 

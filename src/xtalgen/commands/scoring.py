@@ -1,0 +1,163 @@
+"""Scores a file of structures: reads it and the data set, relaxes where asked, keeps what took long in a cache."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xtalgen.commands.targets import write_with_targets
+from xtalgen.crystals import read_table, to_table, write_table
+from xtalgen.datasets.registry import DATA_SETS
+from xtalgen.datasets.sources import find_source
+from xtalgen.metrics.choices import Split
+from xtalgen.metrics.types import Settings
+from xtalgen.runtime.provenance import PACKAGE
+from xtalgen.runtime.provenance import fingerprint as code_fingerprint
+from xtalgen.runtime.resume import content_key
+from xtalgen.stages.data import prepare_split
+from xtalgen.stages.evaluate import Sources, evaluate
+from xtalgen.stages.fingerprints import fingerprint
+from xtalgen.stages.import_structures import COLUMNS, read_structures
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    source: folder or file of the data set, None for the embedded or published one; partial: whether test crystals
+    without a prediction are left out rather than counted as missed.
+    """
+
+    structures: Path
+    dataset: str
+    source: Path | None
+    task: str
+    settings: Settings
+    cache: Path
+    out: Path
+    potential: str | None = None
+    partial: bool = False
+    fingerprint_timeout: float = 20.0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The files written, metrics (JSON) and verdicts crystal by crystal (Parquet), and notes for the user."""
+
+    metrics: Path
+    ledger: Path
+    notes: list[str] = field(default_factory=list)
+
+
+def score(request: Request) -> Scored:
+    """Scores a file of structures and writes metrics and verdicts.
+
+    Raises ValueError, OSError, DownloadError or PotentialError, saying what to do, when a file is wrong as a whole.
+    """
+    warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # once per noble gas
+    name = request.structures.name.split(".")[0]
+    folder = request.cache / "sets" / _key(request)
+    sample = _kept(folder / "sample.parquet", lambda out: _import(request, out))
+    _check_any_crystal(request.structures, sample)
+    splits = {split.value: _split(request, split.value) for split in Split}
+    relaxed = hull = None
+    notes: list[str] = []
+    if request.task == "csp":
+        named = folder / f"targets-{request.dataset}.parquet"
+        notes = write_with_targets(sample, splits["test"], named, partial=request.partial)
+        sample = named
+    elif request.potential:
+        relaxed, hull = _relax(request, sample, folder, list(splits.values()))
+    prints = (
+        [None, None] if request.task == "csp" else [_fingerprints(request, each) for each in (sample, splits["test"])]
+    )
+    sources = Sources(
+        sample=sample, train=splits["train"], test=splits["test"], val=splits["val"], relaxed=relaxed, hull=hull,
+        fingerprints=prints[0], reference_fingerprints=prints[1],
+    )  # fmt: skip
+    metrics, ledger = (request.out / f"{name}-{end}" for end in ("metrics.json", "ledger.parquet"))
+    evaluate(
+        request.task, sources, request.settings, out_table=ledger, out_json=metrics, name=name, work=folder / "work"
+    )
+    return Scored(metrics, ledger, notes)
+
+
+def _key(request: Request) -> str:
+    reading = code_fingerprint(PACKAGE / "stages/import_structures.py")
+    return content_key(request.structures, name=request.structures.name, reading=reading)[:32]
+
+
+def _kept(path: Path, make: Callable[[Path], None]) -> Path:
+    """Returns the path, made first where it is not there."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make(path)
+    return path
+
+
+def _import(request: Request, out: Path) -> None:
+    write_table(to_table(read_structures(request.structures, request.settings.workers), COLUMNS), out)
+
+
+def _check_any_crystal(structures: Path, sample: Path) -> None:
+    """Raises ValueError, with the first reasons, when no row of the file is a crystal."""
+    table = read_table(sample).select(["status", "source_name", "error"]).to_pylist()
+    if any(row["status"] == "ok" for row in table):
+        return
+    reasons = dict.fromkeys(f"{row['source_name']}: {row['status']}, {row['error']}" for row in table)
+    listed = "; ".join(list(reasons)[:3]) + ("; …" if len(reasons) > 3 else "")
+    raise ValueError(f"{structures}: none of its {len(table):,} entries is a crystal ({listed}). Check its format.")
+
+
+def _split(request: Request, split: str) -> Path:
+    """Returns the table of a split of the data set, parsed once for each content."""
+    known = DATA_SETS.get(request.dataset)
+    needed = tuple(map(str, Split)) if known and known.grouped_from else (split,)
+    files = [] if request.source is None else [find_source(request.source, name) for name in needed]
+    code = code_fingerprint(PACKAGE / "stages/data.py")
+    key = content_key(*files, dataset=request.dataset, split=split, code=code)[:32]
+
+    def make(out: Path) -> None:
+        print(f"{request.dataset} {split}: reading {request.source or 'the published split'}", file=sys.stderr)
+        prepare_split(
+            request.dataset, split, source=request.source, out=out, workers=request.settings.workers, limit=None,
+            seed=0, downloads=request.cache / "downloads",
+        )  # fmt: skip
+
+    return _kept(request.cache / "data" / f"{request.dataset}-{split}-{key}.parquet", make)
+
+
+def _fingerprints(request: Request, crystals: Path) -> Path:
+    """Returns the fingerprints of a table, computed once for each content."""
+    code = code_fingerprint(PACKAGE / "featurizers/fingerprints.py")
+    key = content_key(crystals, code=code, timeout=request.fingerprint_timeout)[:32]
+
+    def make(out: Path) -> None:
+        fingerprint(
+            crystals, out=out, work=request.cache / "work" / key, workers=request.settings.workers,
+            timeout=request.fingerprint_timeout, limit=None, seed=0,
+        )  # fmt: skip
+
+    return _kept(request.cache / "fingerprints" / f"{key}.parquet", make)
+
+
+def _relax(request: Request, sample: Path, folder: Path, splits: list[Path]) -> tuple[Path, Path]:
+    """Returns the relaxed structures and the hull of the data set by the same potential."""
+    from xtalgen.potentials.registry import identify
+    from xtalgen.stages.hull import hull
+    from xtalgen.stages.relax import relax
+
+    name = request.potential or ""
+    key = identify(name, None).sha256[:12]
+    shared: dict[str, Any] = {"potential": name, "fmax": 0.05, "workers": request.settings.workers, "timeout": 600.0}
+    relaxed = _kept(
+        folder / f"relaxed-{key}.parquet",
+        lambda out: relax(sample, max_steps=500, work=folder / f"relaxing-{key}", out=out, **shared),
+    )
+    reference = content_key(*splits, potential=key)[:12]
+    return relaxed, _kept(
+        folder / f"hull-{reference}.parquet",
+        lambda out: hull(relaxed, splits, relax_steps=500, cache=request.cache / "hull" / key, out=out, **shared),
+    )

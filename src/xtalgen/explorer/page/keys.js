@@ -1,0 +1,70 @@
+// The keyboard: what each key does, and the help that lists them.
+
+import { $, make } from "./dom.js";
+
+const HELP = [
+  ["N, P", "next and previous crystal shown, in order of energy above hull"],
+  ["R", "switch between as sampled and relaxed"],
+  ["2", "show 2×2×2 cells"],
+  ["S", "spin"],
+  ["C, D", "copy or download the CIF"],
+  ["K", "copy a link to this crystal"],
+  ["L", "lasso (or Shift and drag)"],
+  ["/", "search"],
+  ["+, −", "zoom in or out"],
+  ["0", "show the whole map"],
+  ["Arrows", "move the map"],
+  ["T", "switch between light and dark"],
+  ["Esc", "close the panel, then clear search and filters"],
+  ["?", "this help"],
+];
+
+export function helpRows() {
+  return HELP.map(([key, what]) => make("tr", {}, [make("td", {}, make("kbd", {}, key)), make("td", {}, what)]));
+}
+
+// Listens to keys pressed anywhere but in a field.
+export function listen(app) {
+  const actions = actionsOf(app);
+  document.addEventListener("keydown", (event) => {
+    const { target, key } = event;
+    const arrowInRange = target.matches("input") && key.startsWith("Arrow");
+    const typing = target.matches("input[type=search], select") || arrowInRange;
+    if (key === "Escape" && typing) target.blur();
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || $("about").open) return;
+    const action = actions[key] || actions[key.toLowerCase()];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  });
+}
+
+function actionsOf(app) {
+  const click = (id) => () => $(id).click();
+  const ofCrystal = (id) => () => {
+    if (app.state.chosen >= 0) $(id).click();
+  };
+  return {
+    n: () => app.step(1),
+    p: () => app.step(-1),
+    r: () => app.flipStage(),
+    2: ofCrystal("supercell"),
+    s: ofCrystal("spin"),
+    c: ofCrystal("copy"),
+    d: ofCrystal("download"),
+    k: ofCrystal("link"),
+    l: click("lasso"),
+    t: click("theme"),
+    "/": () => $("query").focus(),
+    "?": click("help"),
+    "+": click("zoom-in"),
+    "=": click("zoom-in"),
+    "-": click("zoom-out"),
+    0: click("fit"),
+    ArrowLeft: () => app.map.pan(60, 0),
+    ArrowRight: () => app.map.pan(-60, 0),
+    ArrowUp: () => app.map.pan(0, 60),
+    ArrowDown: () => app.map.pan(0, -60),
+    Escape: () => app.back(),
+  };
+}

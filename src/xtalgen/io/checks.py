@@ -1,0 +1,118 @@
+"""The checks that every crystal passes, whatever its format: elements, cell, coordinates, range.
+
+A reader turns its text into numbers with these functions and hands them to `make_crystal`; nothing else decides
+whether a row is "ok".
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
+from xtalgen.io.entries import CrystalError
+from xtalgen.structure.elements import ALL_SYMBOLS
+from xtalgen.structure.lattice import lattice_from_parameters, wrap
+
+SMALLEST_VOLUME = 0.1  # Å³ per cell, the bound of CDVAE's structural validity
+SMALLEST_SPACING = 0.01  # Å between opposite faces of the cell, the bound of pymatgen's CIF reader
+LARGEST_COORDINATE = 1e9  # fractional; beyond it a double has too few digits left to say where in the cell it lies
+SYNTHETIC = 100  # elements from here on are in no crystal
+ISOTOPES = {"D": 1, "T": 1}
+NUMBERS = {symbol: number for number, symbol in enumerate(ALL_SYMBOLS, start=1)} | ISOTOPES
+# A symbol with its charge or number behind it, as in Fe3+, O-2, Na+, Fe1.
+DECORATED = re.compile(r"([A-Za-z]{1,3})[\d.]*[+-]*[\d.]*[+-]*")
+
+
+def make_crystal(
+    lattice: Float[np.ndarray, "3 3"], frac_coords: Any, numbers: Sequence[int] | np.ndarray, **info: Any
+) -> Crystal:
+    """Returns the crystal, without an id, once it has passed all checks; coordinates are wrapped into [0, 1).
+
+    `info` with the value None is left out. Raises CrystalError with status bad_lattice, unknown_element or unparsable.
+    """
+    check_lattice(lattice)
+    numbers = check_numbers(np.asarray(numbers))
+    frac_coords = np.asarray(frac_coords, dtype=np.float64)
+    if len(numbers) == 0:
+        raise CrystalError("unparsable", "there are no atoms")
+    if frac_coords.shape != (len(numbers), 3):
+        raise CrystalError("unparsable", f"{len(numbers)} atoms have coordinates of shape {frac_coords.shape}")
+    check_coordinates(frac_coords)
+    kept = {key: value for key, value in info.items() if value is not None}
+    return Crystal("", "ok", np.asarray(lattice, dtype=np.float64), wrap(frac_coords), numbers, kept)
+
+
+def check_lattice(lattice: Float[np.ndarray, "3 3"]) -> None:
+    """Raises CrystalError when row vectors (Å) make no cell: not finite, flat, thinner than 0.01 Å, below 0.1 Å³."""
+    if not np.isfinite(lattice).all():
+        raise CrystalError("bad_lattice", "the cell holds a number that is not finite")
+    volume = abs(float(np.linalg.det(lattice)))
+    if not volume >= SMALLEST_VOLUME:
+        raise CrystalError("bad_lattice", f"the cell has a volume of {volume:.3g} Å³, less than {SMALLEST_VOLUME} Å³")
+    # The spacing of the faces along an axis is one over the length of its reciprocal vector.
+    spacing = 1 / float(np.linalg.norm(np.linalg.inv(lattice), axis=0).max())
+    if not spacing >= SMALLEST_SPACING:
+        raise CrystalError("bad_lattice", f"the cell is {spacing:.3g} Å thin, less than {SMALLEST_SPACING} Å")
+
+
+def check_coordinates(frac_coords: Float[np.ndarray, "atoms 3"]) -> None:
+    """Raises CrystalError when a fractional coordinate is not finite or beyond 1e9."""
+    usable = np.isfinite(frac_coords) & (np.abs(np.nan_to_num(frac_coords)) <= LARGEST_COORDINATE)
+    if not usable.all():
+        atom = int(np.flatnonzero(~usable.all(axis=1))[0])
+        raise CrystalError("unparsable", f"atom {atom + 1} has a coordinate that is not a finite number below 1e9")
+
+
+def make_lattice(lengths: Any, angles: Any) -> Float[np.ndarray, "3 3"]:
+    """Returns the cell of three lengths (Å) and angles (degrees), as row vectors in the canonical orientation.
+
+    Raises CrystalError when no cell has them: a length that is not positive, an angle outside 0 to 180 degrees, three
+    angles that meet at no corner.
+    """
+    lengths, angles = np.asarray(lengths, dtype=np.float64), np.asarray(angles, dtype=np.float64)
+    if not (np.isfinite(lengths).all() and np.isfinite(angles).all()):
+        raise CrystalError("bad_lattice", "a cell parameter is not a finite number")
+    if np.any(lengths <= 0):
+        raise CrystalError("bad_lattice", f"lengths {lengths.tolist()} Å are not all positive")
+    if np.any(angles <= 0) or np.any(angles >= 180):
+        raise CrystalError("bad_lattice", f"angles {angles.tolist()}° do not all lie between 0 and 180")
+    if angles.sum() >= 360 or 2 * angles.max() >= angles.sum():
+        raise CrystalError("bad_lattice", f"no cell has the angles {angles.tolist()}°")
+    return lattice_from_parameters(lengths, angles)
+
+
+def check_periodic(pbc: Sequence[bool]) -> None:
+    """Raises CrystalError unless a structure is periodic along all three axes."""
+    if not all(pbc):
+        axes = ", ".join(axis for axis, periodic in zip("abc", pbc, strict=False) if not periodic)
+        raise CrystalError("bad_lattice", f"not a crystal: not periodic along {axes} (pbc)")
+
+
+def check_numbers(numbers: np.ndarray) -> np.ndarray:
+    """Returns atomic numbers as uint8. Raises CrystalError on one that is no element's."""
+    values = np.asarray(numbers, dtype=np.float64)
+    known = np.isfinite(values) & (values == np.round(values)) & (values >= 1) & (values <= MAX_ATOMIC_NUMBER)
+    if not known.all():
+        raise CrystalError("unknown_element", f"no element has atomic number {values[~known][0]:g}")
+    return values.astype(np.uint8)
+
+
+def is_ambiguous(symbol: str) -> bool:
+    """Whether a symbol in capitals may be one element or two: CO, HO, SI."""
+    return len(symbol) == 2 and symbol.isupper() and all(letter in NUMBERS for letter in symbol)
+
+
+def atomic_number(symbol: str) -> int:
+    """Returns the atomic number of an element's symbol in any case, maybe with a charge or a number behind it.
+
+    D and T are hydrogen. Raises CrystalError with status unknown_element.
+    """
+    match = DECORATED.fullmatch(symbol.strip())
+    number = NUMBERS.get(match[1].capitalize()) if match else None
+    # CN is cyanide, not copernicium.
+    if match is None or number is None or (number >= SYNTHETIC and is_ambiguous(match[1])):
+        raise CrystalError("unknown_element", f"{symbol!r} is not an element")
+    return number

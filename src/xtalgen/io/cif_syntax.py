@@ -1,0 +1,143 @@
+"""The syntax of CIF 1.1 (Hall, Allen & Brown, Acta Cryst. A47, 655, 1991): data blocks, items, loops, numbers.
+
+More lenient than the standard where people's files are: data_ may be indented, DDLm and mmCIF names with a dot
+(_cell.length_a) are those with an underscore, a fraction (1/3) is a number.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from xtalgen.io.entries import CrystalError
+
+TOKEN = re.compile(
+    r"^;(?P<field>[^\n]*(?:\n(?!;)[^\n]*)*)\n;"  # a text field: from a semicolon that begins a line to the next one
+    r"|\#[^\n]*"  # a comment
+    r"|'(?P<single>(?:[^'\n]|'(?=\S))*)'(?=\s|$)"  # a quote inside a quoted text is followed by something
+    r"|\"(?P<double>(?:[^\"\n]|\"(?=\S))*)\"(?=\s|$)"
+    r"|(?P<word>\S+)",
+    re.MULTILINE,
+)
+NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eEdD]([+-]?\d+))?(?:\(\d*\)?)?")
+FRACTION = re.compile(r"([+-]?\d+)/(\d+)")
+CRYSTAL = re.compile(r"\s*_(cell[_.]length|atom_site[_.])", re.IGNORECASE)
+PLACEHOLDERS = ("", ".", "?")
+
+
+@dataclass
+class Block:
+    """The items of a data block by lower-case name; loops hold one list per name, single items a list of one.
+
+    broken: names of loops whose values do not fill their columns; repeated: names given twice with different values.
+    """
+
+    items: dict[str, list[str]] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    repeated: set[str] = field(default_factory=set)
+
+    def column(self, *names: str) -> list[str] | None:
+        """Returns the values of the first of the names that the block has, None when it has none."""
+        return next((self.items[name] for name in names if name in self.items), None)
+
+    def value(self, *names: str) -> str:
+        """Returns the first value of the first of the names that has one; "" for none and for placeholders."""
+        values = (self.items[name][0] for name in names if self.items.get(name))
+        return next((value.strip() for value in values if value.strip() not in PLACEHOLDERS), "")
+
+
+def split_blocks(text: str) -> list[tuple[str, str]]:
+    """Returns name and text of each data block that describes a crystal, in order.
+
+    Blocks without cell and atoms (publication data) are left out, unless there is no other; a text without data_ is
+    one block without a name.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
+    # With an odd number of semicolon lines it cannot be told which open a text field: then none does.
+    fields = sum(line.startswith(";") for line in lines) % 2 == 0
+    blocks: list[tuple[str, list[str]]] = []
+    crystals: set[int] = set()
+    inside = False
+    for line in lines:
+        if fields and line.startswith(";"):
+            inside = not inside
+        elif not inside and line.lstrip()[:5].lower() == "data_":
+            blocks.append((line.lstrip()[5:].strip(), []))
+        elif not inside and CRYSTAL.match(line):
+            crystals.add(len(blocks) - 1)
+        if blocks:
+            blocks[-1][1].append(line)
+    found = [(name, "\n".join(kept) + "\n") for name, kept in blocks]
+    return [found[index] for index in sorted(crystals - {-1})] or found or [("", text)]
+
+
+def read_block(text: str) -> Block:
+    """Returns the items of the text of one data block."""
+    block = Block()
+    names: list[str] = []  # of the loop or item that is being read
+    values: list[str] = []
+    in_loop = False
+    for quoted, token in _tokens(text):
+        lowered = token.lower()
+        if not quoted and (lowered.startswith(("_", "data_", "save_")) or lowered in ("loop_", "global_", "stop_")):
+            if in_loop and token[0] == "_" and not values:
+                names.append(_tag(lowered))
+                continue
+            _close(block, names, values)
+            in_loop = lowered == "loop_"
+            names, values = [_tag(lowered)] if token[0] == "_" else [], []
+        else:
+            values.append(token)
+    _close(block, names, values)
+    return block
+
+
+def read_number(text: str) -> float:
+    """Returns a number, its uncertainty in brackets left out, or a fraction. Raises ValueError on anything else."""
+    match = NUMBER.fullmatch(text.strip())
+    if match:
+        return float(f"{match[1]}e{match[2]}" if match[2] else match[1])
+    match = FRACTION.fullmatch(text.strip())
+    if match and int(match[2]):
+        return int(match[1]) / int(match[2])
+    raise ValueError(f"{text!r} is not a number")
+
+
+def count_decimals(text: str) -> int:
+    """Returns how many digits stand behind the decimal point of a number."""
+    match = NUMBER.fullmatch(text.strip())
+    return len(match[1].partition(".")[2]) if match else 16  # a fraction is exact
+
+
+def _tokens(text: str) -> Iterator[tuple[bool, str]]:
+    for match in TOKEN.finditer(text):
+        kind = match.lastgroup
+        if kind:  # comments have none
+            yield kind != "word", match[kind]
+
+
+def _tag(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _close(block: Block, names: list[str], values: list[str]) -> None:
+    """Stores what was read of a loop or item."""
+    width = len(names)
+    if not width:
+        return
+    if len(values) % width or (width == 1 and not values):
+        block.broken.update(names)
+    for index, name in enumerate(names):
+        column = values[index::width]
+        if block.items.setdefault(name, column) != column:
+            block.repeated.add(name)
+
+
+def check_items(block: Block, prefixes: tuple[str, ...]) -> None:
+    """Raises CrystalError when an item that begins with one of the prefixes was cut off or is given twice."""
+    for name in sorted(block.broken):
+        if name.startswith(prefixes):
+            raise CrystalError("unparsable", f"cut off or damaged: the values of {name} do not fill its loop")
+    for name in sorted(block.repeated):
+        if name.startswith(prefixes):
+            raise CrystalError("unparsable", f"{name} is given twice, with different values")
