@@ -1,6 +1,7 @@
 """A copy of the workflow for each test, whose jobs are played by a stand-in."""
 
 import pytest
+
 from checkout import Checkout
 
 

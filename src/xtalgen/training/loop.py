@@ -56,14 +56,14 @@ class TrainingError(RuntimeError):
 class FitConfig:
     """Hyper-parameters of the loop; the defaults are FlowMM's on MP-20.
 
-    schedule: "cosine" from learning_rate to final_learning_rate over all epochs, stepped once an epoch;
-    "cosine_by_step" the same, stepped once a step; "plateau" multiplies by plateau_factor after plateau_patience
+    schedule: "cosine" from learning_rate to final_learning_rate over all epochs, stepped once per epoch;
+    "cosine_by_step" the same, stepped once per step; "plateau" multiplies by plateau_factor after plateau_patience
     validations without improvement by 0.01 %, down to final_learning_rate; or "constant". warmup_steps: first steps,
     over which the rate rises to the schedule's; cosine_by_step begins after them. clip: "value", "norm" or "none".
-    max_bad_steps: give up after so many consecutive steps whose loss or gradient is not finite. precision: of matrix
-    products (`performance.products`). save_seconds: time between two savings of the resumable state. parts: each batch is
-    computed in so many parts, which several processes share out; with the same parts any number of processes takes the
-    same steps. At least the number of processes.
+    max_bad_steps: consecutive steps with a loss or gradient that is not finite after which training fails. precision:
+    of matrix products (`performance.products`). save_seconds: interval of saving the resumable state. parts: number of
+    parts that each batch is computed in, at least the number of processes, over which they are distributed; with equal
+    parts any number of processes takes the same steps.
     """
 
     epochs: int = 2000
