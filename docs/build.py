@@ -1,4 +1,4 @@
-"""Writes the generated pages (`make docs`): references of configuration, metrics and recipes, the graph in README.md.
+"""Writes the generated pages (`make docs`): configuration, metrics, recipes, data sets, the graph in README.md.
 
 With --check nothing is written and a stale page is an error.
 """
@@ -11,10 +11,12 @@ from typing import Any
 
 import yaml
 
+from xtalgen.datasets.registry import describe_data_sets
 from xtalgen.metrics.protocols import describe_recipes
 from xtalgen.metrics.registry import describe_metrics
 
 ROOT = Path(__file__).parents[1]
+DATA_SETS = re.compile(r"(<!-- data sets -->\n).*?(<!-- /data sets -->)", re.DOTALL)
 GRAPH = re.compile(r"(<!-- graph -->\n).*?(<!-- /graph -->)", re.DOTALL)
 
 
@@ -64,9 +66,11 @@ def build() -> dict[Path, str]:
     """Returns the generated pages: path → text."""
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     readme = (ROOT / "README.md").read_text()
+    data = (ROOT / "docs/reference/data.md").read_text()
     graph = draw_graph()
     return {
         ROOT / "docs/reference/config.md": describe_config(schema),
+        ROOT / "docs/reference/data.md": DATA_SETS.sub(lambda found: found[1] + describe_data_sets() + found[2], data),
         ROOT / "docs/reference/metrics.md": describe_metrics(),
         ROOT / "docs/reference/recipes.md": describe_recipes(),
         ROOT / "README.md": GRAPH.sub(lambda found: found[1] + graph + found[2], readme),

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same examples each time, so that a test fails for what changed; HYPOTHESIS_PROFILE=search looks for new ones.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("search", derandomize=False)
+# The same examples each time, so that a test fails for what changed; HYPOTHESIS_PROFILE=search looks for new ones. No
+# deadline: a busy machine would miss it.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", derandomize=False, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -98,7 +98,7 @@ def test_a_job_that_outlives_its_workflow(copy, reference, report):
     first.kill(jobs_too=False)
     copy.unlock()
     try:
-        line = copy.refusal(CHECKPOINT, said=r"process \d+ on .* is at work here")
+        line = copy.refusal(CHECKPOINT, said=r"process \d+ on .* is using this folder")
     finally:
         kill(job)
     copy.run()

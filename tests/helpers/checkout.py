@@ -50,7 +50,7 @@ class Checkout:
             shutil.copytree(
                 root / name,
                 folder / name,
-                ignore=shutil.ignore_patterns("__pycache__", "results", "logs", ".snakemake"),
+                ignore=shutil.ignore_patterns("__pycache__", "results", "logs", ".snakemake", "node_modules"),
             )
         (folder / "slurm").symlink_to("profiles/slurm")
         (folder / "records").symlink_to(root / "records")

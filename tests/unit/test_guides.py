@@ -11,6 +11,7 @@ from xtalgen.crystals import Crystal
 from xtalgen.datasets import registry as data_sets
 from xtalgen.experiment import plan
 from xtalgen.explorer import columns
+from xtalgen.metrics import names
 from xtalgen.metrics import registry as metrics
 from xtalgen.metrics.intervals import Estimate, bootstrap
 
@@ -29,8 +30,10 @@ def test_entry_for_an_explorer_column_is_a_column(root):
     assert column.values([crystal(0, "a", band_gap=1.5)]) == [1.5]
 
 
-def test_entry_and_value_for_a_metric_are_complete(root):
+def test_entry_and_value_for_a_metric_are_complete(root, monkeypatch):
     entry, code = blocks(root, "add-a-metric")
+    assert '`"volume_per_atom": GENERATION`' in (root / "docs/guides/add-a-metric.md").read_text()
+    monkeypatch.setattr(metrics, "TASKS_OF", {**metrics.TASKS_OF, "volume_per_atom": names.GENERATION})
     metric = eval(entry, vars(metrics))  # noqa: S307
     scope = {"Crystal": Crystal, "Estimate": Estimate, "Sequence": Sequence, "bootstrap": bootstrap, "np": np}
     exec(code, scope)  # noqa: S102
@@ -39,7 +42,8 @@ def test_entry_and_value_for_a_metric_are_complete(root):
     assert estimate.n == 1
     assert abs(estimate.value - 5.64**3 / 8) < 2.0
     assert scope[metric.name]([], seed=0, resamples=100).reason == "no crystal was relaxed"
-    assert set(metric.tasks) <= set(metrics.EVERY_TASK)
+    assert metric.tasks == names.GENERATION
+    assert metric.better == "lower"
 
 
 def test_entry_for_a_data_set_has_an_address(root):

@@ -108,7 +108,7 @@ def test_a_profile_that_gives_several_gpus_trains_with_as_many_processes(checkou
     target = "results/train/flowmm/dng/checkpoint.safetensors"
     assert "torch.distributed" not in checkout.snakemake(*words, target)
     text = checkout.snakemake(*words, "--set-resources", "train:gpu=4", "--", target)
-    assert "python -m torch.distributed.run --standalone --nproc-per-node 4 $SCRIPTS/train.py" in text
+    assert 'python -m torch.distributed.run --standalone --nproc-per-node 4 "$SCRIPTS/train.py"' in text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """A small MACE that learns from a larger potential: optional, ask for results/distil/card.md. Nothing else needs it."""
 
+import json
+
 TEACHER = config["distil"]["teacher"]
+RECIPE_OF_MACE = json.dumps(config["distil"]["train"], sort_keys=True)
 
 
 rule distil:

@@ -1,7 +1,5 @@
 """The small MACE itself, and its model card."""
 
-import json
-
 
 rule distil_training:
     """Train the small MACE on all labels, with mace-torch's own program."""
@@ -21,7 +19,7 @@ rule distil_training:
         mem_mb=32000,
         runtime="1d",
     params:
-        recipe=lambda wildcards: json.dumps(config["distil"]["train"], sort_keys=True),
+        recipe=lambda wildcards: RECIPE_OF_MACE,
         seed=config["seed"],
         device=config["device"],
         code=code("distil_training"),

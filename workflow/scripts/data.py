@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from xtalgen.datasets.registry import DATA_SETS
 from xtalgen.runtime.errors import one_line
 from xtalgen.runtime.parallel import available_cores
 from xtalgen.stages.data import prepare_split
@@ -14,9 +15,7 @@ from xtalgen.stages.data import prepare_split
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the stage with command-line arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--dataset", required=True, help="aflow_20, mp_20, mpts_52, perov_5, carbon_24 or your own name"
-    )
+    parser.add_argument("--dataset", required=True, help=f"{', '.join(DATA_SETS)} or your own name")
     parser.add_argument("--split", required=True, help="train, val or test")
     parser.add_argument("--source", type=Path, help="file, or folder with SPLIT.csv; default: embedded or downloaded")
     parser.add_argument("--limit", type=int, help="take a random subset of this many crystals")

@@ -7,6 +7,7 @@ python workflow/scripts/embeddings.py --crystals results/evaluate/flowmm/dng.par
 import argparse
 from pathlib import Path
 
+from xtalgen.runtime.arguments import add_potential
 from xtalgen.runtime.errors import one_line
 from xtalgen.runtime.parallel import available_cores
 from xtalgen.stages.embeddings import embed
@@ -16,13 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     """Runs the stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crystals", type=Path, required=True, help="crystal table, or table of fingerprints")
-    parser.add_argument(
-        "--potential", required=True, help="name or checkpoint; `fingerprints` to use those of the table"
-    )
-    parser.add_argument("--sha256", help="of the potential's weights; refused when they differ")
-    parser.add_argument("--workers", type=int, default=available_cores(), help="single-threaded processes (CPU only)")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds of wall time for one crystal")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_potential(parser, workers=available_cores(), timeout=60.0)
     parser.add_argument("--work", type=Path, required=True, help="folder for finished parts, to resume from")
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))

@@ -1,8 +1,4 @@
-"""Scores a set: metrics to a JSON file, verdicts crystal by crystal to a table.
-
-python workflow/scripts/evaluate.py --task dng --sample sample.parquet --train train.parquet --test test.parquet \
-    --out-table verdicts.parquet --out-json metrics.json
-"""
+"""Scores a set: metrics to a JSON file, verdicts crystal by crystal to a table."""
 
 import argparse
 from pathlib import Path
@@ -10,6 +6,7 @@ from pathlib import Path
 from xtalgen.metrics.names import EVERY_TASK
 from xtalgen.metrics.protocols import DEFAULT, RECIPES, choose_recipe
 from xtalgen.metrics.types import MetricConfig
+from xtalgen.runtime.arguments import flag
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.evaluate import Sources, evaluate
 
@@ -19,28 +16,24 @@ NUMBERS = ("match_timeout", "resamples", "workers", "seed")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the stage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", choices=EVERY_TASK, required=True)
     parser.add_argument("--set", dest="name", help="name of the set; by default the stem of --out-json")
     for name in FILES:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=name in FILES[:3])
+        parser.add_argument(flag(name), type=Path, required=name in FILES[:3])
     for name in NUMBERS:
-        default = getattr(MetricConfig, name)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+        parser.add_argument(flag(name), type=type(getattr(MetricConfig, name)), default=getattr(MetricConfig, name))
     parser.add_argument("--recipe", choices=RECIPES, default=DEFAULT, help="whose definitions to follow")
     for name in THRESHOLDS:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, help="eV/atom; by default the recipe's")
+        parser.add_argument(flag(name), type=float, help="eV/atom; by default the recipe's")
     parser.add_argument("--work", type=Path, help="folder for finished comparisons; by default beside --out-json")
     parser.add_argument("--out-table", type=Path, required=True)
     parser.add_argument("--out-json", type=Path, required=True)
-    args = parser.parse_args(argv)
-    sources = Sources(**{name: getattr(args, name) for name in FILES})
-    recipe = choose_recipe(args.recipe, **{name: getattr(args, name) for name in THRESHOLDS})
-    settings = MetricConfig(recipe, **{name: getattr(args, name) for name in NUMBERS})
+    given = vars(parser.parse_args(argv))
+    files, thresholds, numbers = ({name: given.pop(name) for name in names} for names in (FILES, THRESHOLDS, NUMBERS))
+    settings = MetricConfig(choose_recipe(given.pop("recipe"), **thresholds), **numbers)
     with one_line():
-        evaluate(args.task, sources, settings, out_table=args.out_table, out_json=args.out_json,
-                 name=args.name, work=args.work)  # fmt: skip
+        evaluate(given.pop("task"), Sources(**files), settings, **given)
 
 
 if __name__ == "__main__":

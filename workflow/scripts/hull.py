@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from xtalgen.runtime.arguments import add_potential
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.hull import hull
 
@@ -13,16 +14,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--relaxed", type=Path, required=True, help="table of relaxed crystals")
     parser.add_argument("--references", type=Path, nargs="+", required=True, help="tables of the data set")
-    parser.add_argument("--potential", required=True, help="the one that relaxed the crystals")
-    parser.add_argument("--sha256", help="of the potential's weights; refused when they differ")
+    add_potential(parser)
     parser.add_argument("--energies", choices=("consistent", "dft", "mp2020"), default="consistent",
                         help="by the potential, from published formation energies, of a phase diagram")  # fmt: skip
     parser.add_argument("--phase-diagram", type=Path, help="entries of the Materials Project for mp2020 (.json[.gz])")
     parser.add_argument("--relax-steps", type=int, required=True, help="FIRE steps; 0 evaluates the given geometry")
     parser.add_argument("--fmax", type=float, required=True, help="largest force on atoms and cell, eV/Å")
-    parser.add_argument("--workers", type=int, default=1, help="single-threaded processes (CPU only)")
-    parser.add_argument("--timeout", type=float, help="seconds per crystal")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--cache", type=Path, required=True, help="folder of energies, shared by all sets")
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))

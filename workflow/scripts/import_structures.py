@@ -6,6 +6,7 @@ python workflow/scripts/import_structures.py --structures structures/mine.extxyz
 import argparse
 from pathlib import Path
 
+from xtalgen.io.structure_files import FORMATS
 from xtalgen.runtime.errors import one_line
 from xtalgen.runtime.parallel import available_cores
 from xtalgen.stages.import_structures import import_structures
@@ -14,7 +15,7 @@ from xtalgen.stages.import_structures import import_structures
 def main(argv: list[str] | None = None) -> None:
     """Runs the stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--structures", type=Path, required=True, help="extxyz, xyz, cif, zip of CIFs, csv, json[.gz]")
+    parser.add_argument("--structures", type=Path, required=True, help=f"a file that ends in {', '.join(FORMATS)}")
     parser.add_argument("--workers", type=int, default=available_cores(), help="processes for large files")
     parser.add_argument("--out", type=Path, required=True, nargs="+", help="table to write; several: contiguous shards")
     args = parser.parse_args(argv)

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from xtalgen.runtime.arguments import add_potential
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.relax import relax
 
@@ -12,13 +13,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the stage from its command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--crystals", type=Path, required=True, help="table to relax")
-    parser.add_argument("--potential", required=True, help="chgnet, mace-small, a MACE foundation model, or a path")
-    parser.add_argument("--sha256", help="of the potential's weights; refused when they differ")
+    add_potential(parser)
     parser.add_argument("--fmax", type=float, required=True, help="largest force on atoms and cell, eV/Å")
     parser.add_argument("--max-steps", type=int, required=True, help="FIRE steps; 0 evaluates the given geometry")
-    parser.add_argument("--workers", type=int, default=1, help="single-threaded processes (CPU only)")
-    parser.add_argument("--timeout", type=float, help="seconds per crystal")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps finished crystals")
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))

@@ -1,10 +1,10 @@
 """Samples crystals: sample.py --model flowmm --checkpoint checkpoint.safetensors --n 10 --work W --out ten.parquet."""
 
 import argparse
-import json
 from pathlib import Path
 
 from xtalgen.crystals import read_crystals
+from xtalgen.runtime.arguments import add_job, add_model
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.sample import SamplingRequest, read_targets, sample
@@ -12,8 +12,9 @@ from xtalgen.stages.sample import SamplingRequest, read_targets, sample
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="name of a file under src/xtalgen/models/")
     parser.add_argument("--checkpoint", type=Path, required=True)
+    add_model(parser)
+    add_job(parser)
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--n", type=int, help="crystals to generate de novo")
     wanted.add_argument("--targets", type=Path, help="split whose compositions to predict structures for")
@@ -22,14 +23,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="take only the first so many crystals of the split")
     parser.add_argument("--attributes", nargs="+", default=[], help="ask for these properties of each target instead")
     parser.add_argument("--infill", action="store_true", help="hide an element of each target and guess it instead")
-    parser.add_argument("--settings", type=json.loads, default={}, help="the model's settings of sampling, as JSON")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chunk", type=int, default=500, help="crystals per call of the model")
     parser.add_argument("--shard", default="1-of-1", help="which share to make, such as 2-of-8")
     parser.add_argument("--prefix", default="crystal", help="what the ids begin with")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--work", type=Path, required=True, help="folder for finished chunks, to resume from")
-    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     with one_line():
         targets = read_targets(args.targets, args.per_target, args.limit) if args.targets else ()

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from xtalgen.runtime.arguments import add_potential
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.second_potential import second_potential
 
@@ -13,12 +14,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--evaluated", type=Path, required=True, help="table of the evaluate stage")
     parser.add_argument("--hull", type=Path, required=True, help="table of the hull stage, consistent")
-    parser.add_argument("--potential", required=True, help="the second one")
-    parser.add_argument("--sha256", help="of its weights; refused when they differ")
+    add_potential(parser)
     parser.add_argument("--count", type=int, default=50, help="of candidates, as for candidates")
-    parser.add_argument("--workers", type=int, default=1, help="single-threaded processes (CPU only)")
-    parser.add_argument("--timeout", type=float, help="seconds per crystal")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--cache", type=Path, required=True, help="folder of energies, shared by all sets")
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))

@@ -1,26 +1,22 @@
 """Trains a model on crystal tables."""
 
 import argparse
-import json
 import logging
 import sys
 from pathlib import Path
 
+from xtalgen.runtime.arguments import add_job, add_model
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.train import train
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="name of a file in src/xtalgen/models")
     parser.add_argument("--task", required=True, help="dng or csp")
+    add_model(parser)
+    add_job(parser)
     parser.add_argument("--train", type=Path, required=True, help="crystal table (Parquet)")
     parser.add_argument("--val", type=Path, required=True, help="crystal table (Parquet)")
-    parser.add_argument("--settings", type=json.loads, default={}, help="JSON of the model's hyper-parameters")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, required=True, help="folder of the resumable state")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--max-seconds", type=float, default=None, help="over all attempts; of CPU time where there is no GPU"
     )

@@ -9,23 +9,24 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtalgen.io.entries import explain_suffix
-from xtalgen.io.structure_files import SUFFIXES
+from xtalgen.io.structure_files import FORMATS
+from xtalgen.stages.import_structures import check_structure_file
 
 if TYPE_CHECKING:
     from xtalgen.metrics.result_file import Evaluation
 
-EXAMPLES = """\
+EXAMPLES = f"""\
 examples:
   xtalgen score samples.npz --dataset mp_20 --recipe cdvae
   xtalgen score mine.extxyz --dataset mp_20 --source ~/data/mp_20 --out scores
   xtalgen score mine.cif --dataset aflow_20 --relax chgnet
   xtalgen score predictions.zip --dataset mp_20 --task csp
 
-FILE: .extxyz, .xyz, .cif, .zip of CIFs, .csv with a column cif, pymatgen .json[.gz], or .npz with the arrays
-frac_coords, atom_types, num_atoms, lengths and angles. Broken entries stay in every denominator. What takes long (the
-parsed data set, fingerprints, relaxed structures) is kept in the cache and found again by content; a killed run goes on
-where it stopped.
+FILE: {", ".join(FORMATS)}; text files also with .gz.
+A .csv has a column cif, a .npz the arrays frac_coords, atom_types, num_atoms, lengths and angles.
+Broken entries stay in every denominator. What takes long (the parsed
+data set, fingerprints, relaxed structures) is kept in the cache and found again by content;
+a killed run goes on where it stopped.
 
 --task csp: every structure predicts the test crystal whose id is its name (ID, a block data_ID of a CIF, ID.cif or
 preds/ID.cif in a zip; ID_1, ID_2, … for several predictions). Where no name is a test id, the order of the file
@@ -38,20 +39,10 @@ def main(argv: list[str] | None = None) -> None:
     """Scores the file that the command line names and prints its metrics."""
     args = _parser().parse_args(argv)
     try:
-        check_file(args.structures)
+        check_structure_file(args.structures)
         sys.stdout.write(_run(args))
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from error
-
-
-def check_file(path: Path) -> None:
-    """Raises ValueError or OSError, saying what to do, when a path cannot be a file of structures."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder. Give one file, such as a .zip of its CIFs.")
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file.")
-    if not path.name.lower().endswith(SUFFIXES):
-        raise ValueError(explain_suffix(path, SUFFIXES))
 
 
 def _run(args: argparse.Namespace) -> str:

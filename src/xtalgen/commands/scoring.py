@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xtalgen.commands.targets import write_with_targets
-from xtalgen.crystals import read_table, to_table, write_table
+from xtalgen.crystals import read_crystals, to_table, write_table
 from xtalgen.datasets.registry import DATA_SETS
 from xtalgen.datasets.sources import find_source
 from xtalgen.metrics.choices import Split
@@ -19,7 +19,7 @@ from xtalgen.runtime.resume import content_key
 from xtalgen.stages.data import prepare_split
 from xtalgen.stages.evaluate import Sources, evaluate
 from xtalgen.stages.fingerprints import fingerprint
-from xtalgen.stages.import_structures import COLUMNS, read_structures
+from xtalgen.stages.import_structures import COLUMNS, read_structures, require_crystals
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def score(request: Request) -> Scored:
     name = request.structures.name.split(".")[0]
     folder = request.cache / "sets" / _key(request)
     sample = _kept(folder / "sample.parquet", lambda out: _import(request, out))
-    _check_any_crystal(request.structures, sample)
+    require_crystals(request.structures, read_crystals(sample))
     splits = {split.value: _split(request, split.value) for split in Split}
     relaxed = hull = None
     notes: list[str] = []
@@ -99,16 +99,6 @@ def _kept(path: Path, make: Callable[[Path], None]) -> Path:
 
 def _import(request: Request, out: Path) -> None:
     write_table(to_table(read_structures(request.structures, request.settings.workers), COLUMNS), out)
-
-
-def _check_any_crystal(structures: Path, sample: Path) -> None:
-    """Raises ValueError, with the first reasons, when no row of the file is a crystal."""
-    table = read_table(sample).select(["status", "source_name", "error"]).to_pylist()
-    if any(row["status"] == "ok" for row in table):
-        return
-    reasons = dict.fromkeys(f"{row['source_name']}: {row['status']}, {row['error']}" for row in table)
-    listed = "; ".join(list(reasons)[:3]) + ("; …" if len(reasons) > 3 else "")
-    raise ValueError(f"{structures}: none of its {len(table):,} entries is a crystal ({listed}). Check its format.")
 
 
 def _split(request: Request, split: str) -> Path:

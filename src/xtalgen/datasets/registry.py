@@ -1,4 +1,8 @@
-"""The data sets that xtalgen knows by name: where they are published and how to recognise the published files."""
+"""The one list of data sets known by name: where they are published and how to recognise the published files.
+
+A data set is entered here and nowhere else: the configuration's check reads the names from this file's source, and
+`make docs` writes the table of docs/reference/data.md from it.
+"""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -29,15 +33,19 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: its splits, where it is published (empty when it is embedded or derived), and whom to thank.
+    """A data set: its splits, where it is published (empty when it is embedded or derived), licence and citation.
 
+    about: what it holds; atoms: fewest and most per cell; note: what else there is to know of the source.
     grouped_from: the data set whose crystals are split anew by `group_of`, so that no formula is in two splits.
     """
 
     name: str
     splits: Mapping[str, Split]
+    about: str
+    atoms: tuple[int, int]
     licence: str
     reference: str
+    note: str = ""
     repository: str = ""
     commit: str = ""
     folder: str = ""
@@ -60,9 +68,13 @@ DATA_SETS = {
         DataSet(
             name="aflow_20",
             splits={"train": Split(200), "val": Split(25), "test": Split(25)},
+            about="AFLOW prototypes of up to 20 atoms that pymatgen ships; no download; for demonstration and tests",
+            atoms=(1, 20),
             licence="MIT (as shipped with pymatgen)",
             reference="Mehl et al., Comput. Mater. Sci. 136, S1 (2017); pymatgen",
-            caveat="aflow_20 holds 250 prototypes, for demonstration: compare its numbers with no published ones",
+            note="The split is drawn once, with seed 0, and belongs to the data set. Ids are the AFLOW labels; the "
+            "second crystal of a label is `LABEL-2`, and so on.",
+            caveat="aflow_20 holds 250 prototypes, for demonstration: do not compare its numbers with published ones",
         ),
         DataSet(
             name="mp_20",
@@ -82,6 +94,9 @@ DATA_SETS = {
                     "1737cd2c6d2068e4b73eee5d6ae0dc93ba3d180ef00667ece09227eb61aedc99",
                 ),
             },
+            about="stable, mostly experimentally known crystals of the Materials Project",
+            atoms=(1, 20),
+            note="The files hold 45,229 crystals; their README says 45,231.",
             licence="CC-BY 4.0 (Materials Project)",
             reference="Jain et al., APL Mater. 1, 011002 (2013); splits: Xie et al., ICLR 2022 (CDVAE)",
         ),
@@ -89,6 +104,8 @@ DATA_SETS = {
             name="mp_20_grouped",
             grouped_from="mp_20",
             splits={},  # their sizes follow from the published splits
+            about="the crystals of `mp_20`, all of one reduced formula in one split",
+            atoms=(1, 20),
             licence="CC-BY 4.0 (Materials Project)",
             reference="Jain et al., APL Mater. 1, 011002 (2013); split by formula, after arXiv:2509.12178",
             caveat="mp_20_grouped is mp_20 split anew, all polymorphs in one split: compare with no values of mp_20",
@@ -103,6 +120,8 @@ DATA_SETS = {
                 "val": Split(5_000, "a377ba0ca7bee37ee69d9f50f8362eaa35d9f690"),
                 "test": Split(8_096, "2e8af159618f63be346b6527f155514323964423"),
             },
+            about="crystals of the Materials Project, split by year",
+            atoms=(1, 52),
             licence="CC-BY 4.0 (Materials Project)",
             reference="Jain et al., APL Mater. 1, 011002 (2013); splits by year: Jiao et al., NeurIPS 2023 (DiffCSP)",
         ),
@@ -116,8 +135,10 @@ DATA_SETS = {
                 "val": Split(3_787),
                 "test": Split(3_785),
             },
+            about="perovskites ABX₃",
+            atoms=(5, 5),
             licence="none stated",
-            reference="Castelli et al., Energy Environ. Sci. 5, 9034 (2012); splits: Xie et al., ICLR 2022 (CDVAE)",
+            reference="Castelli et al., Energy Environ. Sci. 5, 5814 and 9034 (2012); splits: Xie et al., ICLR 2022",
         ),
         DataSet(
             name="carbon_24",
@@ -129,11 +150,27 @@ DATA_SETS = {
                 "val": Split(2_032),
                 "test": Split(2_030),
             },
+            about="carbon, from random structure search at 10 GPa",
+            atoms=(6, 24),
             licence="open access (Materials Cloud 2020.0026/v1)",
             reference="Pickard, Materials Cloud 2020.0026/v1; splits: Xie et al., ICLR 2022 (CDVAE)",
         ),
     )
 }
+
+
+def describe_data_sets() -> str:
+    """Returns the table and the sources of all data sets as Markdown, for docs/reference/data.md."""
+    rows = ["| name | crystals (train / val / test) | atoms per cell | what | licence |", "|---|---|---|---|---|"]
+    sources = []
+    for name, known in DATA_SETS.items():
+        sizes = " / ".join(f"{split.n_crystals:,}" for split in known.splits.values()) or f"as `{known.grouped_from}`"
+        atoms = " to ".join(str(count) for count in dict.fromkeys(known.atoms))
+        rows.append(f"| `{name}` | {sizes} | {atoms} | {known.about} | {known.licence} |")
+        page = f"https://github.com/{known.repository}/tree/{known.commit}/{known.folder}"
+        link = f" From [{known.repository}]({page})." if known.repository else ""
+        sources.append(f"* `{name}`: {known.reference}.{link}{f' {known.note}' if known.note else ''}")
+    return "\n".join([*rows, "", "Sources, to be cited when you use them:", "", *sources, ""])
 
 
 def group_of(formula: str) -> str:

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from xtalgen.experiment.data_set_names import published_sets
 from xtalgen.experiment.model_traits import (
     model_file,
     needs_base,
@@ -34,7 +35,7 @@ SPLITS = ("train", "val", "test")
 SHARED = "shared"
 # Of all settings of training the one that is the workflow's, not the model's.
 BUDGET = "max_seconds"
-PUBLISHED_SETS = ("aflow_20", "mp_20", "mp_20_grouped", "mpts_52", "perov_5", "carbon_24")
+PUBLISHED_SETS = published_sets()
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 

@@ -1,4 +1,4 @@
-"""Stage `bonds`: the neighbours that CDVAE's encoder sees, added to a split's table as the column `bonds`.
+"""Bonds of a crystal as CDVAE's encoder sees them.
 
 Neighbours are those of CrystalNN as pure geometry (Pan et al. 2021; CDVAE's settings: no distance cut-off, no weight
 for electronegativity, no correction for pores): Voronoi cells and the solid angles of their faces.
@@ -17,8 +17,8 @@ from xtalgen.featurizers.crystal_nn import likelihoods
 from xtalgen.featurizers.voronoi import CUTOFF, OPEN, TooThinError, cells, surroundings
 
 COLUMNS = {"bonds": pa.list_(pa.int16()), "bonds_source": pa.string()}
-NEIGHBOURS = 20  # of the fallback
-SAME_PLACE = 1e-2  # Å: atoms nearer than this are the same to the fallback
+NEIGHBOURS = 20  # of each atom, in the fallback
+SAME_PLACE = 1e-2  # Å: the fallback takes atoms nearer than this as the same
 CHUNK = 16  # crystals per task of a worker
 
 log = logging.getLogger(__name__)
@@ -30,11 +30,11 @@ def bonds_of_chunk(crystals: Sequence[Crystal]) -> list[tuple[list[int], str]]:
 
 
 def bonds_of(crystal: Crystal) -> tuple[list[int], str]:
-    """Returns the numbers of the column `bonds`, and where they are from: "crystal_nn" or "radius"."""
+    """Returns the numbers of the column `bonds`, and their source: "crystal_nn" or "radius"."""
     try:
         bonds = crystal_nn_bonds(crystal.lattice, crystal.frac_coords)
     except (ValueError, RuntimeError, MemoryError):
-        return nearest_bonds(crystal)
+        return radius_fallback(crystal)
     return [number for bond in bonds for number in bond], "crystal_nn"
 
 
@@ -43,9 +43,10 @@ def crystal_nn_bonds(
 ) -> list[tuple[int, int, int, int, int]]:
     """Returns the bonds (i, j, a, b, c) that pymatgen's StructureGraph holds with CrystalNN, sorted.
 
-    An atom's own neighbours are the faces of its Voronoi cell down to the weight (solid angle over that of the largest
-    face, to three decimals) after which the quarter circle above the weights has its largest slice. i and j are bonded
-    when either has the other. Raises RuntimeError when a cell stays open, and what `cells` raises.
+    The weight of a face of an atom's Voronoi cell is its solid angle over the largest one's, to three decimals. The
+    neighbours of an atom are the faces of largest weight, as many as its most likely coordination number (see
+    `crystal_nn.likelihoods`). i and j are bonded when either has the other as a neighbour. Raises RuntimeError when a
+    cell is open, and what `cells` raises.
     """
     found = cells(lattice, frac_coords)
     if (found.states == OPEN).any():
@@ -73,14 +74,15 @@ def radius_bonds(
 
 
 def _canonical(i: int, j: int, cell: np.ndarray) -> tuple[int, int, int, int, int]:
-    """Returns a bond as it stands in the table: i ≤ j, and of an atom's bond to itself the later of both cells."""
+    """Returns a bond in the table's form: i ≤ j, and for a bond of an atom to its image the larger of both shifts."""
     shift = (int(cell[0]), int(cell[1]), int(cell[2]))
     if j < i or (i == j and shift < (0, 0, 0)):
         i, j, shift = j, i, (-shift[0], -shift[1], -shift[2])
     return i, j, *shift
 
 
-def nearest_bonds(crystal: Crystal) -> tuple[list[int], str]:
+def radius_fallback(crystal: Crystal) -> tuple[list[int], str]:
+    """Returns `bonds_of` by distance alone: `radius_bonds`, or no bonds where the lattice is too thin to list them."""
     try:
         bonds = radius_bonds(crystal.lattice, crystal.frac_coords)
     except TooThinError:

@@ -1,4 +1,4 @@
-"""CrystalNN: how likely each coordination number of an atom is, from the faces of its Voronoi cell.
+"""CrystalNN: the likelihood of each coordination number of an atom, from the faces of its Voronoi cell.
 
 Pan et al. 2021 (doi:10.1021/acs.inorgchem.0c02996) with pymatgen's default settings, and the fingerprint built on it
 (Zimmermann and Jain 2020, doi:10.1039/C9RA07755C; matminer's CrystalNNFingerprint.from_preset("ops")).
@@ -19,9 +19,9 @@ from xtalgen.runtime.compiled import compiled
 
 Array = np.ndarray
 CHEMISTRY = 3.0  # weight of the difference of electronegativities
-GREATEST_DIFFERENCE = 3.3
+GREATEST_DIFFERENCE = 3.3  # of two Pauling electronegativities
 BONDED, APART = 0.5, 1.0  # Å beyond the sum of the radii: full weight up to the first, none from the second
-ROUNDING = 1e-5  # of a thousandth: a weight as near as this to the middle of two may be rounded either way
+ROUNDING = 1e-5  # of a thousandth: within this distance of a tie, rounding may go either way
 
 
 def site_fingerprints(
@@ -29,9 +29,9 @@ def site_fingerprints(
 ) -> tuple[Float[Array, "atoms 61"], Bool[Array, " atoms"]]:
     """Returns the fingerprint of every atom, and which of them certainly equal matminer's.
 
-    Uncertain is an atom where the last digit decides: on the rounding of a weight, on the order of equal neighbours, on
-    an atom at the cut-off; or that has no cell, or neighbours without radius. Ask `careful_fingerprint` then. Raises
-    ValueError on unknown elements, and as `cells` does.
+    An atom is uncertain where the last digit matters: for the rounding of a weight, the order of equal neighbours or an
+    atom at the cut-off; also without a cell, or with neighbours without radius. Use `careful_fingerprint` for these.
+    Raises ValueError on unknown elements, and as `cells` does.
     """
     if atomic_numbers.min() < 1 or atomic_numbers.max() > MAX_ATOMIC_NUMBER:
         raise ValueError(f"no element has an atomic number outside 1 to {MAX_ATOMIC_NUMBER}")
@@ -45,10 +45,10 @@ def site_fingerprints(
 
 
 def likelihoods(weights: Float[Array, " neighbours"]) -> Float[Array, " numbers"]:
-    """Returns the likelihood of each coordination number from 0 on, of neighbours by falling weight (of the largest).
+    """Returns the likelihood of each coordination number from 0 on, for weights relative to the largest, descending.
 
-    Weights rounded to thousandths cut the quarter circle into slices; the area of a slice is the likelihood of having
-    all neighbours from its upper end on (pymatgen).
+    With the weights w_1 >= w_2 >= … rounded to thousandths, w_{n+1} = 0 after the last one and A(w) the area under the
+    unit circle between 0 and w, p(n) = (A(w_n) - A(w_{n+1})) / A(1) (Pan et al. 2021, as pymatgen computes it).
     """
     found = np.zeros(len(weights) + 1)
     _likelihoods(weights, found)
@@ -70,8 +70,8 @@ def careful_fingerprint(structure: Any, site: int) -> Float[Array, " 61"]:
         if 1 <= number <= LARGEST:
             shells[0, number] = weight
     vectors, nearness = np.ones((1, LARGEST_POLYHEDRON, 3)), np.arange(0.0, -LARGEST_POLYHEDRON, -1.0)
-    for place, neighbour in enumerate(found.all_nninfo[:LARGEST_POLYHEDRON]):
-        vectors[0, place] = neighbour["site"].coords - structure[site].coords
+    for index, neighbour in enumerate(found.all_nninfo[:LARGEST_POLYHEDRON]):
+        vectors[0, index] = neighbour["site"].coords - structure[site].coords
     return order_parameters(vectors, nearness[None], shells)[0][0]
 
 
@@ -83,7 +83,7 @@ def _elements() -> Array:
 
     table = np.full((MAX_ATOMIC_NUMBER + 1, 2), math.nan)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # noble gases have no electronegativity, as is known
+        warnings.simplefilter("ignore")  # that noble gases have no electronegativity
         for number in range(1, MAX_ATOMIC_NUMBER + 1):
             element = Element.from_Z(number)
             radius = CovalentRadius.radius.get(element.symbol, element.atomic_radius)
@@ -92,10 +92,11 @@ def _elements() -> Array:
 
 
 def _weights(angles: Array, areas: Array, lengths: Array, own: Array, other: Array) -> Array:
-    """Returns the weights of each face, without and with the penalty for distance.
+    """Returns the weights of each face without and with the penalty for distance, shape (faces, 2).
 
-    Solid angle, more for small faces (pores), times a preference for differing electronegativities. Still to be divided
-    by the largest of the cell without penalty.
+    w = omega^2 / area (1 + 3 sqrt(|dX| / 3.3)) with the solid angle omega (sr) and Pauling electronegativities X; the
+    solid angle over the area is the correction for pores. The penalty is (cos(pi t) + 1) / 2, where t rises from 0 to 1
+    as the distance exceeds the sum of the radii by 0.5 to 1 Å. To be divided by the cell's largest w without penalty.
     """
     weights = angles**2 / np.where(areas > 0, areas, np.inf)
     difference = np.abs(own[:, 0] - other[:, 0])
@@ -108,7 +109,7 @@ def _weights(angles: Array, areas: Array, lengths: Array, own: Array, other: Arr
 @compiled
 @no_type_check
 def _shells(starts: Array, vectors: Array, weights: Array, largest: int) -> tuple[Array, Array, Array, Array]:
-    """Returns of each atom vectors and weights of its twelve nearest, likelihoods of numbers, and what is certain."""
+    """Returns per atom: vectors and weights of its 12 neighbours of largest weight, likelihoods, whether certain."""
     n_atoms = len(starts) - 1
     nearest, nearness = np.ones((n_atoms, 12, 3)), np.zeros((n_atoms, 12))
     shells, certain = np.zeros((n_atoms, largest + 1)), np.zeros(n_atoms, dtype=np.bool_)
@@ -118,9 +119,9 @@ def _shells(starts: Array, vectors: Array, weights: Array, largest: int) -> tupl
             continue
         shares = weights[first:last, 1] / weights[first:last, 0].max()
         order = np.argsort(-shares, kind="mergesort")
-        for place in range(min(len(order), 12)):
-            nearest[atom, place] = vectors[first + order[place]]
-            nearness[atom, place] = shares[order[place]]
+        for index in range(min(len(order), 12)):
+            nearest[atom, index] = vectors[first + order[index]]
+            nearness[atom, index] = shares[order[index]]
         certain[atom] = _likelihoods(shares[order], shells[atom])
     return nearest, nearness, shells, certain
 
@@ -128,12 +129,12 @@ def _shells(starts: Array, vectors: Array, weights: Array, largest: int) -> tupl
 @compiled
 @no_type_check
 def _likelihoods(weights: Array, shell: Array) -> bool:
-    """Fills in the likelihood of each coordination number; returns whether all roundings are certain."""
+    """Writes the likelihood of each coordination number to `shell`; returns whether all roundings are certain."""
     certain, rounded = True, np.zeros(len(weights) + 1)
-    for place in range(len(weights)):
-        thousandths = weights[place] * 1000
+    for index in range(len(weights)):
+        thousandths = weights[index] * 1000
         certain = certain and abs(thousandths - math.floor(thousandths) - 0.5) > ROUNDING
-        rounded[place] = np.rint(thousandths) / 1000
+        rounded[index] = np.rint(thousandths) / 1000
     for number in range(1, min(len(rounded), len(shell))):
         if rounded[number - 1] > rounded[number]:
             area = _quarter_circle(rounded[number - 1]) - _quarter_circle(rounded[number])
@@ -144,7 +145,7 @@ def _likelihoods(weights: Array, shell: Array) -> bool:
 @compiled
 @no_type_check
 def _quarter_circle(width: float) -> float:
-    """Returns the area under the unit circle between 0 and width."""
+    """Returns A(w), the area under y = sqrt(1 - x^2) for 0 <= x <= w: (w sqrt(1 - w^2) + arcsin w) / 2."""
     if width == 1:
         return 0.25 * math.pi
     height = math.sqrt(1 - width**2)

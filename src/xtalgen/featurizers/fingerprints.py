@@ -1,4 +1,4 @@
-"""Stage `fingerprints`: structure and composition fingerprints of every crystal of a table, for coverage."""
+"""Fingerprints of crystals: structure (CrystalNN order parameters) and composition (Magpie), and their tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def read_fingerprints(path: Path) -> tuple[list[str], Fingerprints]:
 def structure_fingerprint(item: Arrays) -> list[float]:
     """Returns the mean over atoms of CrystalNNFingerprint("ops") (Zimmermann & Jain 2020, doi:10.1039/C9RA07755C).
 
-    Equal to matminer's to 1e-8: atoms for which the last digit decides are done again with neighbours from pymatgen.
+    Equal to matminer's to 1e-8: atoms whose result depends on the last digit take their neighbours from pymatgen.
     Raises what pymatgen raises where an atom has no cell or no radius, TooThinError and ValueError as `cells` does.
     """
     sites, certain = site_fingerprints(*item)
@@ -68,14 +68,14 @@ def structure_fingerprint(item: Arrays) -> list[float]:
 
 
 def warm_up() -> None:
-    """Loads in a new worker process what would else count into its first crystal's time: ten seconds on a busy node."""
+    """Imports and compiles in a new worker, so that this does not count towards its first crystal's time limit."""
     copper = (np.eye(3) * 3.0, np.zeros((1, 3)), np.array([29], dtype=np.uint8))
     structure_fingerprint(copper)
     careful_fingerprint(structure(copper), 0)
 
 
 def quick_fingerprint(item: Arrays) -> list[float] | None:
-    """Returns the fingerprint, or None when some atom has to be done with care."""
+    """Returns the fingerprint, or None when it depends on the last digit: see `structure_fingerprint`."""
     sites, certain = site_fingerprints(*item)
     return _mean(sites) if certain.all() else None
 

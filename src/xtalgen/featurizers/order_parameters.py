@@ -1,8 +1,8 @@
-"""Order parameters of an atom's neighbours: how much each coordination polyhedron looks like each motif of its size.
+"""Order parameters of an atom's neighbours: the similarity of each coordination polyhedron to the motifs of its size.
 
 The motifs and their parameters are those that CrystalNN's fingerprint is built on (Zimmermann and Jain 2020,
 doi:10.1039/C9RA07755C; Zimmermann et al. 2017, doi:10.3389/fmats.2017.00034), as pymatgen's LocalStructOrderParams has
-them. Steps and rounding are kept where a last digit decides: angles at a threshold, neighbours in one line.
+them. Its order of operations is kept where rounding matters: angles at a threshold, collinear neighbours.
 """
 
 import math
@@ -15,13 +15,14 @@ from numpy.polynomial import Polynomial, legendre
 from xtalgen.runtime.compiled import compiled
 
 Array = np.ndarray
-Geometry = tuple[Array, Array, Array]  # angles, azimuths, and whether there are azimuths, of a site's neighbours
+# Of n neighbours of a site: angles (n, n), azimuths (n, n, n), and which azimuths are defined (n, n).
+Geometry = tuple[Array, Array, Array]
 
-LARGEST = 24  # coordination number with a weight
-LARGEST_POLYHEDRON = 12  # with order parameters
-TIED = 1e-7  # neighbours whose weights differ by less may stand in either order
-SAME_VALUE = 1e-10  # what another order may change
-COLLINEAR = 1e-12  # of a unit vector: the part across another one below which both are in one line
+LARGEST = 24  # coordination number with a likelihood
+LARGEST_POLYHEDRON = 12  # coordination number with order parameters
+TIED = 1e-7  # neighbours whose weights differ by less may come in either order
+SAME_VALUE = 1e-10  # the change of a value by another order that is ignored
+COLLINEAR = 1e-12  # length of the perpendicular part of a unit vector below which it is parallel to another one
 ANYWHERE = 10.0  # rad: beyond every angle
 
 # Motifs by coordination number, in the order of the fingerprint.
@@ -39,16 +40,17 @@ MOTIFS = {
     11: ("q2", "q4", "q6"),
     12: ("cuboctahedral", "q2", "q4", "q6"),
 }
-FIRST = np.cumsum([0, 0] + [1 + len(MOTIFS.get(number, ())) for number in range(1, LARGEST + 1)])  # place by number
+FIRST = np.cumsum([0, 0] + [1 + len(MOTIFS.get(number, ())) for number in range(1, LARGEST + 1)])  # index by number
 N_FEATURES = int(FIRST[-1])
 
-# Motifs of two neighbours: their angle (of 180°) and how sharply it is asked for.
+# Motifs of two neighbours: the angle (in units of 180°) and the width parameter of its Gaussian.
 BENT = np.array([[0.5, 15.15], [0.5802777777777778, 13.95], [0.666666666667, 13.25], [0.833333333333333, 12.45],
                  [1.0, 8.667]])  # fmt: skip
 
-# Motifs with a neighbour at the north pole and others around: angle to the pole (of 180°), its sharpness, how often the
-# neighbours repeat in half a turn; angle (rad) beyond which a neighbour is at the south pole, that one's sharpness;
-# largest azimuth (rad); shape: 0 for the angle itself, 1 for 72° or 144°, 2 for the angle above or below the equator.
+# Motifs with a neighbour at the north pole and others in rings about the axis. Columns: coordination number; place of
+# the motif; angle to the pole (in units of 180°) and its sharpness s in exp(-(s dtheta)^2 / 2); multiplicity m of
+# cos^2(m phi); angle (rad) from which a neighbour is at the south pole, and the sharpness there; largest azimuth (rad);
+# form: 0 for the angle itself, 1 for 72° or 144°, 2 for the angle above or below the equator.
 AXIAL = (3 * math.pi / 4, 5 * math.pi / 6)
 RINGS = np.array(
     [
@@ -70,22 +72,26 @@ RINGS = np.array(
         [7, 2, 0.5, 14.75, 2.5, AXIAL[0], 12.5, ANYWHERE, 0],
         [8, 2, 0.5, 13.6, 3.0, AXIAL[0], 14.1, ANYWHERE, 0],
     ]
-)  # coordination number and place of the motif first
+)
 BCC_SOUTH, BCC_SHARPNESS, BCC_WEIGHT = 2.5261129449194057, 15.0, 6.0
 CUBOCT_LOW, CUBOCT_HIGH, CUBOCT_SOUTH = 1.3089969389957472, 1.8325957145940461, 2.792526803190927  # 75°, 105°, 160°
 CUBOCT_SHARPNESS, CUBOCT_EQUATOR, CUBOCT_THIRDS = 28.75, 25.5, 31.25
 
 
 def _harmonics() -> np.ndarray:
-    """Returns coefficients by degree/2 - 1, order and power of cos θ of Y_lm without sin^m θ e^(imφ)."""
+    """Returns the coefficients of cos^k θ in Y_lm / (sin^m θ e^(imφ)), shape (3, 7, 7) for l = 2, 4, 6, m and k.
+
+    Y_lm = sqrt((2 l + 1) / (4 π) (l - m)! / (l + m)!) sin^m θ P_l^(m)(cos θ) e^(imφ), with the m-th derivative of the
+    Legendre polynomial P_l; the sign (-1)^m does not matter for |Y_lm|².
+    """
     table = np.zeros((3, 7, 7))
-    for place, degree in enumerate((2, 4, 6)):
+    for index, degree in enumerate((2, 4, 6)):
         polynomial = Polynomial(legendre.leg2poly([0] * degree + [1]))
         for order in range(degree + 1):
             size = math.factorial(degree - order) / math.factorial(degree + order)
             coefficients = np.asarray((polynomial.deriv(order) if order else polynomial).coef, dtype=float)
             norm = math.sqrt((2 * degree + 1) / (4 * math.pi) * size)
-            table[place, order, : len(coefficients)] = norm * coefficients
+            table[index, order, : len(coefficients)] = norm * coefficients
     return table
 
 
@@ -97,11 +103,11 @@ def order_parameters(
     nearness: Float[np.ndarray, "sites 12"],
     shells: Float[np.ndarray, "sites 25"],
 ) -> tuple[Float[np.ndarray, "sites 61"], Bool[np.ndarray, " sites"]]:
-    """Returns each site's likelihoods of its coordination numbers 1 to 24, each with those of the motifs of that size.
+    """Returns each site's likelihoods of coordination numbers 1 to 24, each followed by those of its motifs.
 
-    vectors: to the twelve neighbours of most weight, in Å, by falling weight (`nearness`). shells: likelihood by
-    coordination number: a number's neighbours are the first so many. Second result: whether the values are certain;
-    the body-centred motif depends on the order of the neighbours, which is the last digit's where they are equal.
+    vectors: to the twelve neighbours of largest weight, in Å, in descending order of weight (`nearness`). shells:
+    likelihood by coordination number; the neighbours of number n are the first n. Second result: whether the values are
+    certain: the body-centred motif depends on the order of the neighbours, which rounding decides for equal weights.
     """
     return _order_parameters(vectors, nearness, shells)
 
@@ -135,7 +141,7 @@ def _order_parameters(vectors: Array, nearness: Array, shells: Array) -> tuple[A
 @compiled
 @no_type_check
 def _motifs(number: int, units: Array, geometry: Geometry, out: Array) -> None:
-    """Fills in the order parameters of the first so many neighbours."""
+    """Writes the order parameters of the first `number` neighbours to `out`."""
     if number == 1:
         out[0] = 1.0
     elif number == 2:
@@ -157,9 +163,9 @@ def _motifs(number: int, units: Array, geometry: Geometry, out: Array) -> None:
 @compiled
 @no_type_check
 def _angles(units: Array, geometry: Geometry) -> None:
-    """Fills in the angles between neighbours j and k, and the azimuth of m about pole j from the meridian of k.
+    """Writes the angles between neighbours j and k, and the azimuth of m about the pole j from the meridian of k.
 
-    The last array: whether k is off the axis of j, so that it has an azimuth.
+    The last array of `geometry`: whether k is off the axis of j, so that it has a meridian.
     """
     thetas, azimuths, across = geometry
     n, meridians = len(units), np.empty((12, 3))
@@ -184,7 +190,7 @@ def _angles(units: Array, geometry: Geometry) -> None:
 @compiled
 @no_type_check
 def _ring(n: int, geometry: Geometry, motif: Array) -> float:
-    """Returns the likeness of a motif with neighbours around an axis: the largest over poles and first meridians."""
+    """Returns the order parameter of a motif with rings about an axis: the maximum over poles j and meridians k."""
     best, likeness = 0.0, np.empty(n)
     for j in range(n):
         for m in range(n):
@@ -198,7 +204,7 @@ def _ring(n: int, geometry: Geometry, motif: Array) -> float:
 @compiled
 @no_type_check
 def _likeness(theta: float, motif: Array) -> float:
-    """Returns how well an angle to the north pole fits a motif."""
+    """Returns the Gaussian of the deviation of an angle to the north pole from the motif's angle."""
     target, shape, angle = motif[0], motif[6], theta / math.pi
     if theta >= motif[3]:
         offset = motif[4] * (angle - 1.0)
@@ -214,7 +220,7 @@ def _likeness(theta: float, motif: Array) -> float:
 @compiled
 @no_type_check
 def _ring_from(j: int, k: int, geometry: Geometry, likeness: Array, motif: Array) -> float:
-    """Returns the mean likeness with j at the north pole and k on the first meridian."""
+    """Returns the mean of Gaussian(θ_m) cos²(m φ_m) over neighbours, j at the north pole and k at azimuth 0."""
     thetas, azimuths, across = geometry
     repeats, south, widest = motif[2], motif[3], motif[5]
     ringed = thetas[j, k] < south
@@ -235,9 +241,9 @@ def _ring_from(j: int, k: int, geometry: Geometry, likeness: Array, motif: Array
 @compiled
 @no_type_check
 def _body_centred(geometry: Geometry) -> float:
-    """Returns Peters' (2009, doi:10.1063/1.3270161) parameter of eight neighbours.
+    """Returns Peters' (2009, doi:10.1063/1.3270161) body-centred cubic parameter of eight neighbours.
 
-    It counts each pair once, with the nearer neighbour at the pole, and differs with the other one there.
+    As pymatgen does, it counts each pair once, with the nearer neighbour at the pole; the other choice would differ.
     """
     total = 0.0
     for j in range(8):
@@ -249,7 +255,7 @@ def _body_centred(geometry: Geometry) -> float:
 @compiled
 @no_type_check
 def _order_is_irrelevant(nearness: Array, geometry: Geometry) -> bool:
-    """Returns whether the body-centred parameter is the same in any order of neighbours that are equally near."""
+    """Returns whether the body-centred parameter is the same in any order of neighbours of equal weight."""
     for j in range(8):
         for k in range(j + 1, 8):
             if nearness[j] - nearness[k] < TIED and abs(_pair(j, k, geometry) - _pair(k, j, geometry)) > SAME_VALUE:
@@ -311,7 +317,10 @@ def _cuboctahedral_from(j: int, k: int, geometry: Geometry) -> float:
 @compiled
 @no_type_check
 def _steinhardt(units: Array, out: Array) -> None:
-    """Fills in q2, q4 and q6 of the neighbours (Steinhardt et al. 1983, doi:10.1103/PhysRevB.28.784)."""
+    """Writes q2, q4 and q6 of N neighbours to `out` (Steinhardt et al. 1983, doi:10.1103/PhysRevB.28.784).
+
+    q_l = sqrt(4 π / (2 l + 1) Σ_m |Σ_i Y_lm(i) / N|²); the terms of m and -m are equal.
+    """
     sums = np.zeros((3, 7, 2))
     for i in range(len(units)):
         x, y, z = units[i, 0], units[i, 1], units[i, 2]

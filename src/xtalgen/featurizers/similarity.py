@@ -1,4 +1,4 @@
-"""The known crystal that a new one is nearest to: first by composition, among those by structure."""
+"""The nearest known crystal of a new one: by composition first, then by structure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ N_ELEMENTS = 128
 
 @dataclass(frozen=True)
 class Nearest:
-    """A known crystal and how far it is.
+    """A known crystal and its distance.
 
     composition: the share of atoms that would have to be another element, 0 for the same composition, 1 for no common
     element. structure: Euclidean distance of the mean CrystalNN fingerprints, as in coverage; None where one has none.
@@ -33,8 +33,8 @@ def nearest_known(
 ) -> list[Nearest | None]:
     """Returns, for each crystal, the known one of nearest composition, and of these the nearest structure.
 
-    The twenty nearest compositions are looked at; ties beyond are cut in the order of the known crystals. None where
-    nothing is known. timeout: seconds for one fingerprint.
+    Twenty crystals of the nearest compositions are compared; of equally near ones the first are taken. None where
+    there are no known crystals. timeout: seconds for one fingerprint.
     """
     if not known or not crystals:
         return [None] * len(crystals)
@@ -43,13 +43,13 @@ def nearest_known(
     for share in _shares(crystals):
         distances = np.abs(shares - share).sum(axis=1) / 2
         order = np.argsort(np.round(distances, 6), kind="stable")[:SHORTLIST]
-        lists.append([(int(place), float(distances[place])) for place in order])
-    wanted = sorted({place for each in lists for place, _ in each})
-    items = [arrays(row) for row in (*crystals, *(known[place] for place in wanted))]
+        lists.append([(int(index), float(distances[index])) for index in order])
+    wanted = sorted({index for each in lists for index, _ in each})
+    items = [arrays(row) for row in (*crystals, *(known[index] for index in wanted))]
     prints = list(map_items(structure_fingerprint, items, workers=workers, timeout=timeout, label="nearest known"))
     of_known = dict(zip(wanted, prints[len(crystals) :], strict=True))
     return [
-        min((_compare(print_, known[place], distance, of_known[place]) for place, distance in each), key=_rank)
+        min((_compare(print_, known[index], distance, of_known[index]) for index, distance in each), key=_rank)
         for print_, each in zip(prints[: len(crystals)], lists, strict=True)
     ]
 
@@ -68,7 +68,7 @@ def _rank(found: Nearest) -> tuple[float, float, str]:
 def _shares(rows: Sequence[Crystal]) -> Float[np.ndarray, "rows elements"]:
     """Returns the mole fractions of all elements."""
     shares = np.zeros((len(rows), N_ELEMENTS), dtype=np.float32)
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         numbers, counts = np.unique(row.atomic_numbers, return_counts=True)
-        shares[place, numbers] = counts / row.n_atoms
+        shares[index, numbers] = counts / row.n_atoms
     return shares

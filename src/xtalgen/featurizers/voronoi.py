@@ -1,7 +1,9 @@
-"""Voronoi cells of a crystal's atoms: who is behind each face, under what solid angle, of what area.
+"""Voronoi cells of a crystal's atoms: the neighbour behind each face, its solid angle and its area.
 
-The cell of an atom is a cube far larger than any cell, cut by the plane halfway to each atom around it, the nearest
-first, until no farther plane can reach it. Compiled loops: a hundred times faster than Qhull through SciPy.
+The cell of an atom at 0 is the set of points x with x.r <= |r|^2 / 2 for the vector r to every other atom. It is found
+by cutting a large cube by these planes, the nearest atom first. A plane at the distance |r| / 2 cannot cut a cell whose
+farthest corner is nearer than that, so the search ends at the first |r| >= 2 max |corner|. Compiled loops make this a
+hundred times faster than Qhull through SciPy.
 """
 
 import math
@@ -14,15 +16,16 @@ from jaxtyping import Float, Int
 from xtalgen.runtime.compiled import compiled
 
 Array = np.ndarray
-Room = tuple[Array, Array, Array]  # faces of the cell at work: corners, how many, atom behind it
+# The faces of the cell that is being cut: corners (faces, corners, 3), number of corners, index of the atom behind it.
+Room = tuple[Array, Array, Array]
 
-CUTOFF = 7.0  # Å: atoms that CrystalNN cuts a cell from
-FAR = 1000.0  # Å: half the edge of the first cube; a cell that still touches it is open
-EDGE = 1e-6  # Å: an atom as near as this to the cut-off may or may not count
-ON_PLANE = 1e-10  # Å: a vertex as near as this to a plane lies on it
+CUTOFF = 7.0  # Å: radius of the atoms that CrystalNN takes into account
+FAR = 1000.0  # Å: half the edge of the first cube; a cell that keeps a face of it is open
+EDGE = 1e-6  # Å: within this distance of the cut-off, rounding decides whether an atom counts
+ON_PLANE = 1e-10  # Å: a vertex within this distance of a plane lies on it
 SAME_PLACE = 1e-3  # Å: atoms nearer than this have no cells of their own
 MAX_FACES, MAX_CORNERS = 192, 64
-MAX_IMAGES = 1e6  # atoms to look at around an atom; more only in needles and sheets, which fill the memory
+MAX_IMAGES = 1e6  # atoms within reach of an atom; only needles and sheets have more, which would fill the memory
 CLOSED, OPEN, DOUBTFUL = 0, 1, 2
 CUBE = np.array(
     [
@@ -44,11 +47,11 @@ class TooThinError(ValueError):
 
 @dataclass(frozen=True)
 class Cells:
-    """The faces of all cells, those of one atom after those of the other.
+    """The faces of all cells, sorted by atom.
 
-    starts: first face of each atom, and the number of faces; states: of each atom CLOSED, OPEN (it has no cell and no
-    faces) or DOUBTFUL (the last digit decides which atoms count, or atoms coincide). Of each face: number of the atom
-    behind it, the cell of the lattice which that is in, the vector to it in Å, solid angle in sr, area in Å².
+    starts: index of the first face of each atom, then the number of faces; states: per atom CLOSED, OPEN (no cell, no
+    faces) or DOUBTFUL (rounding decides which atoms count, or atoms coincide). Per face: number of the atom behind it,
+    lattice translation of that atom, the vector to it in Å, solid angle in sr, area in Å².
     """
 
     starts: Int[np.ndarray, " bounds"]
@@ -63,11 +66,11 @@ class Cells:
 def cells(
     lattice: Float[np.ndarray, "3 3"], frac_coords: Float[np.ndarray, "atoms 3"], cutoff: float = CUTOFF
 ) -> Cells:
-    """Returns the cells cut from the atoms within `cutoff` Å, or farther where a cell stays open.
+    """Returns the Voronoi cells from the atoms within `cutoff` Å, or farther where a cell is open.
 
-    As CrystalNN does it (Pan et al. 2021, doi:10.1021/acs.inorgchem.0c02996, in pymatgen) the reach doubles up to
-    the longest diagonal of the lattice's cell. Raises ValueError when numbers are not finite or the
-    lattice has no volume, TooThinError when a million atoms are within reach.
+    As in CrystalNN (Pan et al. 2021, doi:10.1021/acs.inorgchem.0c02996; pymatgen), the radius doubles up to the longest
+    diagonal of the unit cell. Raises ValueError when numbers are not finite or the lattice has no volume, TooThinError
+    when a million atoms are within reach.
     """
     lattice, frac_coords, heights = _checked(lattice, frac_coords)
     widest = float(np.linalg.norm(DIAGONALS @ lattice, axis=1).max()) + 0.01
@@ -80,7 +83,7 @@ def cells(
 def surroundings(
     lattice: Float[np.ndarray, "3 3"], frac_coords: Float[np.ndarray, "atoms 3"], atom: int, reach: float
 ) -> tuple[Float[np.ndarray, "found 3"], Int[np.ndarray, " found"], Int[np.ndarray, "found 3"]]:
-    """Returns the atoms within `reach` Å of one, itself first: vectors by growing length (Å), numbers, images.
+    """Returns the atoms within `reach` Å of one, by distance, itself first: vectors (Å), numbers, lattice translations.
 
     Raises ValueError and TooThinError as `cells` does.
     """
@@ -92,7 +95,7 @@ def surroundings(
 
 
 def _checked(lattice: Array, frac_coords: Array) -> tuple[Array, Array, Array]:
-    """Returns what the compiled functions take: contiguous arrays, and the heights of the lattice's cell."""
+    """Returns the arguments of the compiled functions: contiguous arrays, and the heights of the unit cell (Å)."""
     if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all() and abs(np.linalg.det(lattice)) > 0):
         raise ValueError("lattice or coordinates are not finite, or the lattice has no volume")
     heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
@@ -141,7 +144,7 @@ def _cells(lattice: Array, frac_coords: Array, heights: Array, cutoff: float, wi
 @compiled
 @no_type_check
 def _surroundings(lattice: Array, frac_coords: Array, heights: Array, atom: int, reach: float) -> tuple[Array, Array]:
-    """Returns the atoms around one, itself first: vectors by growing length, numbers with images."""
+    """Returns the atoms around one, by distance, itself first: vectors (n, 3), and numbers with translations (n, 4)."""
     images = float(len(frac_coords))
     for axis in range(3):
         images *= 2 * reach / heights[axis] + 2
@@ -187,7 +190,7 @@ def _nearest_first(vectors: Array, around: Array) -> tuple[Array, Array]:
 @compiled
 @no_type_check
 def _cell(vectors: Array, reach: float, room: Room) -> tuple[int, int]:
-    """Fills in the faces of the cell of the first atom, which lies at 0; returns its state and their number."""
+    """Writes the faces of the cell of the first atom, which is at 0, to `room`; returns its state and their number."""
     polygons, sizes, owners = room
     for face in range(6):
         polygons[face, :4] = FAR * CUBE[face]
@@ -229,7 +232,7 @@ def _farthest(n_faces: int, room: Room) -> float:
 @compiled
 @no_type_check
 def _cut(plane: Array, other: int, n_faces: int, room: Room) -> tuple[int, bool]:
-    """Cuts off what lies beyond a plane; returns the number of faces (-1: too many) and whether anything was cut."""
+    """Cuts off the part with n.x > d for a plane (n, d); returns the number of faces (-1: too many), and if it cut."""
     polygons, sizes, owners = room
     corners, n_corners, free, changed = np.empty((MAX_FACES, 3)), 0, n_faces, False
     heights, kept = np.empty(MAX_CORNERS), np.empty((MAX_CORNERS, 3))
@@ -243,7 +246,7 @@ def _cut(plane: Array, other: int, n_faces: int, room: Room) -> tuple[int, bool]
             size, leaves = _clip(polygons[face, : sizes[face]], heights, kept)
             if size < 0:
                 return -1, True
-            # The outline of each face leaves the remaining half once: there lies one corner of the new face.
+            # The outline of each cut face leaves the remaining half-space once; that point is a corner of the new face.
             if leaves >= 0:
                 corners[n_corners] = kept[leaves]
                 n_corners += 1
@@ -265,7 +268,10 @@ def _cut(plane: Array, other: int, n_faces: int, room: Room) -> tuple[int, bool]
 @compiled
 @no_type_check
 def _clip(polygon: Array, heights: Array, kept: Array) -> tuple[int, int]:
-    """Fills in the part of a polygon below a plane; returns its size (-1: too many corners) and where it is left."""
+    """Writes the part of a polygon below a plane to `kept`; returns its size (-1: too many) and where it is left.
+
+    Sutherland and Hodgman 1974, doi:10.1145/360767.360802, for one plane; heights: n.x - d of each corner.
+    """
     size, leaves = 0, -1
     for corner in range(len(polygon)):
         following = corner + 1 if corner + 1 < len(polygon) else 0
@@ -286,7 +292,7 @@ def _clip(polygon: Array, heights: Array, kept: Array) -> tuple[int, int]:
 @compiled
 @no_type_check
 def _order(corners: Array, normal: Array) -> None:
-    """Sorts the corners of a convex polygon anticlockwise, seen from where the normal points to."""
+    """Sorts the corners of a convex polygon anticlockwise about the normal, by their angle at the centre."""
     unit = np.zeros(3)
     unit[np.argmin(np.abs(normal))] = 1.0
     right = np.cross(unit, normal)
@@ -306,7 +312,12 @@ def _order(corners: Array, normal: Array) -> None:
 @compiled
 @no_type_check
 def _angle_and_area(polygon: Array, distance: float) -> tuple[float, float]:
-    """Returns solid angle (van Oosterom and Strackee 1983) and area of a face halfway to an atom at a distance."""
+    """Returns the solid angle (sr) and the area (Å²) of a face, seen from 0; `distance` is that of the atom behind it.
+
+    Both are sums over the triangles (a, b, c) of a fan. Solid angle (van Oosterom and Strackee 1983,
+    doi:10.1109/TBME.1983.325207, eq. 8): tan(omega / 2) = |a.(b x c)| / (abc + c a.b + b a.c + a b.c). The pyramid of a
+    triangle has the volume |a.(b x c)| / 6 = area h / 3 with the height h = distance / 2.
+    """
     angle, area = 0.0, 0.0
     a = polygon[0]
     length_a = math.sqrt(_dot(a, a))

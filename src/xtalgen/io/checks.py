@@ -4,6 +4,7 @@ A reader turns its text into numbers with these functions and hands them to `mak
 whether a row is "ok".
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -60,7 +61,7 @@ def check_lattice(lattice: Float[np.ndarray, "3 3"]) -> None:
 
 def check_coordinates(frac_coords: Float[np.ndarray, "atoms 3"]) -> None:
     """Raises CrystalError when a fractional coordinate is not finite or beyond 1e9."""
-    usable = np.isfinite(frac_coords) & (np.abs(np.nan_to_num(frac_coords)) <= LARGEST_COORDINATE)
+    usable = np.abs(frac_coords) <= LARGEST_COORDINATE  # false for NaN, too
     if not usable.all():
         atom = int(np.flatnonzero(~usable.all(axis=1))[0])
         raise CrystalError("unparsable", f"atom {atom + 1} has a coordinate that is not a finite number below 1e9")
@@ -72,16 +73,18 @@ def make_lattice(lengths: Any, angles: Any) -> Float[np.ndarray, "3 3"]:
     Raises CrystalError when no cell has them: a length that is not positive, an angle outside 0 to 180 degrees, three
     angles that meet at no corner.
     """
-    lengths, angles = np.asarray(lengths, dtype=np.float64), np.asarray(angles, dtype=np.float64)
-    if not (np.isfinite(lengths).all() and np.isfinite(angles).all()):
+    a, b, c = (float(length) for length in lengths)
+    alpha, beta, gamma = (float(angle) for angle in angles)
+    if not all(map(math.isfinite, (a, b, c, alpha, beta, gamma))):
         raise CrystalError("bad_lattice", "a cell parameter is not a finite number")
-    if np.any(lengths <= 0):
-        raise CrystalError("bad_lattice", f"lengths {lengths.tolist()} Å are not all positive")
-    if np.any(angles <= 0) or np.any(angles >= 180):
-        raise CrystalError("bad_lattice", f"angles {angles.tolist()}° do not all lie between 0 and 180")
-    if angles.sum() >= 360 or 2 * angles.max() >= angles.sum():
-        raise CrystalError("bad_lattice", f"no cell has the angles {angles.tolist()}°")
-    return lattice_from_parameters(lengths, angles)
+    if min(a, b, c) <= 0:
+        raise CrystalError("bad_lattice", f"lengths {[a, b, c]} Å are not all positive")
+    if min(alpha, beta, gamma) <= 0 or max(alpha, beta, gamma) >= 180:
+        raise CrystalError("bad_lattice", f"angles {[alpha, beta, gamma]}° do not all lie between 0 and 180")
+    total = alpha + beta + gamma
+    if total >= 360 or 2 * max(alpha, beta, gamma) >= total:
+        raise CrystalError("bad_lattice", f"no cell has the angles {[alpha, beta, gamma]}°")
+    return lattice_from_parameters(np.array([a, b, c]), np.array([alpha, beta, gamma]))
 
 
 def check_periodic(pbc: Sequence[bool]) -> None:
@@ -93,7 +96,10 @@ def check_periodic(pbc: Sequence[bool]) -> None:
 
 def check_numbers(numbers: np.ndarray) -> np.ndarray:
     """Returns atomic numbers as uint8. Raises CrystalError on one that is no element's."""
-    values = np.asarray(numbers, dtype=np.float64)
+    numbers = np.asarray(numbers)
+    if numbers.dtype == np.uint8 and numbers.size and numbers.min() >= 1 and numbers.max() <= MAX_ATOMIC_NUMBER:
+        return numbers
+    values = numbers.astype(np.float64)
     known = np.isfinite(values) & (values == np.round(values)) & (values >= 1) & (values <= MAX_ATOMIC_NUMBER)
     if not known.all():
         raise CrystalError("unknown_element", f"no element has atomic number {values[~known][0]:g}")

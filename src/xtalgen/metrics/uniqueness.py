@@ -120,27 +120,27 @@ def unique_and_novel(
     limit = None if workers == 1 else timeout * max(sizes)  # only a backstop; each comparison has its own limit
     results = map_items(_compare, groups, workers=workers, timeout=limit, label="unique, novel", initializer=warm_up)
     for formula, result in zip(asked, results, strict=True):
-        same = [crystals[row] for row in samples[formula]], [known[row] for row in references.get(formula, [])]
-        for place, row in enumerate(samples[formula]):
-            if isinstance(result, Failure):
-                kinds[row] = MatchVerdict(False, False, status=result.kind)
-            else:
-                duplicate, match, status = result[place]
-                kinds[row] = _verdict(duplicate, match, status, *same)
+        rows = samples[formula]
+        equal = (result, [crystals[row].id for row in rows], [known[row].id for row in references.get(formula, [])])
+        for row, verdict in zip(rows, _verdicts(*equal), strict=True):
+            kinds[row] = verdict
     return kinds
 
 
-def _verdict(
-    duplicate: int | None, match: int | None, status: str, samples: Sequence[Crystal], known: Sequence[Crystal]
-) -> MatchVerdict:
-    """Returns the verdict of one comparison among the samples and known crystals of a formula."""
-    return MatchVerdict(
-        unique=status == "ok" and duplicate is None,
-        novel=status == "ok" and match is None,
-        duplicate_of=None if duplicate is None else samples[duplicate].id,
-        match_id=None if match is None else known[match].id,
-        status=status,
-    )
+def _verdicts(result: Any, ids: Sequence[str], known: Sequence[str]) -> list[MatchVerdict]:
+    """Returns the verdicts on the samples `ids` of one formula from the result of `_compare`, or from its failure."""
+    if isinstance(result, Failure):
+        return [MatchVerdict(False, False, status=result.kind) for _ in ids]
+    return [
+        MatchVerdict(
+            unique=status == "ok" and duplicate is None,
+            novel=status == "ok" and match is None,
+            duplicate_of=None if duplicate is None else ids[duplicate],
+            match_id=None if match is None else known[match],
+            status=status,
+        )
+        for duplicate, match, status in result
+    ]
 
 
 def _by_formula(crystals: Sequence[Crystal], among: Collection[Formula] | None = None) -> dict[Formula, list[int]]:

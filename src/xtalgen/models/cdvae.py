@@ -30,9 +30,9 @@ class CDVAEConfig(FitConfig):
     """Hyper-parameters of CDVAE on MP-20.
 
     bonds: graph of the encoder, "crystal_nn" (the column of the stage `bonds`) or "radius" (like the decoder's);
-    property: column that a head learns to predict from the latent vector, None for no head; teacher_forcing: last epoch
-    in which the decoder sees true cells; hidden: width of encoder and decoder; triplet: width of the decoder's triplets;
-    slots: of the decoder's graph, 0 for as many as needed; levels: of noise, geometric from *_begin to *_end
+    property: column that a head learns to predict from the latent vector, None for no head; teacher_forcing: last
+    epoch in which the decoder sees true cells; hidden: width of encoder and decoder; triplet: width of the decoder's
+    triplets; slots: of the decoder's graph, 0 for as many as needed; levels: of noise, geometric from *_begin to *_end
     (coordinates in Å); *_weight: of the parts of the loss.
     """
 
@@ -68,7 +68,7 @@ class CDVAEConfig(FitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.slots < 0 or (self.compile and not self.slots):
-            raise ValueError(f"slots must be at least 0, and above 0 (such as 40) with compile, not {self.slots}.")
+            raise ValueError(f"slots must be at least 0, and above 0 with compile (such as 40), not {self.slots}.")
 
 
 @final
@@ -107,8 +107,8 @@ class Model(AbstractModel):
     ) -> Iterator[Crystal]:
         """Yields the crystals asked for; see `AbstractModel.sample`.
 
-        Statuses are those of `annealed_langevin.decode`, and "too_large" or "unknown_element" for a composition of more than 100
-        atoms or with an element beyond 100. Raises ValueError when the checkpoint was trained for the other task.
+        Statuses are those of `annealed_langevin.decode`, and "too_large" or "unknown_element" for a composition of more
+        than 100 atoms or with an element beyond 100. Raises ValueError when the checkpoint is of the other task.
         """
         module = load_module(checkpoint, device)
         asked = "dng" if isinstance(wanted, int) else "csp"
@@ -176,7 +176,7 @@ def optimise_property(
 ) -> list[Crystal]:
     """Returns crystals decoded along a descent of the predicted property in latent space (Xie et al. 2022).
 
-    Starts from the first `starts` crystals, or from random latent vectors when there are none. Adam takes `steps` steps,
+    Starts from the first `starts` crystals, or from random latent vectors without crystals. Adam takes `steps` steps,
     and all latent vectors are decoded at `snapshots` of them. Ids are START-STEP; `info` holds `step` and `predicted`,
     in the property's unit. Raises ValueError when the model was trained without a property.
     """

@@ -1,7 +1,7 @@
 """Crystal-text-LLM: a language model that writes crystals as text (Gruver et al. 2024, arXiv 2402.04379).
 
 Written from the paper; docs/models/crystal_text_llm.md lists defaults, prompts and every deviation. The paper has no
-structure prediction: it is asked for by formula and number of atoms.
+structure prediction; here its prompt states formula and number of atoms.
 """
 
 from collections import Counter
@@ -37,10 +37,10 @@ DEFAULT_BASE = "meta-llama/Llama-2-7b-hf"
 class CrystalTextConfig(FitConfig):
     """Hyper-parameters of Crystal-text-LLM on MP-20.
 
-    base: "scratch", or a causal language model by name, folder, GGUF file or archive that holds one; base_precision: of
-    its frozen weights; share_base: several processes share these out instead of holding all of them each (FSDP);
-    lora_*: of the adapters; hidden, layers, heads: of the Llama trained from scratch; infilling, composition: see
-    `prompts.Mixture`; max_length: in tokens, of a prompt with its answer.
+    base: "scratch", or a causal language model by name, folder, GGUF file or archive with one; base_precision: of its
+    frozen weights; share_base: shard these over the processes instead of replicating them (FSDP); lora_*: of the
+    adapters; hidden, layers, heads: of the Llama trained from scratch; infilling, composition: see `prompts.Mixture`;
+    max_length: of a prompt with its answer, in tokens.
     """
 
     epochs: int = 10
@@ -71,14 +71,14 @@ class CrystalTextConfig(FitConfig):
         super().__post_init__()
         Mixture(self.infilling, self.composition)
         if self.share_base and (self.base == SCRATCH or self.base_precision in ("8bit", "4bit")):
-            raise ValueError("share_base is for a base in float32 or bfloat16.")
+            raise ValueError("share_base needs a base model in float32 or bfloat16.")
         if self.hidden % (2 * self.heads):
             raise ValueError(f"hidden must be a multiple of twice heads, not {self.hidden} with {self.heads} heads.")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A crystal to be written: the prompt, and the atoms it must have, None for any."""
+    """A crystal to be generated: its prompt, and the atoms that it must have, None for any."""
 
     prompt: str
     numbers: np.ndarray | None = None
@@ -94,13 +94,10 @@ class Model(AbstractPromptedModel):
     takes_prompts: ClassVar[bool] = True
 
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: CrystalTextConfig, job: Job) -> None:
-        """Trains on all tasks at once; see `AbstractModel.train`.
-
-        Raises BaseError when the base cannot be used, ValueError when the processes cannot share it evenly.
-        """
+        """Trains all tasks together; see `AbstractModel.train`. Raises BaseError when the base model cannot be used."""
         world = current().world
         if config.share_base and max(config.parts, world) % world:
-            raise ValueError(f"parts must be a multiple of the {world} processes that share the base.")
+            raise ValueError(f"parts must be a multiple of the {world} processes that share the base model.")
         module = new_model(asdict(config), job.seed, job.device)
         split = load_texts(
             train,
@@ -126,8 +123,8 @@ class Model(AbstractPromptedModel):
         """Yields the crystals asked for; see `AbstractPromptedModel`.
 
         `info` holds the last text of each and the number of tries. Statuses are those of `read_crystal_text`, and
-        "endless" for a text without end. Raises ValueError on an unknown attribute, or a number of atoms that does not
-        fit the formula.
+        "endless" for a text that reached the limit of tokens. Raises ValueError on an unknown attribute, or a number of
+        atoms that does not fit the formula.
         """
         asked: list[Asked | Crystal]
         asked = [Asked(ask_crystal({}))] * wanted if isinstance(wanted, int) else [_question(one) for one in wanted]
@@ -157,7 +154,7 @@ class Model(AbstractPromptedModel):
             yield replace(crystal, info={**crystal.info, **result})
 
     def network_evaluations(self, sampling: TextSampling) -> int:
-        """Returns the most tokens of one try: the network is evaluated once for each token of a text, and for no more.
+        """Returns the largest number of tokens per try; the network is evaluated once per token.
 
         A crystal of eight atoms takes about 160 with the vocabulary of SmolLM2; `n_tries` counts the tries.
         """
@@ -165,10 +162,10 @@ class Model(AbstractPromptedModel):
 
 
 def open_checkpoint(checkpoint: Path, sampling: TextSampling, device: str) -> LanguageModel:
-    """Returns the model of a checkpoint; `sampling` may say where its base lies now, and in which precision to load it.
+    """Returns the model of a checkpoint; `sampling` may name the location and precision of its base model.
 
-    Raises CheckpointError when it is none, BaseError when its base cannot be had or is another one, ValueError when it
-    was trained with prompts of another version.
+    Raises CheckpointError when the file is no checkpoint, BaseError when the base model is missing or another one,
+    ValueError when the checkpoint was trained with another version of the prompts.
     """
     weights, facts = load_checkpoint(checkpoint, device)
     if facts.get("prompts") != VERSION:
@@ -177,7 +174,7 @@ def open_checkpoint(checkpoint: Path, sampling: TextSampling, device: str) -> La
 
 
 def answer(model: LanguageModel, asked: Sequence[Asked], sampling: TextSampling, seed: int) -> list[Crystal]:
-    """Returns a crystal for each question, in order; a failed one is written again, up to `sampling.max_tries` times.
+    """Returns a crystal for each prompt, in order; failed ones are tried again, up to `sampling.max_tries` times.
 
     `info` holds `text` (the last one) and `n_tries`.
     """
@@ -195,7 +192,7 @@ def answer(model: LanguageModel, asked: Sequence[Asked], sampling: TextSampling,
 
 
 def _question(wanted: np.ndarray | Mapping[str, Any]) -> Asked | Crystal:
-    """Returns what to ask for atoms or attributes, or the failed crystal where that cannot be asked."""
+    """Returns the prompt for atoms or attributes, or a failed crystal for an impossible composition."""
     if isinstance(wanted, Mapping):
         return Asked(ask_crystal(wanted), _atoms(wanted))
     return impossible(wanted) or Asked(ask_composition(wanted), np.asarray(wanted))
@@ -223,7 +220,7 @@ def _read(text: Text, wanted: np.ndarray | None) -> Crystal:
 
 
 def _atoms(stated: Mapping[str, Any]) -> np.ndarray | None:
-    """Returns the atomic numbers that formula and number of atoms fix, None when one of them is not stated."""
+    """Returns the atomic numbers determined by formula and number of atoms, None when one of them is missing."""
     if "formula" not in stated:
         return None
     counts = read_formula(stated["formula"])
@@ -231,5 +228,5 @@ def _atoms(stated: Mapping[str, Any]) -> np.ndarray | None:
         return None
     units, rest = divmod(int(stated["n_atoms"]), sum(counts.values()))
     if rest or units < 1:
-        raise ValueError(f"{stated['n_atoms']} atoms make no whole number of {stated['formula']}.")
+        raise ValueError(f"{stated['n_atoms']} atoms are not a whole number of {stated['formula']}.")
     return np.repeat([SYMBOLS.index(symbol) + 1 for symbol in counts], [units * n for n in counts.values()])

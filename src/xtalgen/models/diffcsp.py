@@ -90,7 +90,7 @@ class DiffCSPSampling:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.step_rate is not None and self.step_rate < 0:
-            raise ValueError(f"step_rate must be 0 or above, not {self.step_rate}.")
+            raise ValueError(f"step_rate must not be negative, not {self.step_rate}.")
 
 
 @final
@@ -116,7 +116,7 @@ class Model(AbstractModel):
     ) -> Iterator[Crystal]:
         """Yields the crystals asked for; see `AbstractModel.sample`.
 
-        The start of a crystal depends on the seed and its index, the noise of later steps also on batch size and device.
+        The start of a crystal depends on the seed and its index, later noise also on batch size and device.
         Statuses are those of `to_crystals` and `in_batches`. Raises ValueError when the checkpoint was trained for the
         other task or with fewer levels than asked for.
         """

@@ -59,11 +59,11 @@ class Model(AbstractModel):
     Config = FlowLLMConfig
     Sampling = FlowLLMSampling
     shared_checkpoint = True
-    # Read by the workflow without importing this file: the run names another run, `base`, whose crystals it starts from.
+    # Read by the workflow without importing this file: the run names a run, `base`, whose crystals it starts from.
     needs_base: ClassVar[bool] = True
 
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: FlowLLMConfig, job: Job) -> None:
-        """Trains FlowLLM on pairs of a crystal and a base structure; see `AbstractModel.train`, `refinement_pairs.pair`.
+        """Trains FlowLLM on pairs of a crystal and a base structure; see `AbstractModel.train`, `refinement_pairs`.
 
         Crystals without a base structure are left out and counted.
         """
@@ -86,13 +86,12 @@ class Model(AbstractModel):
     ) -> Iterator[Crystal]:
         """Yields each crystal of `wanted`, refined by the flow; failed ones are returned unchanged.
 
-        Elements and their order stay. There is no noise, so the seed has no effect. Raises ValueError when `wanted` is a
-        number or holds compositions instead of crystals.
+        Elements and their order stay. There is no noise, so the seed has no effect. Raises ValueError when `wanted` is
+        a number or holds compositions instead of crystals.
         """
         del seed
-        starts = [] if isinstance(wanted, int) else [start for start in wanted if isinstance(start, Crystal)]
-        if isinstance(wanted, int) or len(starts) < len(wanted):
-            raise ValueError("flowllm refines crystals of a base run: give them with --starts.")
+        if isinstance(wanted, int) or any(not isinstance(start, Crystal) for start in wanted):
+            raise ValueError("flowllm refines crystals: give those of the base run with --starts.")
         weights, facts = load_checkpoint(checkpoint, device)
         module = build("csp", Constants.from_json(facts["constants"]), facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)

@@ -1,7 +1,8 @@
-"""MACE models as safetensors: weights and hyper-parameters, no pickle, so that reading one runs nobody's code.
+"""MACE models as safetensors: weights and hyper-parameters without a pickle, so that reading one executes no code.
 
-The file holds what differs from a freshly built model, in float32; its metadata holds the arguments of mace-torch's
-`ScaleShiftMACE`. A model is built in float64, so that the constants of its algebra are exact to the last digit.
+The file holds the arrays that differ from those of a freshly built model, in float32; its metadata holds the arguments
+of mace-torch's `ScaleShiftMACE`. A model is built in float64, so that its constants (Clebsch-Gordan coefficients, for
+example) have full precision.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ class ModelFileError(ValueError):
 def save_mace(model: Any, path: Path, **metadata: str) -> None:
     """Writes a MACE model of mace-torch, whole or not at all; `metadata` is stored beside the hyper-parameters.
 
-    Raises ValueError for a model that is no ScaleShiftMACE with the usual readout (gate SiLU).
+    Raises ValueError unless the model is a ScaleShiftMACE with the usual readout (gate SiLU).
     """
     from safetensors.torch import save
 
@@ -44,14 +45,14 @@ def save_mace(model: Any, path: Path, **metadata: str) -> None:
         for name, value in state.items()
         if value.shape != fresh[name].shape or not bool((value.double() - fresh[name].double()).abs().le(1e-6).all())
     }
-    # Under one name: safetensors writes several in an order that changes from run to run.
-    said = {"format": FORMAT, "hyper_parameters": json.dumps(hyper), **metadata}
-    content = save(kept, {METADATA: json.dumps(said, sort_keys=True)})
+    # All under one key: safetensors writes several keys in an order that changes from run to run.
+    stored = {"format": FORMAT, "hyper_parameters": json.dumps(hyper), **metadata}
+    content = save(kept, {METADATA: json.dumps(stored, sort_keys=True)})
     write_bytes(path, content)
 
 
 def load_mace(content: bytes) -> Any:
-    """Returns the MACE model of a file's content, in float64. Raises ModelFileError when it holds none."""
+    """Returns the MACE model of a file's content, in float64. Raises ModelFileError when it holds no such model."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -83,10 +84,7 @@ def read_metadata(content: bytes) -> dict[str, str]:
 
 
 def hyper_parameters(model: Any) -> dict[str, Any]:
-    """Returns the arguments that build a model of the same shape, as JSON values.
-
-    Raises ValueError for a kind of model that cannot be built from them.
-    """
+    """Returns the arguments of `build` for a model of the same shape, as JSON values. Raises as `save_mace` does."""
     import torch
     from mace.tools.scripts_utils import extract_config_mace_model
 

@@ -1,8 +1,8 @@
-"""Unpickles models of torch, e3nn and mace only: in place of `pickle` for `torch.load(pickle_module=...)`.
+"""An unpickler for models of torch, e3nn and mace only, to be given to `torch.load(pickle_module=...)`.
 
-A pickle can name any function of any module and have it called. Here it can name classes of the libraries that a MACE
-model is made of, and the few functions that put it together. That turns away what is no MACE model; it is no sandbox,
-since e3nn's modules hold code of their own: open only files that you trust.
+A pickle can name any function of any module and have it called. This one may name only classes of the libraries that a
+MACE model consists of, and the few functions that rebuild it. Anything that is not a MACE model is refused. This is not
+a sandbox, since e3nn's modules contain code of their own: open only files that you trust.
 """
 
 import pickle
@@ -29,11 +29,11 @@ FUNCTIONS = {
 }
 
 
-class Unpickler(pickle.Unpickler):  # type: ignore[no-redef]  # in place of the one imported above
-    """Refuses what a MACE model does not need."""
+class Unpickler(pickle.Unpickler):
+    """An unpickler that refuses every name which a MACE model does not need."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns what a pickle names. Raises `pickle.UnpicklingError` for what no MACE model holds."""
+        """Returns the object that a pickle names. Raises UnpicklingError for one that no MACE model contains."""
         module = "builtins" if module == "__builtin__" else module
         found = super().find_class(module, name) if module.split(".")[0] in LIBRARIES else None
         if isinstance(found, type) or (module, name) in FUNCTIONS:

@@ -16,9 +16,9 @@ from xtalgen.crystals import Crystal
 from xtalgen.potentials.types import Geometry, Potential, Prediction
 from xtalgen.relaxation.fire import Motion, max_forces
 from xtalgen.runtime.quiet import quiet
+from xtalgen.structure.geometry import MIN_DISTANCE
 from xtalgen.structure.lattice import wrap
 
-MIN_DISTANCE = 0.5  # Å, the threshold of structural validity
 MIN_VOLUME = 1.0  # Å³ per atom; diamond has 5.7, and a denser cell than this costs gigabytes of neighbours
 MAX_VOLUME = 1e5  # Å³ per atom, thinner than air; the search for neighbours divides such a void into gigabytes of boxes
 MAX_VOLUME_RATIO = 3.0

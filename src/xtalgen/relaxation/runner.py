@@ -115,7 +115,7 @@ def _relax_batches(
     return undone
 
 
-def describe(identity: Identity, config: RelaxConfig, device: str) -> dict[str, str]:
+def energy_metadata(identity: Identity, config: RelaxConfig, device: str) -> dict[str, str]:
     """Returns the metadata of a table of energies."""
     return {
         "potential": identity.name,

@@ -10,7 +10,7 @@ from xtalgen.metrics.names import GENERATION
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, flatten
 from xtalgen.report.long_csv import recipe_hash
-from xtalgen.report.published import Published
+from xtalgen.report.published import Published, published_block
 from xtalgen.report.score_table import (
     CONDITIONAL,
     COST,
@@ -24,7 +24,6 @@ from xtalgen.report.score_table import (
     align,
     escape,
     heads,
-    published_block,
     score_block,
     scores,
     shown,

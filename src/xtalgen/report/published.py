@@ -1,6 +1,6 @@
 """Published values, printed below our own rows as reference; the values themselves stand in published.yaml."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from xtalgen.metrics.registry import METRICS
+from xtalgen.report.score_table import NONE, Column, align, escape, heads
 
 FILE = Path(__file__).with_suffix(".yaml")
 
@@ -52,3 +53,27 @@ def read_published(path: Path = FILE) -> list[Published]:
             raise ValueError(f"{path}: {row['name']}: {wrong[0]!r} is no metric, or its value is not in quotes.")
         rows.append(Published(**{**row, **source}))
     return rows
+
+
+def published_block(rows: Sequence[Published], columns: Sequence[Column]) -> list[str]:
+    """Returns the lines of a table of published rows that have a value in some column, with their sources."""
+    rows = [row for row in rows if any(column.metric in row.metrics for column in columns)]
+    if not rows:
+        return []
+    sources: dict[str, int] = {}
+    body = []
+    for row in rows:
+        second_hand = "" if row.checked else "; quoted second-hand, look it up before citing"
+        number = sources.setdefault(f"{row.source}. Differs: {row.differs}{second_hand}", len(sources) + 1)
+        cells = [row.metrics.get(column.metric) for column in columns]
+        body.append(
+            [f"*{escape(row.name)}*", *(NONE if cell is None else f"*{cell}*" for cell in cells), f"[{number}]"]
+        )
+    return [
+        "Reference only: other evaluators, samples and potentials than ours.",
+        "",
+        *align([["*Published, not run here*", *heads((), columns), "Source"], *body]),
+        "",
+        *(f"[{number}] {escape(source)}.  " for source, number in sources.items()),
+        "",
+    ]

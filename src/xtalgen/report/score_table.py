@@ -9,7 +9,6 @@ from xtalgen.metrics.intervals import Estimate
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, flatten
 from xtalgen.metrics.significance import compare, find_lead
-from xtalgen.report.published import Published
 
 NONE = "\N{EN DASH}"  # stands where there is no value
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -173,30 +172,6 @@ def best_rows(metric: str, values: Sequence[Estimate], digits: int) -> set[int]:
         return set()
     best = (max if METRICS[metric].better == "higher" else min)(written.values())
     return {index for index, number in written.items() if number == best}
-
-
-def published_block(rows: Sequence[Published], columns: Sequence[Column]) -> list[str]:
-    """Returns the lines of a table of published rows that have a value in some column, with their sources."""
-    rows = [row for row in rows if any(column.metric in row.metrics for column in columns)]
-    if not rows:
-        return []
-    sources: dict[str, int] = {}
-    body = []
-    for row in rows:
-        second_hand = "" if row.checked else "; quoted second-hand, look it up before citing"
-        number = sources.setdefault(f"{row.source}. Differs: {row.differs}{second_hand}", len(sources) + 1)
-        cells = [row.metrics.get(column.metric) for column in columns]
-        body.append(
-            [f"*{escape(row.name)}*", *(NONE if cell is None else f"*{cell}*" for cell in cells), f"[{number}]"]
-        )
-    return [
-        "Reference only: other evaluators, samples and potentials than ours.",
-        "",
-        *align([["*Published, not run here*", *heads((), columns), "Source"], *body]),
-        "",
-        *(f"[{number}] {escape(source)}.  " for source, number in sources.items()),
-        "",
-    ]
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The one way to compile a loop: Numba, kept on disk so that no process compiles again what another has compiled."""
+"""Compilation of loops by Numba, cached on disk so that each function is compiled once, not once per process."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +9,10 @@ import numba
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function compiled by Numba when it is first called.
 
-    The machine code is kept beside the source, or in NUMBA_CACHE_DIR or the user's cache folder where that cannot be
-    written; where nothing can be written every process compiles anew. What is kept is compiled again when the
-    function's own file changes, but not when another does: compiled functions use only what their own file defines.
-    Their definitions carry `typing.no_type_check` below this decorator: a type checker's wrapper cannot be compiled.
+    The machine code is cached beside the source, or in NUMBA_CACHE_DIR or the user's cache folder where that is not
+    writable; where no folder is, every process compiles again. A change of the function's own file invalidates the
+    cache, a change of another file does not: compiled functions use only names that their own file defines. They carry
+    `typing.no_type_check` below this decorator, since a type checker's wrapper cannot be compiled.
     """
     try:
         return numba.njit(cache=True)(function)

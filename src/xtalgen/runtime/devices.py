@@ -1,4 +1,4 @@
-"""Which device to compute on, and what tables call it."""
+"""The device to compute on, and its name in tables."""
 
 
 def pick_device(device: str) -> str:
@@ -18,7 +18,7 @@ def pick_device(device: str) -> str:
 
 
 def device_name(device: str) -> str:
-    """Returns what tables call a device: the GPU's name, or the number of CPU threads."""
+    """Returns the name of a device for tables: that of the GPU, or the number of CPU threads."""
     import torch
 
     return torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"

@@ -1,4 +1,4 @@
-"""What a user reads when a stage fails: one line that names the remedy. Our own mistakes keep their traceback."""
+"""Errors as users see them: one line that names the remedy. Bugs of the package keep their traceback."""
 
 import contextlib
 import errno
@@ -26,9 +26,9 @@ MEMORY = (
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """Ends the program with `error: …` in one line when the block fails in a way that a user can mend.
+    """Ends the program with `error: …` in one line when the block fails in a way that a user can fix.
 
-    Other exceptions are mistakes of the program: their traceback is printed before that line.
+    Other exceptions are bugs of the package: their traceback is printed before that line.
     """
     try:
         yield
@@ -37,20 +37,20 @@ def one_line() -> Iterator[None]:
         print("stopped by Ctrl-C; what is finished is kept: run the same command again to go on", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
-        told = explain(error)
-        if told is None:
+        message = explain(error)
+        if message is None:
             traceback.print_exc()
-            told = f"{type(error).__name__}: {error}. This is a mistake of xtalgen: please report it with these lines."
-        raise SystemExit("error: " + " ".join(told.split())) from error
+            message = f"{type(error).__name__}: {error}. This is a bug of xtalgen: please report it with these lines."
+        raise SystemExit("error: " + " ".join(message.split())) from error
 
 
 def explain(error: Exception) -> str | None:
-    """Returns what to tell a user about an exception, remedy included; None when it is a mistake of the program."""
+    """Returns the message for the user, remedy included; None when the exception is a bug of the package."""
     text = str(error)
     if isinstance(error, MemoryError) or any(words in text for words in ("out of memory", "can't allocate memory")):
-        return f"{MEMORY} ({type(error).__name__}: {text.strip() or 'no more is known'})"
+        return f"{MEMORY} ({type(error).__name__}: {text.strip() or 'no details'})"
     if isinstance(error, OSError) and error.errno in REMEDIES:
-        # Where the file is not known the text says, at best, what was done to it (pyarrow's does).
+        # Where the file is not known, the text may name it and the operation (pyarrow's does).
         where = (
             f"{error.filename}: {error.strerror}" if error.filename else text.removeprefix(f"[Errno {error.errno}] ")
         )
@@ -64,7 +64,7 @@ def explain(error: Exception) -> str | None:
 
 
 def _raised_here(error: Exception) -> bool:
-    """Whether the package itself raised the exception, with words of its own, rather than a library."""
+    """Whether the package raised the exception itself, with a message of its own, rather than a library."""
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1] if frames else None
     return last is not None and Path(last.filename).is_relative_to(PACKAGE) and "raise" in (last.line or "raise")

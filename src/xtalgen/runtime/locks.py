@@ -1,4 +1,4 @@
-"""A work folder belongs to one process at a time: a job whose workflow was killed may still be alive."""
+"""Locks on work folders: one process at a time, since a job may outlive the workflow that started it."""
 
 import contextlib
 import fcntl
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 class BusyError(RuntimeError):
-    """Another process is at work in a folder; the message names it and the remedy."""
+    """Another process uses a work folder; the message names it and the remedy."""
 
 
 @contextlib.contextmanager
 def alone(work: Path) -> Iterator[None]:
-    """Keeps other processes out of a work folder while the block runs; a killed process lets go by itself.
+    """Locks a work folder while the block runs; the lock is freed when the process dies.
 
-    Where the file system has no locks the block runs unguarded. Raises BusyError when another process holds the folder.
+    Where the file system has no locks, the block runs without one. Raises BusyError when another process holds it.
     """
     work.mkdir(parents=True, exist_ok=True)
     path = work / ".lock"
@@ -27,7 +27,7 @@ def alone(work: Path) -> Iterator[None]:
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise BusyError(
-                f"{work}: {owner} is at work here. Wait until it has ended, or end it, then run again."
+                f"{work}: {owner} is using this folder. Wait until it ends, or end it, then run again."
             ) from None
         except OSError:  # no locks on this file system
             yield

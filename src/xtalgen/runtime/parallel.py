@@ -1,4 +1,4 @@
-"""One way to do work crystal by crystal in worker processes: ordered, with a wall limit each, surviving crashes."""
+"""Work on crystals one by one in worker processes: results in order, a time limit each, crashes survived."""
 
 import atexit
 import multiprocessing
@@ -37,9 +37,9 @@ def map_items(
     """Yields one result per item, in order; a Failure where the function raised, timed out or its process died.
 
     function: a picklable module-level function. timeout: seconds per item, None for no limit. Each worker process runs
-    on one thread (small crystals are fastest so). Shows a progress bar named `label` when standard error is a terminal.
-    With one worker and no timeout the work is done in this process. Processes without an initializer are kept, so
-    that the next call need not import everything again.
+    on one thread, which is fastest for small crystals. Shows a progress bar named `label` when standard error is a
+    terminal. With one worker and no timeout the work is done in this process. Processes without an initializer are kept
+    for the next call, so that seconds of imports are needed only once.
     """
     with tqdm(total=len(items), desc=label, disable=not sys.stderr.isatty(), unit="crystal") as bar:
         if workers == 1 and timeout is None:
@@ -95,7 +95,7 @@ def available_cores() -> int:
 
 def _start(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
     os.environ.update(dict.fromkeys(THREADS, "1"))  # for libraries that are imported later
-    threadpool_limits(1)  # for those that are there already
+    threadpool_limits(1)  # for those that are already loaded
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     if initializer:

@@ -33,13 +33,14 @@ def fingerprint(script: Path, *extra: Path) -> str:
     for path in sorted(closure(script, *extra), key=lambda path: (path.name, str(path))):
         found = content(path) if path.suffix != ".py" else _parse(path)[0]
         digest.update(path.name.encode() + b"\0" + found.encode() + b"\0")
+    _keep()
     return digest.hexdigest()[:DIGITS]
 
 
 def closure(script: Path, *extra: Path) -> set[Path]:
     """Returns the script, all modules of the package that it and `extra` import, and the data files these name."""
     found: set[Path] = set()
-    data = _data_files()
+    data = _data_files(PACKAGE)
     pending = [path.resolve() for path in (script, *extra)]
     while pending:
         path = pending.pop()
@@ -47,13 +48,16 @@ def closure(script: Path, *extra: Path) -> set[Path]:
             found.add(path)
             _, imported, words = _parse(path)
             pending += imported
-            found |= {file for file in data if _names(path, words, file)}
+            found |= data.get(path, set()).union(*(data[word] for word in words & data.keys()))
+            found |= {file for word in words for file in data.get(path.parent / word, ())}
     return found
 
 
 def contents(paths: Iterable[Path | str | None]) -> list[str]:
     """Returns `content` of those of a user's files and folders that exist; Snakemake reports the missing ones."""
-    return [content(Path(path)) for path in paths if path and Path(path).exists()]
+    found = [content(Path(path)) for path in paths if path and Path(path).exists()]
+    _keep()
+    return found
 
 
 def content(path: Path) -> str:
@@ -74,10 +78,11 @@ def content(path: Path) -> str:
     if not isinstance(entry, list) or entry[:1] != [stamp]:
         with path.open("rb") as file:
             kept[key] = entry = [stamp, hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]]
-        _keep("contents")
+        _changed.add("contents")
     return str(entry[1])
 
 
+_changed: set[str] = set()  # kinds of `_kept` with something new
 _parsed: dict[tuple[Path, int], tuple[str, list[Path], frozenset[str]]] = {}
 
 
@@ -90,7 +95,7 @@ def _parse(path: Path) -> tuple[str, list[Path], frozenset[str]]:
         kept = _kept("syntax_trees")
         if not _is_parsed(kept.get(name)):
             kept[name] = _read(text)
-            _keep("syntax_trees")
+            _changed.add("syntax_trees")
         tree, dotted, words = kept[name]
         _parsed[key] = tree, [file.resolve() for name in dotted for file in _files(name)], frozenset(words)
     return _parsed[key]
@@ -110,16 +115,19 @@ def _read(text: bytes) -> tuple[str, list[str], list[str]]:
     return hashlib.sha256(ast.dump(nodes[0]).encode()).hexdigest(), list(dict.fromkeys(dotted)), words
 
 
-def _data_files() -> list[Path]:
-    """Returns the files of the package that are not code."""
-    files = PACKAGE.resolve().rglob("*.*")
-    return [file for file in files if file.suffix not in (".py", ".pyc") and file.name != "py.typed" and file.is_file()]
+@cache
+def _data_files(package: Path) -> dict[str | Path, set[Path]]:
+    """Returns the package's files that are not code, by what modules spell: their name, or the path of a data folder.
 
-
-def _names(module: Path, words: frozenset[str], file: Path) -> bool:
-    """Whether a module spells the name of a data file or of its folder beside the module, or has the same stem."""
-    beside = file.parent.parent == module.parent and file.parent.name in words
-    return file.name in words or beside or file.with_suffix(".py") == module
+    A file with the stem of a module beside it is also found under that module's path.
+    """
+    found: dict[str | Path, set[Path]] = {}
+    for file in package.resolve().rglob("*.*"):
+        if file.suffix not in (".py", ".pyc") and file.name != "py.typed" and file.is_file():
+            folder = [] if (file.parent / "__init__.py").is_file() else [file.parent]
+            for key in (file.name, file.with_suffix(".py"), *folder):
+                found.setdefault(key, set()).add(file)
+    return found
 
 
 @cache
@@ -132,10 +140,12 @@ def _kept(kind: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _keep(kind: str) -> None:
-    # Where nothing can be kept, files are read anew.
-    with suppress(OSError):
-        write_text(_cache_file(kind), json.dumps(_kept(kind)))
+def _keep() -> None:
+    while _changed:
+        kind = _changed.pop()
+        # Where nothing can be kept, files are read anew.
+        with suppress(OSError):
+            write_text(_cache_file(kind), json.dumps(_kept(kind)))
 
 
 def _cache_file(kind: str) -> Path:

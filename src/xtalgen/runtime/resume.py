@@ -1,4 +1,4 @@
-"""Work crystal by crystal that survives a kill: results are kept in parts in a work folder until the stage is done."""
+"""Resumable work on crystals one by one: results are kept in parts in a work folder until the stage is done."""
 
 import hashlib
 import itertools
@@ -11,7 +11,7 @@ from typing import Any
 from xtalgen.runtime.atomic import write_text
 from xtalgen.runtime.parallel import Failure, map_items
 
-PART = 100
+PART = 100  # results per file
 
 
 def content_key(*files: Path, **settings: Any) -> str:
@@ -35,8 +35,8 @@ def map_resumably(
 ) -> list[Any]:
     """Returns what `map_items` yields, keeping every finished hundred results in `work`.
 
-    function: returns JSON values (floats are kept exactly). Parts made with another `key` are refused, with a line on
-    standard error, and made again. Delete the parts with `clear` once the stage's output is written.
+    function: returns JSON values (floats are kept exactly). Parts with another `key` are computed again, with a line on
+    standard error. Delete the parts with `clear` once the stage's output is written.
     """
     done = _finished(work, key, len(items))
     if done:
@@ -64,10 +64,10 @@ def _finished(work: Path, key: str, n: int) -> list[Any]:
         try:
             content = json.loads(part.read_text())
         except ValueError:
-            print(f"{part}: damaged; made again", file=sys.stderr)
+            print(f"{part}: damaged; computed again", file=sys.stderr)
             break
         if content["key"] != key:
-            print(f"{part}: made from another input or configuration; made again", file=sys.stderr)
+            print(f"{part}: made from another input or configuration; computed again", file=sys.stderr)
             break
         results += [_decode(result) for result in content["results"]]
     return results

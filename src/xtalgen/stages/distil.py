@@ -1,7 +1,7 @@
-"""Stage `distil`, first half: what a teacher potential says of crystals of a data set and of their distortions.
+"""Stage `distil`: labels crystals of a data set and their distortions with a teacher potential.
 
-A label is the energy, the forces and the stress that the teacher gives. What a small potential learns from these stands
-in `distil_training`, how it did in `distil_card`.
+A label is the teacher's energy, forces and stress. The stage `distil_training` trains a small potential on the labels,
+`distil_card` tests it.
 """
 
 import sys
@@ -29,10 +29,10 @@ from xtalgen.structure.distortions import KINDS
 METHOD = "labels/1"
 GIVEN, RELAXING, PRESSED = "given", "relaxing", "pressed"
 PER_TASK = 8  # crystals that a process labels at once
-# What is drawn for one distorted configuration: most are near the minima where the potential will be used.
+# Probability of each kind of distortion: most lie near the minima, where the potential will be used.
 SHARES = {"rattled": 0.32, "strained": 0.25, "shaken": 0.27, PRESSED: 0.12, RELAXING: 0.04}
-KEPT_STEPS = (0, 2, 4, 6)  # of a relaxation that starts from a shaken crystal
-STRONGEST = 30.0  # eV/Å; stronger forces are of no use to the student and would rule its training
+KEPT_STEPS = (0, 2, 4, 6)  # steps of a relaxation from a shaken crystal that become configurations
+MAX_FORCE = 30.0  # eV/Å; larger forces do not help the student and would dominate its loss
 
 COLUMNS = {
     "parent": pa.string(),
@@ -45,7 +45,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """Which configurations to make: of how many crystals, how many distorted ones of each on average, and the seed."""
+    """Which configurations to label: how many crystals, the mean number of distortions of each, and the seed."""
 
     n_crystals: int
     distorted: float
@@ -66,11 +66,11 @@ def label(
 ) -> None:
     """Writes a table of configurations with the teacher's `energy` (eV), `forces` (eV/Å) and `stress` (eV/Å³).
 
-    tables: crystals of the data set, of which a seeded choice is taken. part: (k, n) labels the k-th of n shares, k
-    from 1. Each crystal stands there as given and with its distortions (`kind`; `parent` is the crystal's id). A
-    configuration without a label keeps its row: status "potential_failure", "too_strong" (forces above 30 eV/Å), or
-    "attractive" (pressed together, it lies lower than before: a hole of the teacher that none should learn). `work`
-    keeps finished parts, so that a killed run goes on. Raises PotentialError and ContractError.
+    tables: crystals of the data set, of which a seeded subset is labelled. part: (k, n) labels the k-th of n shares, k
+    from 1. The table holds each crystal as given and its distortions (`kind`; `parent` is the crystal's id). A
+    configuration without a usable label keeps its row: status "potential_failure", "too_strong" (forces above 30 eV/Å),
+    or "attractive" (two atoms pressed together lowered the energy: an artefact of the teacher, not to be learned).
+    `work` keeps finished parts, so that a killed run resumes. Raises PotentialError and ContractError.
     """
     identity, device = registry.identify(teacher, sha256), pick_device(device)
     chosen = choose(tables, config)[part[0] - 1 :: part[1]]
@@ -102,19 +102,23 @@ def label(
 def choose(tables: Sequence[Path], config: LabelConfig) -> list[Crystal]:
     """Returns a seeded choice of the usable crystals of all tables, without their other columns.
 
-    Crystals of one element come first: every formation energy hangs on some of them.
+    Crystals of one element come first: every formation energy depends on some of them.
     """
-    found = [Crystal(row.id, "ok", row.lattice, row.frac_coords, row.atomic_numbers)
-             for table in tables for row in crystals.read_crystals(table) if row.ok]  # fmt: skip
+    found = [
+        Crystal(row.id, "ok", row.lattice, row.frac_coords, row.atomic_numbers)
+        for table in tables
+        for row in crystals.read_crystals(table)
+        if row.ok
+    ]
     order = np.random.default_rng(config.seed).permutation(len(found))
-    shuffled = sorted((found[place] for place in order), key=lambda row: len(set(row.atomic_numbers.tolist())) > 1)
+    shuffled = sorted((found[index] for index in order), key=lambda row: len(set(row.atomic_numbers.tolist())) > 1)
     return shuffled[: config.n_crystals]
 
 
 def label_crystals(rows: Sequence[Crystal], config: LabelConfig, potential: Potential) -> list[Crystal]:
     """Returns the crystals and their distortions with the potential's labels, or a status that says why there is none.
 
-    The distortions of a crystal depend on the seed and its id only.
+    The distortions of a crystal depend only on the seed and on its id.
     """
     found: list[Crystal] = []
     for row in rows:
@@ -133,16 +137,16 @@ def label_crystals(rows: Sequence[Crystal], config: LabelConfig, potential: Pote
 
 
 def _label(rows: Sequence[Crystal], potential: Potential) -> list[Crystal]:
-    hopeless = [refused(row, potential) for row in rows]
-    found = iter(evaluate([row for row, why in zip(rows, hopeless, strict=True) if why is None], potential))
+    refusals = [refused(row, potential) for row in rows]
+    found = iter(evaluate([row for row, why in zip(rows, refusals, strict=True) if why is None], potential))
     return [
         replace(row, status="potential_failure") if why is not None else _with_label(*next(found))
-        for row, why in zip(rows, hopeless, strict=True)
+        for row, why in zip(rows, refusals, strict=True)
     ]
 
 
 def _relaxing(start: Crystal, potential: Potential) -> list[Crystal]:
-    """Returns some of the first steps of a relaxation, each with its label; none where the start has none."""
+    """Returns some of the first steps of a relaxation, each with its label, up to the first one that has none."""
     if refused(start, potential) is not None:
         return [replace(start, status="potential_failure")]
     motion, found = Motion.of([start]), []
@@ -154,29 +158,29 @@ def _relaxing(start: Crystal, potential: Potential) -> list[Crystal]:
             lattice=geometry.lattices[0],
             frac_coords=geometry.positions @ np.linalg.inv(geometry.lattices[0]),
         )
-        answer = evaluate_alone(here, potential)
-        if step in KEPT_STEPS or isinstance(answer, str):
-            found.append(_with_label(here, answer))
-        if isinstance(answer, str):
+        prediction = evaluate_alone(here, potential)
+        if step in KEPT_STEPS or isinstance(prediction, str):
+            found.append(_with_label(here, prediction))
+        if isinstance(prediction, str):
             break
-        motion.step(answer)
+        motion.step(prediction)
     return found
 
 
-def _with_label(row: Crystal, answer: Prediction | str) -> Crystal:
-    if isinstance(answer, str):
+def _with_label(row: Crystal, prediction: Prediction | str) -> Crystal:
+    if isinstance(prediction, str):
         return replace(row, status="potential_failure")
-    numbers = np.concatenate([answer.energy, answer.forces.ravel(), answer.stress.ravel()])
+    numbers = np.concatenate([prediction.energy, prediction.forces.ravel(), prediction.stress.ravel()])
     if not np.isfinite(numbers).all():
         return replace(row, status="potential_failure")
-    strong = np.linalg.norm(answer.forces, axis=1).max() > STRONGEST
-    info = {"energy": float(answer.energy[0]), "forces": answer.forces.ravel().tolist()}
-    info |= {"stress": answer.stress[0].ravel().tolist()}
+    strong = np.linalg.norm(prediction.forces, axis=1).max() > MAX_FORCE
+    info = {"energy": float(prediction.energy[0]), "forces": prediction.forces.ravel().tolist()}
+    info |= {"stress": prediction.stress[0].ravel().tolist()}
     return replace(row, status="too_strong" if strong else "ok", info={**row.info, **info})
 
 
 def _judged(row: Crystal, given: Crystal) -> Crystal:
-    """Returns a configuration, marked when it was pressed together and yet lies lower than the crystal as given."""
+    """Returns a configuration; "attractive" where pressing atoms together lowered the energy of the given crystal."""
     if not row.ok or not given.ok or row.info["kind"] != PRESSED or row.info["energy"] > given.info["energy"]:
         return row
     return replace(row, status="attractive")

@@ -1,4 +1,7 @@
-"""The model card of a distilled potential: how far it is from its teacher and from DFT, on crystals it never saw."""
+"""Stage `distil_card`: the model card of a distilled potential, with its errors on crystals that it was not trained on.
+
+The errors are against its teacher and against the data set's DFT formation energies.
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,16 +22,17 @@ from xtalgen.relaxation.single_points import evaluate
 from xtalgen.runtime.atomic import write_text
 from xtalgen.structure.attributes import E_FORM
 from xtalgen.structure.composition import reduced_counts
+from xtalgen.thermodynamics.competing_phases import competition
 from xtalgen.thermodynamics.energy_above_hull import Phase, energies_above_hull
 
 BAR = 50.0  # meV/atom, mean absolute error of the formation energy against the teacher
-FEWEST = 3  # crystals with an element for its error to be told
+MIN_CRYSTALS = 3  # with an element, for its error to be reported
 MEV = 1000.0
 
 
 @dataclass(frozen=True)
 class TestSize:
-    """How much to test: crystals evaluated as given, of these relaxed by both, of these set against the hull."""
+    """How many crystals to test: evaluated as given, of these relaxed by both, and of these compared with the hull."""
 
     n_given: int = 500
     n_relaxed: int = 100
@@ -51,9 +55,9 @@ def write_card(
     workers: int = 1,
     device: str = "cpu",
 ) -> None:
-    """Writes the card as JSON and as Markdown; `work` keeps every energy, so that a killed run goes on.
+    """Writes the card as JSON and as Markdown; `work` keeps every energy, so that a killed run resumes.
 
-    test: table of crystals that were not learned; known: tables of the others, for elements and hull. Formation
+    test: table of crystals that were not trained on; known: tables of the others, for elements and hull. Formation
     energies are above each potential's own lowest crystal of each element, as published. Raises PotentialError and
     ContractError.
     """
@@ -63,7 +67,7 @@ def write_card(
     tested = [row for row in crystals.read_crystals(test) if row.ok]
     levels = run.elements([*others, *tested])
     order = np.random.default_rng(size.seed).permutation(len(tested))
-    chosen = [tested[place] for place in order if run.covers(tested[place], levels)][: size.n_given]
+    chosen = [tested[index] for index in order if run.covers(tested[index], levels)][: size.n_given]
     facts: dict[str, Any] = {"model_sha256": pair["student"].sha256, "teacher": pair["teacher"].name, "bar": BAR}
     facts["given"], per_element = _given(run, chosen, levels)
     facts["relaxed"] = _relaxed(run, chosen[: size.n_relaxed], levels, size)
@@ -72,12 +76,12 @@ def write_card(
     facts["elements"] = [chemical_symbols[number] for number in sorted(levels["student"])]
     facts["meets_bar"] = max(facts["given"]["e_form_mae"], facts["relaxed"]["e_form_mae"]) <= BAR
     write_text(out_json, json.dumps(facts, indent=1) + "\n")
-    write_text(out_markdown, describe(facts, registry.read_metadata(pair["student"])))
+    write_text(out_markdown, card_markdown(facts, registry.read_metadata(pair["student"])))
 
 
 @dataclass(frozen=True)
 class Run:
-    """Two potentials, and where what they find is kept."""
+    """The two potentials, and the folder that stores their outcomes."""
 
     pair: Mapping[str, Identity]
     work: Path
@@ -85,11 +89,16 @@ class Run:
     device: str
 
     def outcomes(self, rows: Sequence[Crystal], who: str, config: RelaxConfig) -> list[Outcome]:
-        """Returns what became of the crystals under one of the potentials."""
+        """Returns the outcomes of relaxing crystals with one of the potentials."""
         found, _ = relax_all(
-            rows, identity=self.pair[who], config=config, workers=self.workers, device=self.device,
-            store=self.work, label=f"card: {who}",
-        )  # fmt: skip
+            rows,
+            identity=self.pair[who],
+            config=config,
+            workers=self.workers,
+            device=self.device,
+            store=self.work,
+            label=f"card: {who}",
+        )
         return found
 
     def energies(self, rows: Sequence[Crystal], who: str) -> list[float | None]:
@@ -110,7 +119,7 @@ class Run:
         return levels
 
     def covers(self, row: Crystal, levels: Mapping[str, Mapping[int, float]]) -> bool:
-        """Whether both potentials have all elements of a crystal."""
+        """Whether both potentials have an elemental reference for each element of a crystal."""
         return all({int(number) for number in row.atomic_numbers} <= set(levels[who]) for who in self.pair)
 
 
@@ -123,19 +132,19 @@ def _forms(rows: Sequence[Crystal], energies: Sequence[float], level: Mapping[in
 def _given(
     run: Run, rows: Sequence[Crystal], levels: Mapping[str, Mapping[int, float]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the errors on crystals as published, and the mean one of the crystals with each element."""
-    found: dict[str, list[Any]] = {}  # predictions, or why there is none
+    """Returns the errors on crystals as published, and the mean error of the crystals with each element."""
+    found: dict[str, list[Prediction | str]] = {}
     for who, identity in run.pair.items():
         potential = registry.load_identified(identity, run.device)
-        found[who] = [answer for _, answer in evaluate(rows, potential)]
-    kept = [place for place in range(len(rows)) if all(isinstance(found[who][place], Prediction) for who in found)]
-    rows_kept = [rows[place] for place in kept]
-    per_atom = {who: [float(found[who][place].energy[0]) / rows[place].n_atoms for place in kept] for who in found}
+        found[who] = [prediction for _, prediction in evaluate(rows, potential)]
+    kept = [index for index in range(len(rows)) if all(isinstance(found[who][index], Prediction) for who in found)]
+    rows_kept = [rows[index] for index in kept]
+    per_atom = {who: [float(found[who][index].energy[0]) / rows[index].n_atoms for index in kept] for who in found}
     form = {who: _forms(rows_kept, per_atom[who], levels[who]) for who in found}
     apart = form["student"] - form["teacher"]
     dft = np.array([np.nan if (value := row.info.get(E_FORM)) is None else value for row in rows_kept], dtype=float)
-    forces = np.concatenate([found["student"][place].forces - found["teacher"][place].forces for place in kept])
-    stress = np.concatenate([found["student"][place].stress - found["teacher"][place].stress for place in kept])
+    forces = np.concatenate([found["student"][index].forces - found["teacher"][index].forces for index in kept])
+    stress = np.concatenate([found["student"][index].stress - found["teacher"][index].stress for index in kept])
     total = np.array(per_atom["student"]) - np.array(per_atom["teacher"])
     facts = {
         "n": len(kept),
@@ -167,13 +176,13 @@ def _per_element(rows: Sequence[Crystal], apart: np.ndarray) -> dict[str, Any]:
 def _relaxed(
     run: Run, rows: Sequence[Crystal], levels: Mapping[str, Mapping[int, float]], size: TestSize
 ) -> dict[str, Any]:
-    """Returns the errors where each potential relaxes the crystals for itself."""
-    settings = RelaxConfig(size.fmax, size.max_steps, None)
-    found: dict[str, Sequence[Any]] = {who: run.outcomes(rows, who, settings) for who in run.pair}
-    kept = [place for place in range(len(rows)) if all(found[who][place].energy is not None for who in found)]
-    ends = {who: [found[who][place].energy / rows[place].n_atoms for place in kept] for who in found}
-    form = {who: _forms([rows[place] for place in kept], ends[who], levels[who]) for who in found}
-    volume = np.array([found["student"][place].volume_ratio / found["teacher"][place].volume_ratio for place in kept])
+    """Returns the errors when each potential relaxes the crystals itself."""
+    config = RelaxConfig(size.fmax, size.max_steps, None)
+    found = {who: run.outcomes(rows, who, config) for who in run.pair}
+    kept = [index for index in range(len(rows)) if all(found[who][index].energy is not None for who in found)]
+    ends = {who: [found[who][index].energy / rows[index].n_atoms for index in kept] for who in found}
+    form = {who: _forms([rows[index] for index in kept], ends[who], levels[who]) for who in found}
+    volume = np.array([found["student"][index].volume_ratio / found["teacher"][index].volume_ratio for index in kept])
     return {
         "n": len(kept),
         "n_failed": {who: sum(one.energy is None for one in found[who]) for who in found},
@@ -191,14 +200,15 @@ def _ms_per_step(found: Iterable[Outcome]) -> float:
 
 
 def _hull(run: Run, rows: Sequence[Crystal], others: Sequence[Crystal]) -> dict[str, Any]:
-    """Returns how far energies above the hull of the other crystals agree, each potential with its own hull."""
-    systems = {frozenset(row.atomic_numbers.tolist()) for row in rows}
-    competing = [row for row in others if any(set(row.atomic_numbers.tolist()) <= system for system in systems)]
+    """Returns how well energies above the hull of the other crystals agree, each potential with its own hull."""
+    competing = list(filter(competition(rows), others))
     above = {}
     for who in run.pair:
         energies = iter(run.energies([*rows, *competing], who))
-        phases = [None if (energy := next(energies)) is None else Phase(reduced_counts(row.atomic_numbers), energy)
-                  for row in (*rows, *competing)]  # fmt: skip
+        phases = [
+            None if (energy := next(energies)) is None else Phase(reduced_counts(row.atomic_numbers), energy)
+            for row in (*rows, *competing)
+        ]
         references = [phase for phase in phases[len(rows) :] if phase is not None]
         found = energies_above_hull(phases[: len(rows)], references, workers=run.workers)
         above[who] = np.array([np.nan if one.value is None else one.value for one in found])
@@ -224,7 +234,7 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     return float(spearmanr(first, second).statistic)
 
 
-def describe(facts: Mapping[str, Any], stored: Mapping[str, str]) -> str:
+def card_markdown(facts: Mapping[str, Any], stored: Mapping[str, str]) -> str:
     """Returns the card in Markdown."""
     given, relaxed, hull = facts["given"], facts["relaxed"], facts["hull"]
     verdict = "meets" if facts["meets_bar"] else "**does not meet**"
@@ -239,12 +249,12 @@ def describe(facts: Mapping[str, Any], stored: Mapping[str, str]) -> str:
     }
     return "\n".join(
         [
-            f"Learned {stored.get('n_learned', '?')} configurations of {stored.get('n_crystals', '?')} crystals,",
+            f"Trained on {stored.get('n_learned', '?')} configurations of {stored.get('n_crystals', '?')} crystals,",
             f"labelled by {facts['teacher']}, with mace-torch {stored.get('mace', '?')}.",
             f"sha256 `{facts['model_sha256']}`.",
             "",
-            f"Mean absolute errors against the teacher, on {given['n']} crystals that were not learned ({relaxed['n']}",
-            f"relaxed, {hull['n']} against the hull of {hull['n_references']} others):",
+            f"Mean absolute errors against the teacher, on {given['n']} crystals that were not trained on",
+            f"({relaxed['n']} relaxed, {hull['n']} compared with the hull of {hull['n_references']} others):",
             "",
             "| | error |",
             "|---|---:|",
@@ -269,10 +279,10 @@ def describe(facts: Mapping[str, Any], stored: Mapping[str, str]) -> str:
 
 
 def _doubts(facts: Mapping[str, Any]) -> list[str]:
-    """Returns the lines that name the elements of the largest errors, and those that were not tested."""
-    tested = {symbol: one for symbol, one in facts["per_element"].items() if one["n"] >= FEWEST}
+    """Returns the lines on the elements of the largest errors, and on those that were not tested."""
+    tested = {symbol: one for symbol, one in facts["per_element"].items() if one["n"] >= MIN_CRYSTALS}
     worst = sorted(((one["mae"], symbol, one["n"]) for symbol, one in tested.items()), reverse=True)[:12]
     doubtful = ", ".join(f"{symbol} ({error:.0f} meV/atom, n = {n})" for error, symbol, n in worst)
     untested = ", ".join(symbol for symbol in facts["elements"] if symbol not in tested)
-    lines = [f"Where not to trust it: crystals with {doubtful}."]
+    lines = [f"Largest errors: crystals with {doubtful}."]
     return [*lines, f"Elements that were not tested: {untested}."] if untested else lines

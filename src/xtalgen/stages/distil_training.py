@@ -1,7 +1,7 @@
-"""Stage `distil`, second half: a small MACE learns a teacher's labels, by mace-torch's own training program.
+"""Stage `distil_training`: trains a small MACE on a teacher's labels, by mace-torch's own training program.
 
-The program is run as its authors ship it (`python -m mace.cli.run_train`); here are the files it reads, its settings,
-and the model it leaves behind as safetensors.
+The program is run as its authors ship it (`python -m mace.cli.run_train`). This module writes the files it reads and
+its settings, and stores the trained model as safetensors.
 """
 
 import hashlib
@@ -27,17 +27,17 @@ from xtalgen.runtime.quiet import quiet
 
 NAME = "student"
 HELD_OUT = 0.02  # share of the parents whose configurations validate
-ELEMENT_WEIGHT = 6.0  # of energies of crystals of one element: every formation energy hangs on some of them
-FEWEST = 2  # crystals with an element; rarer ones are left out with their element, which the student then does not know
+ELEMENT_WEIGHT = 6.0  # of the energies of elemental crystals: every formation energy depends on some of them
+MIN_CRYSTALS = 2  # with an element; rarer elements are left out with their crystals, and the student does not know them
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train: the shape of the network, and the settings of mace-torch's program by its own names.
 
-    Energies rule the second stage, which begins at epoch `second_stage`; losses are MACE-MP-0's (Huber, 0.01).
-    most_atoms: larger crystals are not learned, since they cost more than they teach. r_max: in Å, further than the
-    neighbours of caesium, or an atom of it would have none.
+    The second stage, which begins at epoch `second_stage`, weights energies more; losses are MACE-MP-0's (Huber, 0.01).
+    most_atoms: larger crystals are left out, since they cost more than they contribute. r_max: in Å; it must exceed the
+    distance between neighbours in caesium.
     """
 
     most_atoms: int = 14
@@ -73,29 +73,29 @@ def read_recipe(given: Mapping[str, Any]) -> Recipe:
 
 
 def train(labels: Sequence[Path], *, recipe: Recipe, out: Path, work: Path, seed: int, device: str = "cpu") -> None:
-    """Writes the potential that learned the labels, as safetensors; its metadata says from what.
+    """Writes the potential trained on the labels as safetensors, with their origin in its metadata.
 
-    work: keeps the program's files and checkpoints; a killed training goes on with the epoch it was at, one of other
-    labels or another recipe begins anew. Raises ContractError when there is nothing to learn from, and PotentialError
-    when the program fails (its own words stand in `work`/training.log).
+    work: keeps the program's files and checkpoints; a killed training resumes at its last epoch, one with other labels
+    or another recipe starts again. Raises ContractError when there are too few labels, and PotentialError when the
+    program fails (its output is in `work`/training.log).
     """
     tables = [crystals.read_table(path) for path in labels]
     metadata = [crystals.read_metadata(table) for table in tables]
     teachers = {found.get("teacher_sha256") for found in metadata}
     if len(teachers) != 1 or None in teachers:
-        raise ContractError(f"{labels[0]} and its like were labelled by {len(teachers)} teachers. Label all with one.")
+        raise ContractError(f"{labels[0]} and the other tables have {len(teachers)} teachers. Label all with one.")
     usable = [row for table in tables for row in crystals.from_table(table) if row.ok]
     rows = known_elements([row for row in usable if row.n_atoms <= recipe.most_atoms])
     learned, held = split(rows, seed)
     if not learned or not held:
-        raise ContractError(f"{labels[0]}: {len(rows)} configurations with labels, too few to learn from. Label more.")
+        raise ContractError(f"{labels[0]}: {len(rows)} configurations with labels, too few to train on. Label more.")
     key = _key(tables, recipe, seed)
     folder = work / key
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in (("train", learned), ("valid", held)):
         if not (folder / f"{name}.xyz").is_file():
             write_configurations(part, folder / f"{name}.xyz")
-    print(f"distil: {len(learned)} configurations to learn, {len(held)} held out, in {folder}", file=sys.stderr)
+    print(f"distil: {len(learned)} configurations to train on, {len(held)} held out, in {folder}", file=sys.stderr)
     _run(folder, recipe, atomic_energies(learned), seed, device)
     model = _trained(folder)
     facts = {
@@ -113,32 +113,32 @@ def train(labels: Sequence[Path], *, recipe: Recipe, out: Path, work: Path, seed
 
 
 def known_elements(rows: Sequence[Crystal]) -> list[Crystal]:
-    """Returns the rows less those with an element that fewer than two crystals have."""
+    """Returns the rows without those that contain an element which fewer than two crystals have."""
     parents: dict[int, set[str]] = {}
     for row in rows:
         for number in np.unique(row.atomic_numbers):
             parents.setdefault(int(number), set()).add(row.info["parent"])
-    rare = {number for number, found in parents.items() if len(found) < FEWEST}
+    rare = {number for number, found in parents.items() if len(found) < MIN_CRYSTALS}
     return [row for row in rows if not rare & {int(number) for number in row.atomic_numbers}]
 
 
 def split(rows: Sequence[Crystal], seed: int) -> tuple[list[Crystal], list[Crystal]]:
-    """Returns the configurations to learn and those to validate with; no crystal has some in both.
+    """Returns the configurations for training and for validation; all those of a crystal are in the same part.
 
-    A held-out crystal with an element that no other crystal has is learned instead.
+    A held-out crystal with an element that no training crystal has is moved to the training part.
     """
     parents = sorted({row.info["parent"] for row in rows})
     order = np.random.default_rng(seed).permutation(len(parents))
-    held = {parents[place] for place in order[: max(1, round(HELD_OUT * len(parents)))]}
+    held = {parents[index] for index in order[: max(1, round(HELD_OUT * len(parents)))]}
     seen = {int(number) for row in rows if row.info["parent"] not in held for number in row.atomic_numbers}
     held -= {row.info["parent"] for row in rows if not {int(number) for number in row.atomic_numbers} <= seen}
     return [row for row in rows if row.info["parent"] not in held], [row for row in rows if row.info["parent"] in held]
 
 
 def atomic_energies(rows: Sequence[Crystal]) -> dict[int, float]:
-    """Returns the energy of each element (eV per atom) that composition alone explains best: least squares."""
+    """Returns an energy per element (eV/atom): the least-squares fit of energies per atom to mole fractions."""
     numbers = sorted({int(number) for row in rows for number in row.atomic_numbers})
-    places = {number: place for place, number in enumerate(numbers)}
+    places = {number: index for index, number in enumerate(numbers)}
     shares, energies = np.zeros((len(rows), len(numbers))), np.zeros(len(rows))
     for line, row in enumerate(rows):
         for number in row.atomic_numbers:
@@ -183,7 +183,7 @@ def arguments(recipe: Recipe, energies: dict[int, float], seed: int, device: str
         "skip_evaluate_heads": "train_", "plot": "False", "pin_memory": "False",
     }  # fmt: skip
     flags = ["--pair_repulsion", "--swa", "--ema", "--amsgrad", "--restart_latest", "--save_cpu"]
-    # One word each: a value may begin with a minus.
+    # Option and value in one word: a value may begin with a minus.
     return [f"--{name}={value}" for name, value in options.items()] + flags
 
 
@@ -196,7 +196,7 @@ def _run(folder: Path, recipe: Recipe, energies: dict[int, float], seed: int, de
     if done.returncode or not _model_file(folder).is_file():
         last = (folder / "training.log").read_text().strip().splitlines()[-1:]
         raise PotentialError(
-            f"mace-torch's training ended with code {done.returncode}: {' '.join(last)}. All of it: "
+            f"mace-torch's training ended with code {done.returncode}: {' '.join(last)}. All of its output: "
             f"{folder / 'training.log'}"
         )
 
@@ -209,7 +209,7 @@ def _trained(folder: Path) -> object:
     import mace  # noqa: F401 - before e3nn
     import torch
 
-    # A pickle, but one that the program above has just written here.
+    # A pickle, but one that the program above has just written.
     with quiet():
         return torch.load(_model_file(folder), map_location="cpu", weights_only=False)
 

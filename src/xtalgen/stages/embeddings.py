@@ -55,11 +55,9 @@ def embed(
         given = _fingerprints(rows, crystals)
     else:
         identity, device = identify(potential, sha256), pick_device(device)
-        named, extra = (
-            f"mean atom features of {identity.name} ({identity.version})",
-            {"potential_sha256": identity.sha256},
-        )
-        compute, given = functools.partial(describe, identity=identity, device=device), None
+        named = f"mean atom features of {identity.name} ({identity.version})"
+        extra = {"potential_sha256": identity.sha256}
+        compute, given = functools.partial(embed_crystal, identity=identity, device=device), None
         # Several processes on one GPU would only share it.
         workers = 1 if device != "cpu" or len(rows) <= FEW else workers
     status = [_guard(row) for row in rows]
@@ -71,19 +69,13 @@ def embed(
     found: list[Any] = [next(results) if state == "ok" else Failure(state, "") for state in status]
     status = [_outcome(result) for result in found]
     if given is not None:
-        found = [[vector, result[1]] if state == "ok" and vector is not None else result
-                 for vector, result, state in zip(given, found, status, strict=True)]  # fmt: skip
-        status = ["no_fingerprint" if state == "ok" and vector is None else state
-                  for vector, state in zip(given, status, strict=True)]  # fmt: skip
+        found, status = _with_fingerprints(given, found, status)
     _write(table, found, status, out, embedding=named, **extra)
     clear(work)
 
 
-def describe(item: Item, *, identity: Identity, device: str) -> list[Any]:
-    """Returns [descriptor, space group number] of a cell: None for the descriptor where an element is unknown.
-
-    Raises ValueError when the descriptor is not finite.
-    """
+def embed_crystal(item: Item, *, identity: Identity, device: str) -> list[Any]:
+    """Returns [descriptor, space group number] of a cell: an empty descriptor where an element is unknown."""
     potential = _potential(identity, device)
     if not set(item[2].tolist()) <= potential.elements:
         return [None, space_group(item)]
@@ -128,11 +120,24 @@ def _fingerprints(rows: Sequence[Crystal], path: Path) -> list[list[float] | Non
     return [None if None in both else [*both[0], *both[1]] for both in found]
 
 
+def _with_fingerprints(
+    given: Sequence[list[float] | None], found: Sequence[Any], status: Sequence[str]
+) -> tuple[list[Any], list[str]]:
+    """Returns results with fingerprints as descriptors, and each status; "no_fingerprint" where there is none."""
+    rows = list(zip(given, found, status, strict=True))
+    return (
+        [[vector, result[1]] if state == "ok" and vector is not None else result for vector, result, state in rows],
+        ["no_fingerprint" if state == "ok" and vector is None else state for vector, _, state in rows],
+    )
+
+
 def _write(table: pa.Table, found: Sequence[Any], status: list[str], out: Path, **metadata: str) -> None:
     vectors = [None if isinstance(result, Failure) else result[0] for result in found]
     numbers = [None if isinstance(result, Failure) else result[1] or None for result in found]
-    status = ["unknown_element" if state == "ok" and vector is None else state
-              for state, vector in zip(status, vectors, strict=True)]  # fmt: skip
+    status = [
+        "unknown_element" if state == "ok" and vector is None else state
+        for state, vector in zip(status, vectors, strict=True)
+    ]
     kept = table.select(["id", "status", "lattice", "frac_coords", "atomic_numbers"])
     columns: dict[str, tuple[pa.DataType, Sequence[Any]]] = {
         "status": (pa.string(), status),

@@ -1,4 +1,4 @@
-"""Stage fingerprints: CrystalNN and Magpie fingerprints of the crystals of a table."""
+"""Stage `fingerprints`: CrystalNN and Magpie fingerprints of the crystals of a table, for coverage and novelty."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -27,8 +27,8 @@ def fingerprint(
     Structure: mean over atoms of matminer's CrystalNNFingerprint("ops"); composition: Magpie features. Both are null
     unless `status` is "ok"; other statuses: "no_geometry", "degenerate" (not tried, or too thin a lattice), "error",
     "timeout", "crash", and "not_chosen" outside the seeded subset of `limit` usable crystals. Equal crystals are
-    computed once. Crystals in which a last digit decides (`careful_crystals` in the metadata: how many) are done by
-    pymatgen in worker processes, within `timeout` seconds of wall time each, resuming from `work` after a kill.
+    computed once. Crystals whose result depends on the last digit (`careful_crystals` in the metadata: how many) are
+    left to pymatgen in worker processes, within `timeout` seconds of wall time each, resuming from `work` after a kill.
     """
     table = read_table(crystals)
     rows = from_table(table)
@@ -65,12 +65,12 @@ def choose(crystals: Sequence[Crystal], limit: int | None, seed: int) -> set[int
 def _fingerprints(
     items: list[Arrays], *, work: Path, key: str, workers: int, timeout: float
 ) -> tuple[list[list[float] | Failure], int]:
-    """Returns the structure fingerprint of each item, and how many of them were done with care."""
+    """Returns the structure fingerprint of each item, and how many of them pymatgen had to compute."""
     results = list(map_items(quick_fingerprint, items, workers=1, timeout=None, label="fingerprints"))
-    doubtful = [place for place, result in enumerate(results) if result is None]
+    doubtful = [index for index, result in enumerate(results) if result is None]
     careful = map_resumably(
         structure_fingerprint,
-        [items[place] for place in doubtful],
+        [items[index] for index in doubtful],
         work=work,
         key=key,
         workers=workers,
@@ -78,8 +78,8 @@ def _fingerprints(
         label="fingerprints with care",
         initializer=warm_up,
     )
-    for place, result in zip(doubtful, careful, strict=True):
-        results[place] = result
+    for index, result in zip(doubtful, careful, strict=True):
+        results[index] = result
     return results, len(doubtful)
 
 

@@ -23,13 +23,13 @@ from xtalgen.crystals import ContractError, Crystal
 from xtalgen.potentials import registry
 from xtalgen.potentials.types import Identity, PotentialError
 from xtalgen.relaxation.in_flight import Outcome, RelaxConfig
-from xtalgen.relaxation.runner import describe, moved, relax_all
+from xtalgen.relaxation.runner import energy_metadata, moved, relax_all
 from xtalgen.runtime.devices import pick_device
 from xtalgen.structure.attributes import E_FORM
+from xtalgen.thermodynamics.competing_phases import competition, elements_of
 from xtalgen.thermodynamics.elemental_references import (
     PROTOTYPE,
     build_prototypes,
-    elements_of,
     energy_per_atom,
     lowest,
     missing_elements,
@@ -78,19 +78,19 @@ def hull(
     print(f"hull: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} references", file=sys.stderr)
     run: dict[str, Any] = {"identity": identity, "workers": workers, "device": device, "store": cache}
     computed = [energies == "consistent" or len(elements_of(row)) == 1 for row in chosen]
-    rows, n_computed = _computed(chosen, sources, computed, config, run)
-    terminals, n_more, facts = _terminals(missing_elements(samples, rows), config, run)
+    outcomes, n_computed = relax_all(list(compress(chosen, computed)), config=config, label="hull", **run)
+    rows = [_row(*row) for row in zip(compress(chosen, computed), outcomes, compress(sources, computed), strict=True)]
+    missing = missing_elements(samples, rows)
+    terminals, n_more = _prototypes(missing, config, run)
+    uncovered = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in terminals})
+    counts = {"n_prototype": len(terminals), "n_computed": n_computed + n_more}
     if energies == "dft":
-        terminals = lowest([*(row for row in rows if len(elements_of(row)) == 1), *terminals])
-        rows = _all_from_dft(chosen, sources, terminals)
-        terminals = [replace(row, id=f"terminal-{chemical_symbols[row.atomic_numbers[0]]}") for row in terminals]
-    metadata = describe(identity, config, device) | {
-        "energies": energies,
-        "relax_steps": str(relax_steps),
-        **_counted(rows),
-        "n_computed": str(n_computed + n_more),
-        **facts,
-    }
+        rows, terminals = _above_elements(chosen, sources, [*rows, *terminals])
+    counts |= {"n_dataset": sum(row.ok for row in rows), "n_failed": sum(not row.ok for row in rows)}
+    metadata = {"energies": energies, "relax_steps": str(relax_steps)}
+    metadata |= {name: str(count) for name, count in counts.items()}
+    metadata["missing_terminals"] = " ".join(chemical_symbols[number] for number in uncovered)
+    metadata |= energy_metadata(identity, config, device)
     crystals.write_table(crystals.to_table(rows + terminals, COLUMNS), out, **metadata)
 
 
@@ -111,20 +111,11 @@ def choose_references(samples: Sequence[Crystal], references: Sequence[Path]) ->
 
     An id that occurs in several files gets "#2", "#3", … from its second occurrence on.
     """
-    systems = np.zeros((len(samples), 256), dtype=bool)  # [sample, atomic number]
-    for index, sample in enumerate(samples):
-        systems[index, sample.atomic_numbers] = True
-    systems = np.unique(systems, axis=0)
-    chosen, sources, competes = [], [], {}
-    times: Counter[str] = Counter()
+    competes = competition(samples)
+    chosen, sources, times = [], [], Counter()
     for file in references:
         for row in crystals.read_crystals(file):
-            if not row.ok:
-                continue
-            elements = elements_of(row)
-            if elements not in competes:
-                competes[elements] = bool(systems[:, sorted(elements)].all(axis=1).any())
-            if competes[elements]:
+            if row.ok and competes(row):
                 times[row.id] += 1
                 name = row.id if times[row.id] == 1 else f"{row.id}#{times[row.id]}"
                 chosen.append(replace(row, id=name, info={E_FORM: row.info.get(E_FORM)}))
@@ -144,11 +135,12 @@ def _write_mp2020(
             "CHGNet and of MACE-MP models are) and cannot be compared with that project's hull. Use hull: consistent."
         )
     systems = {frozenset(chemical_symbols[number] for number in elements_of(sample)) for sample in samples}
-    entries = [entry for entry in read_phase_diagram(phase_diagram)
-               if any(entry.elements <= system for system in systems)]  # fmt: skip
+    entries = [
+        entry for entry in read_phase_diagram(phase_diagram) if any(entry.elements <= system for system in systems)
+    ]
     rows = [stand_in(entry) for entry in entries]
     rows = [replace(row, info={**row.info, "source": MP2020}) for row in rows]
-    metadata = describe(identity, RelaxConfig(0.0, 0, None), device) | {
+    metadata = energy_metadata(identity, RelaxConfig(0.0, 0, None), device) | {
         "energies": "mp2020",
         "energy_scale": identity.scale,
         "phase_diagram_sha256": hashlib.sha256(phase_diagram.read_bytes()).hexdigest(),
@@ -187,28 +179,14 @@ def _row(crystal: Crystal, outcome: Outcome, source: str) -> Crystal:
     return replace(moved(crystal, outcome), info=info)
 
 
-def _computed(
-    chosen: Sequence[Crystal],
-    sources: Sequence[str],
-    wanted: Sequence[bool],
-    config: RelaxConfig,
-    run: Mapping[str, Any],
-) -> tuple[list[Crystal], int]:
-    """Returns the wanted ones of the references with their energies, and how many energies had to be computed."""
-    picked = list(compress(chosen, wanted))
-    outcomes, n_computed = relax_all(picked, config=config, label="hull", **run)
-    rows = [_row(*row) for row in zip(picked, outcomes, compress(sources, wanted), strict=True)]
-    return rows, n_computed
-
-
-def _counted(rows: Sequence[Crystal]) -> dict[str, str]:
-    return {"n_dataset": str(sum(row.ok for row in rows)), "n_failed": str(sum(not row.ok for row in rows))}
-
-
-def _all_from_dft(chosen: Sequence[Crystal], sources: Sequence[str], grounds: Sequence[Crystal]) -> list[Crystal]:
-    """Returns the references on the scale of the elements' ground states."""
+def _above_elements(
+    chosen: Sequence[Crystal], sources: Sequence[str], computed: Sequence[Crystal]
+) -> tuple[list[Crystal], list[Crystal]]:
+    """Returns all references with DFT formation energies above the computed elements, and those elements' crystals."""
+    grounds = lowest([row for row in computed if len(elements_of(row)) == 1])
     level = {int(row.atomic_numbers[0]): energy_per_atom(row) for row in grounds}
-    return [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
+    rows = [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
+    return rows, [replace(row, id=f"terminal-{chemical_symbols[row.atomic_numbers[0]]}") for row in grounds]
 
 
 def _from_dft(crystal: Crystal, source: str, level: Mapping[int, float]) -> Crystal:

@@ -81,25 +81,25 @@ def read_structures(structures: Path, workers: int) -> list[Crystal]:
 
 
 def check_structure_file(structures: Path) -> None:
-    """Raises ValueError or OSError, naming the remedy, unless a path is a file with a known suffix; reads nothing."""
+    """Raises ValueError or OSError, saying what to do, unless a path is a file with a known suffix; reads nothing."""
     if structures.is_dir():
-        raise IsADirectoryError(f"{structures}: is a folder. Give a file; a zip of CIFs holds many crystals.")
-    if structures.is_file() or not structures.exists():
-        check_suffix(structures)
+        raise IsADirectoryError(f"{structures}: is a folder. Give one file, such as a .zip of its CIFs.")
     if not structures.exists():
         raise FileNotFoundError(f"{structures}: there is no such file.")
     if not structures.is_file():
-        raise OSError(f"{structures}: is a pipe or a device, not a file. Write it to a file first.")
+        raise OSError(f"{structures}: is a pipe or a device. Write its content to a file, and give that.")
+    check_suffix(structures)
 
 
 def require_crystals(structures: Path, crystals: Sequence[Crystal]) -> None:
-    """Raises ValueError when no row of a file is a crystal; the message gives the errors of the first rows."""
+    """Raises ValueError, with the first reasons, when no row of a file is a crystal."""
     if any(crystal.ok for crystal in crystals):
         return
-    errors = list(dict.fromkeys(str(crystal.info["error"]) for crystal in crystals))
-    more = f" and {len(errors) - 3} other errors" if len(errors) > 3 else ""
-    rows = "the only entry is no crystal" if len(crystals) == 1 else f"none of the {len(crystals)} entries is a crystal"
-    raise ValueError(f"{structures}: {rows}: {'; '.join(errors[:3])}{more}. Correct the file.")
+    reasons = dict.fromkeys(
+        f"{crystal.info['source_name']}: {crystal.status}, {crystal.info['error']}" for crystal in crystals
+    )
+    listed = "; ".join(list(reasons)[:3]) + ("; …" if len(reasons) > 3 else "")
+    raise ValueError(f"{structures}: none of its {len(crystals):,} entries is a crystal ({listed}). Check its format.")
 
 
 def find_structure_file(folder: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Split a table of crystals into shards that jobs share out, and merge what they made of them."""
+"""Stage `merge`: joins the tables that the shards of a stage wrote."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from xtalgen.crystals import read_facts, read_table, write_table
 def merge(parts: Sequence[Path], out: Path) -> None:
     """Writes the rows of all parts, sorted by id, to one table.
 
-    Of the metadata, `seconds` is added up; other entries are kept when all parts agree and joined by "; " when not.
+    Of the metadata, `seconds` is summed; another entry is kept when all parts agree and joined by "; " otherwise.
     """
     tables = [read_table(part) for part in parts]
     merged = pa.concat_tables([table.replace_schema_metadata(None) for table in tables], promote_options="permissive")

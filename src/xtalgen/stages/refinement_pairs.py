@@ -20,9 +20,9 @@ def pair(split: Path, predicted: Path, *, out: Path) -> None:
     """Writes one row per prediction: its target's crystal, with the prediction as `base_lattice`, `base_frac_coords`.
 
     split: crystal table of a data set; predicted: the samples of another run for its compositions, with `target_id`.
-    Atoms of the prediction are put in the order of its target: the first of an element to the first, and so on. A
-    prediction that failed or has other atoms gives a row with its status, or "wrong_composition", and no geometry.
-    Raises ContractError when a prediction was made for no crystal of the split.
+    Atoms of the prediction are reordered to those of its target: the k-th atom of an element to the k-th of it. A
+    prediction that failed, or has other atoms, gives a row without geometry and with its status, or
+    "wrong_composition". Raises ContractError when the target of a prediction is not in the split.
     """
     table = read_table(split)
     targets = {crystal.id: crystal for crystal in read_crystals(split)}
@@ -37,7 +37,7 @@ def pair(split: Path, predicted: Path, *, out: Path) -> None:
         rows.append(_paired(target, made))
     failed = sum(not row.ok for row in rows)
     if failed:
-        log.warning("%s: %d of %d predictions failed and pair with nothing", predicted, failed, len(rows))
+        log.warning("%s: %d of %d predictions failed and give no pair", predicted, failed, len(rows))
     write_table(to_table(rows, COLUMNS), out, **{**read_metadata(table), "pairs_failed": str(failed)})
 
 
@@ -53,7 +53,7 @@ def _paired(target: Crystal, made: Crystal) -> Crystal:
 
 
 def match_order(atomic_numbers: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
-    """Returns the places of atoms that put them in the wanted order, equal ones in their own; None when they differ."""
+    """Returns the indices that put atoms in the wanted order, equal ones in theirs; None when the elements differ."""
     if sorted(atomic_numbers) != sorted(wanted):
         return None
     order = np.empty(len(wanted), dtype=np.int64)

@@ -11,7 +11,7 @@ from xtalgen import crystals
 from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry
 from xtalgen.relaxation.in_flight import Outcome, RelaxConfig
-from xtalgen.relaxation.runner import describe, moved, relax_all
+from xtalgen.relaxation.runner import energy_metadata, moved, relax_all
 from xtalgen.runtime.devices import pick_device
 
 COLUMNS = {
@@ -59,7 +59,7 @@ def relax(
     outcomes = dict(zip([row.id for row in usable], found, strict=True))
     relaxed = [_relaxed(row, outcomes.get(row.id)) for row in rows]
     metadata = crystals.read_facts(table)
-    metadata |= describe(identity, config, device)
+    metadata |= energy_metadata(identity, config, device)
     # Equal crystals share one outcome, which counts once.
     seconds = sum({id(outcome): outcome.seconds or 0.0 for outcome in found}.values())
     metadata |= {"n_computed": str(n_computed), "seconds": f"{seconds:.3f}"}

@@ -142,7 +142,7 @@ def _is_finished(part: Path, key: str) -> bool:
     try:
         return part.is_file() and read_metadata(read_table(part)).get("key") == key
     except ContractError as error:
-        logger.warning("%s This chunk is sampled again.", error)
+        logger.warning("%s This chunk is made again.", error)
         return False
 
 

@@ -1,6 +1,7 @@
 """Stage `second_potential`: energies above a second potential's hull, for an uncertainty of the best candidates."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from xtalgen import crystals
 from xtalgen.crystals import ContractError
 from xtalgen.metrics.candidates import choose
 from xtalgen.potentials import registry
-from xtalgen.potentials.types import PotentialError
+from xtalgen.potentials.types import Identity, PotentialError
 from xtalgen.relaxation.in_flight import RelaxConfig
-from xtalgen.relaxation.runner import describe, relax_all
+from xtalgen.relaxation.runner import energy_metadata, relax_all
 from xtalgen.runtime.devices import pick_device
+from xtalgen.thermodynamics.competing_phases import competition
 from xtalgen.thermodynamics.energy_above_hull import energies_above_hull, phase_of
 
 COLUMNS = {"second_e_above_hull": pa.float64(), "second_status": pa.string()}
@@ -42,31 +44,33 @@ def second_potential(
     """
     identity, device = registry.identify(potential, sha256), pick_device(device)
     table = crystals.read_table(hull)
-    metadata = crystals.read_metadata(table)
-    if metadata.get("energies") != "consistent":
-        raise ContractError(
-            f"{hull}: a second potential needs the crystals of the hull, and this one holds the energies of a "
-            f"{metadata.get('energies')!r} hull. Use relax.hull: consistent."
-        )
-    if metadata.get("potential_sha256") == identity.sha256:
-        raise PotentialError(f"potential {potential!r}: it relaxed the crystals; choose another one as the second.")
+    _check(hull, crystals.read_metadata(table), identity)
     chosen = choose(crystals.read_crystals(evaluated), count)
-    systems = {frozenset(row.atomic_numbers.tolist()) for row in chosen}
-    competing = [row for row in crystals.from_table(table) if row.ok and row.info.get("energy") is not None]
-    competing = [row for row in competing if any(set(row.atomic_numbers.tolist()) <= system for system in systems)]
+    with_energy = (row for row in crystals.from_table(table) if row.ok and row.info.get("energy") is not None)
+    rows = [*chosen, *filter(competition(chosen), with_energy)]
     print(
         f"second_potential: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} candidates",
         file=sys.stderr,
     )
     config = RelaxConfig(0.0, 0, timeout)
-    rows = [*chosen, *competing]
-    run: dict[str, Any] = {"identity": identity, "config": config, "workers": workers, "device": device}
-    found, _ = relax_all(rows, store=cache, label="second", **run)
-    phases = [phase_of(row, outcome.energy) for row, outcome in zip(rows, found, strict=True)]
+    run = {"identity": identity, "workers": workers, "device": device, "store": cache}
+    outcomes, _ = relax_all(rows, config=config, label="second", **run)
+    phases = [phase_of(row, outcome.energy) for row, outcome in zip(rows, outcomes, strict=True)]
     references = [phase for phase in phases[len(chosen) :] if phase is not None]
     above = energies_above_hull(phases[: len(chosen)], references, workers=workers)
     judged = [
         replace(row, info={"second_e_above_hull": one.value, "second_status": one.status})
         for row, one in zip(chosen, above, strict=True)
     ]
-    crystals.write_table(crystals.to_table(judged, COLUMNS), out, **describe(identity, config, device))
+    crystals.write_table(crystals.to_table(judged, COLUMNS), out, **energy_metadata(identity, config, device))
+
+
+def _check(hull: Path, metadata: Mapping[str, str], identity: Identity) -> None:
+    """Raises ContractError or PotentialError where the potential cannot be the second one of this hull."""
+    if metadata.get("energies") != "consistent":
+        raise ContractError(
+            f"{hull}: a second potential needs the crystals of the hull, and this one holds the energies of a "
+            f"{metadata.get('energies')!r} hull. Use relax.hull: consistent."
+        )
+    if metadata.get("potential_sha256") == identity.sha256:
+        raise PotentialError(f"potential {identity.name!r}: it relaxed the crystals; choose another one as the second.")

@@ -1,4 +1,4 @@
-"""The train stage: from crystal tables to a checkpoint, a learning curve and the facts of the training."""
+"""Stage `train`: from crystal tables to a checkpoint, a learning curve and a record of the training."""
 
 import logging
 from contextlib import nullcontext
@@ -54,7 +54,8 @@ def train(
         with together(job.device) as processes, alone(work) if processes.first else nullcontext():
             if processes.first:
                 many = f" with {processes.world} processes" if processes.world > 1 else ""
-                logger.info("training %s for %s on %s%s, see %s", model, task, job.device, many, out / "log.csv")
+                about = "both tasks" if task == SHARED else task
+                logger.info("training %s for %s on %s%s, log in %s", model, about, job.device, many, out / "log.csv")
             loaded.train(from_table(tables[train]), from_table(tables[val]), config, job)
             if processes.first:
                 check_training(model, task, out)

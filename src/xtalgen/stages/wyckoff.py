@@ -1,4 +1,4 @@
-"""Stage wyckoff: space group, conventional cell and occupied Wyckoff positions, added to a split's table."""
+"""Stage `wyckoff`: adds space group, conventional cell and occupied Wyckoff positions to a split's table."""
 
 import logging
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def add_wyckoff(table: Path, *, out: Path, workers: int, timeout: float) -> None:
     """Writes the crystal table with the column `wyckoff`, null where a crystal is not ok or has no description.
 
-    timeout: seconds per crystal. Raises ContractError when the table is none.
+    timeout: seconds per crystal. Raises ContractError when the file is not a table of crystals.
     """
     read = read_table(table)
     crystals = from_table(read)
@@ -35,6 +35,6 @@ def add_wyckoff(table: Path, *, out: Path, workers: int, timeout: float) -> None
 
 
 def _one_by_one(crystals: Sequence[Crystal], timeout: float) -> list[dict[str, Any] | None]:
-    """Returns the descriptions of a chunk that failed as a whole; None only for the crystals that fail alone."""
+    """Returns the descriptions of a chunk that failed as a whole; None only for crystals that fail alone."""
     results = map_items(describe, crystals, workers=1, timeout=timeout, label="wyckoff (again)")
     return [None if isinstance(result, Failure) else result for result in results]

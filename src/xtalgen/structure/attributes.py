@@ -1,4 +1,4 @@
-"""Attributes of crystals: what a data set may say of them and a model can be asked for."""
+"""Attributes of crystals that a data set can give and a model can be conditioned on."""
 
 import math
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from xtalgen.crystals import Crystal
 from xtalgen.structure.composition import formula
 
 E_FORM = "e_form_per_atom"
-# Those with a value in the tables; the language model is trained on k of them at once.
+# Those that tables hold as columns; the language model is trained on k of them at once.
 MEASURED = ("spg_num", "band_gap", E_FORM, "e_above_hull")
 ATTRIBUTES = ("formula", "n_atoms", *MEASURED)
 
 
 def attributes_of(crystal: Crystal) -> dict[str, Any]:
-    """Returns the attributes of `MEASURED` that a crystal has a finite value of."""
+    """Returns the attributes of `MEASURED` that have a finite value in a crystal."""
     found = {name: crystal.info.get(name) for name in MEASURED}
     return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
 

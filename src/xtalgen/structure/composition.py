@@ -27,7 +27,7 @@ def formula(atomic_numbers: np.ndarray) -> str:
 
 
 def read_formula(text: str) -> dict[str, int]:
-    """Returns the atoms of a formula such as "Fe2O3" by symbol. Raises ValueError when it is none."""
+    """Returns the atoms of a formula such as "Fe2O3" by symbol. Raises ValueError for any other text."""
     found: Counter[str] = Counter()
     for symbol, count in re.findall(r"([A-Z][a-z]?)(\d*)", text):
         found[symbol] += int(count or 1)

@@ -1,4 +1,4 @@
-"""Crystals away from their minima, from which a potential learns what pushes back: rattled, strained, too close."""
+"""Distorted crystals as training data of potentials: rattled, strained, and with two atoms pressed together."""
 
 from dataclasses import replace
 
@@ -15,14 +15,14 @@ CLOSE = (0.55, 0.85)  # shortest distance after / before, of the one pair that i
 
 
 def rattled(crystal: Crystal, generator: np.random.Generator) -> Crystal:
-    """Returns the crystal with every atom moved by a normal deviate, the cell as it was."""
+    """Returns the crystal with every atom displaced by a normal deviate, in the given cell."""
     size = generator.uniform(*RATTLE)
     moved = generator.normal(scale=size, size=(crystal.n_atoms, 3))
     return replace(crystal, frac_coords=wrap(crystal.frac_coords + moved @ np.linalg.inv(crystal.lattice)))
 
 
 def strained(crystal: Crystal, generator: np.random.Generator) -> Crystal:
-    """Returns the crystal in a sheared, swollen or compressed cell, the fractional coordinates as they were."""
+    """Returns the crystal in a strained cell of another volume, with the given fractional coordinates."""
     strain = generator.normal(scale=STRAIN, size=(3, 3))
     strain = (strain + strain.T) / 2
     strain += np.eye(3) * (generator.uniform(*VOLUME) ** (1 / 3) - 1 - np.trace(strain) / 3)
@@ -37,7 +37,7 @@ def shaken(crystal: Crystal, generator: np.random.Generator) -> Crystal:
 def pressed(crystal: Crystal, generator: np.random.Generator) -> Crystal:
     """Returns the crystal with one atom moved towards its nearest neighbour.
 
-    A crystal of one atom, which has no other, is compressed to a volume of 0.45 to 0.8 instead.
+    A crystal of one atom is compressed to 0.45 to 0.8 of its volume instead.
     """
     if crystal.n_atoms == 1:
         return replace(crystal, lattice=crystal.lattice * generator.uniform(0.45, 0.8) ** (1 / 3))

@@ -16,7 +16,7 @@ def space_group(item: Item, symprec: float = SYMPREC) -> int:
     """
     from moyopy import Cell, MoyoDataset
 
-    logging.getLogger("moyo").setLevel(logging.ERROR)  # it comments on every cell that is not primitive
+    logging.getLogger("moyo").setLevel(logging.ERROR)  # it warns about every cell that is not primitive
     try:
         return int(MoyoDataset(Cell(*(part.tolist() for part in item)), symprec=symprec).number)
     except Exception:  # noqa: BLE001 - moyo raises its own kinds

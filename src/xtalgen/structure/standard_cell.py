@@ -39,17 +39,23 @@ def sort_atoms(numbers: Sequence[int] | np.ndarray) -> list[int]:
     """
     keys = _sort_keys()
     atoms = [int(number) for number in numbers]
+    if all(keys[number].plain for number in set(atoms)):
+        return sorted(range(len(atoms)), key=lambda i: keys[atoms[i]].plain)
     grouped = sorted(range(len(atoms)), key=lambda i: keys[atoms[i]].grouped)
     return sorted(grouped, key=lambda i: keys[atoms[i]])
 
 
 @functools.total_ordering
 class _SortKey:
-    """Compares elements as pymatgen compares sites; `grouped` as it compares compositions, most negative first."""
+    """Compares elements as pymatgen compares sites; `grouped` as it compares compositions, most negative first.
+
+    plain: the same as `self` as a tuple, which is faster; None without electronegativity.
+    """
 
     def __init__(self, symbol: str, electronegativity: float) -> None:
         self.symbol, self.value = symbol, electronegativity
-        known = np.isfinite(electronegativity)
+        known = bool(np.isfinite(electronegativity))
+        self.plain = (electronegativity, symbol) if known else None
         self.grouped = (-electronegativity if known else -np.inf, [-ord(letter) for letter in symbol])
 
     def __lt__(self, other: "_SortKey") -> bool:

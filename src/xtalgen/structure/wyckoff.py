@@ -1,10 +1,9 @@
-"""Stage `wyckoff`: the space group, the conventional cell and the occupied Wyckoff positions of crystals.
+"""Space group, conventional cell and occupied Wyckoff positions of crystals: the column `wyckoff`.
 
-Added to a split's table as the column `wyckoff`. The origins and axes that the Euclidean normaliser of a space group
-allows give several ways of writing the same crystal; the column holds the one with the first letters, then the smallest
-coordinates. A crystal and its mirror image may be written alike. Space groups, standard cells and normalisers are
-moyo's, with its tolerance `symmetry.SYMPREC`. The cost is about 4 ms per crystal of MP-20 on one core, three quarters
-of it moyo's normaliser.
+The origins and axes that the Euclidean normaliser of a space group allows give several descriptions of the same
+crystal; the column holds the one with the first letters, then the smallest coordinates. A crystal and its mirror image
+may have the same description. Space groups, standard cells and normalisers are moyo's, with the tolerance
+`space_group.SYMPREC`. The cost is about 4 ms per crystal of MP-20 on one core, three quarters of it moyo's normaliser.
 """
 
 import logging
@@ -37,7 +36,7 @@ KIND = pa.struct(
 COLUMN = "wyckoff"
 CHUNK = 64  # crystals per task of a worker
 SAME = 1e-3  # fractional: coordinates nearer than this are the same
-DECIMALS = 3  # of coordinates that are compared, so that ways are chosen alike whatever the last digits are
+DECIMALS = 3  # of coordinates that are compared, so that the choice does not depend on the last digits
 PARTS = 48  # of a lattice vector: translations of groups and normalisers are whole numbers of them
 
 log = logging.getLogger(__name__)
@@ -55,26 +54,26 @@ class Site:
 
     @cached_property
     def order(self) -> tuple[int, str, tuple[float, ...]]:
-        """What sites of a crystal are sorted by: element, letter, coordinates."""
+        """The sort key of sites: element, letter, coordinates."""
         return ELEMENT_RANK[self.atomic_number], self.letter, _rounded(self.free)
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way of writing a crystal: its conventional cell, row vectors in Å, and its sites in order."""
+class Setting:
+    """One description of a crystal: its conventional cell, row vectors in Å, and its sites in order."""
 
     basis: Float[np.ndarray, "3 3"]
     sites: tuple[Site, ...]
 
     @cached_property
     def order(self) -> tuple[tuple[str, ...], tuple[tuple[float, ...], ...]]:
-        """What to choose the first by: letters, then coordinates."""
+        """The key of the smallest description: letters, then coordinates."""
         return tuple(site.letter for site in self.sites), tuple(site.order[-1] for site in self.sites)
 
 
 @dataclass(frozen=True)
 class Standard:
-    """A crystal in moyo's standard cell. orbits: the atoms that the group makes equal; polar: axes of free origin."""
+    """A crystal in moyo's standard cell. orbits: symmetry-equivalent atoms; polar: axes of free origin."""
 
     hall_number: int
     basis: Float[np.ndarray, "3 3"]
@@ -97,7 +96,7 @@ class Standard:
 
     @cached_property
     def polar(self) -> Int[np.ndarray, " axes"]:
-        """The axes that every operation leaves alone: the group does not say where along them the origin is."""
+        """The axes that every operation keeps: the group does not fix the origin along them."""
         rotations, _ = _operations(self.hall_number)
         return np.flatnonzero((rotations == np.eye(3)).all(axis=(0, 1)))
 
@@ -116,7 +115,7 @@ def describe(crystal: Crystal, symprec: float = SYMPREC) -> dict[str, Any] | Non
 
     if not crystal.ok:
         return None
-    logging.getLogger("moyo").setLevel(logging.ERROR)  # it comments on every cell that is not primitive
+    logging.getLogger("moyo").setLevel(logging.ERROR)  # it warns about every cell that is not primitive
     parts = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers)
     try:
         found = MoyoDataset(Cell(*(part.tolist() for part in parts)), symprec=symprec)
@@ -127,24 +126,24 @@ def describe(crystal: Crystal, symprec: float = SYMPREC) -> dict[str, Any] | Non
         return None
     cell = found.std_cell
     standard = Standard(found.hall_number, np.array(cell.basis), np.array(cell.positions), np.array(cell.numbers))
-    way = min(_ways(standard, normaliser), key=lambda way: way.order, default=None)
-    if way is None:
+    setting = min(_settings(standard, normaliser), key=lambda one: one.order, default=None)
+    if setting is None:
         return None
-    lengths, angles = lattice_to_parameters(way.basis)
+    lengths, angles = lattice_to_parameters(setting.basis)
     return {
         "spg_num": int(found.number),
         "generators": _generators(found.hall_number),
         "cell": [*lengths.tolist(), *angles.tolist()],
-        "atomic_numbers": [site.atomic_number for site in way.sites],
-        "letters": "".join(site.letter for site in way.sites),
-        "multiplicities": [site.multiplicity for site in way.sites],
-        "forms": [site.form for site in way.sites],
-        "free": [value for site in way.sites for value in site.free],
+        "atomic_numbers": [site.atomic_number for site in setting.sites],
+        "letters": "".join(site.letter for site in setting.sites),
+        "multiplicities": [site.multiplicity for site in setting.sites],
+        "forms": [site.form for site in setting.sites],
+        "free": [value for site in setting.sites for value in site.free],
     }
 
 
-def _ways(standard: Standard, normaliser: Any) -> Iterator[Way]:
-    """Yields a crystal in every allowed way: operations of the normaliser times origins along polar axes.
+def _settings(standard: Standard, normaliser: Any) -> Iterator[Setting]:
+    """Yields every allowed description: operations of the normaliser times origins along polar axes.
 
     An operation x → P x + p of the normaliser is one that keeps the letter of every atom, then one that changes
     letters; the new coordinates are those in a cell whose axes are the old ones times P⁻¹. It is the old cell only to
@@ -158,13 +157,13 @@ def _ways(standard: Standard, normaliser: Any) -> Iterator[Way]:
             for origin in _origins(standard, positions, coords):
                 sites = _sites(standard, positions, coords - origin)
                 if sites is not None:
-                    yield Way(basis, sites)
+                    yield Setting(basis, sites)
 
 
 def _distinct(operations: Sequence[Any], hall_number: int) -> list[Any]:
-    """Returns one of all operations of a normaliser that differ by one of the space group: they write the same.
+    """Returns the operations of a normaliser modulo those of the space group, which give the same description.
 
-    Most do: this is what makes the search short.
+    Most do, so that this shortens the search.
     """
     rotations, translations = _operations(hall_number)
     chosen: list[Any] = []

@@ -1,6 +1,6 @@
-"""Space groups and their Wyckoff positions as affine maps, as the column `wyckoff` of a table tells them.
+"""Space groups and their Wyckoff positions as affine maps, from the column `wyckoff` of a table.
 
-Nothing here needs a crystallographic library: a group is the closure of its generators, an orbit the distinct images of
+This needs no crystallographic library: a group is the closure of its generators, an orbit the distinct images of
 its representative.
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from xtalgen.structure.elements import ORDER
 
-# Place of an atomic number in the order of electronegativity.
+# Rank of an atomic number in the order of electronegativity.
 ELEMENT_RANK = {number: place for place, number in enumerate(ORDER)}
 AXES = "xyz"
 Translation = tuple[Fraction, ...]
@@ -135,13 +135,13 @@ def _parse(text: str) -> Operation:
     matrix, shift = np.zeros((3, 3), dtype=int), [Fraction(0)] * 3
     parts = text.split(",")
     if len(parts) != 3:
-        raise ValueError(f"{text!r} are no coordinates such as 'x,2x,1/4'.")
+        raise ValueError(f"{text!r} are not coordinates such as 'x,2x,1/4'.")
     for row, part in enumerate(parts):
         place = 0
         while place < len(part):
             match = TERM.match(part, place)
             if match is None or match.end() == place:
-                raise ValueError(f"{text!r} are no coordinates such as 'x,2x,1/4'.")
+                raise ValueError(f"{text!r} are not coordinates such as 'x,2x,1/4'.")
             sign, number, below, axis = match.groups()
             value = Fraction(int(number or 1), int(below or 1)) * (-1 if sign == "-" else 1)
             if axis:

@@ -11,6 +11,7 @@ from pymatgen.core import Element
 from xtalgen.crystals import Crystal
 from xtalgen.runtime.quiet import quiet
 from xtalgen.structure.lattice import wrap
+from xtalgen.thermodynamics.competing_phases import elements_of
 
 PROTOTYPE = "prototype"
 PROMISING = 2  # prototypes of each element that are relaxed: those of lowest energy as built
@@ -79,11 +80,6 @@ def promising(rows: Sequence[Crystal]) -> set[str]:
         atomic = [row for row in rows if row.ok and row.atomic_numbers[0] == number and row.id not in found]
         found |= {row.id for row in sorted(atomic, key=energy_per_atom)[:PROMISING]}
     return found
-
-
-def elements_of(crystal: Crystal) -> frozenset[int]:
-    """Returns the atomic numbers of the elements of a crystal."""
-    return frozenset(int(number) for number in crystal.atomic_numbers)
 
 
 def energy_per_atom(row: Crystal) -> float:

@@ -1,7 +1,7 @@
-"""The Materials Project's MP2020 corrections: what puts a raw PBE(+U) energy beside those of its phase diagram.
+"""The Materials Project's MP2020 corrections, which make raw PBE(+U) energies comparable with its phase diagram.
 
-Wang et al. 2021, doi:10.1038/s41598-021-94550-5, as pymatgen computes them. Which elements get a Hubbard U, and which
-pseudopotential, stands in pymatgen's MPRelaxSet.
+Wang et al. 2021, doi:10.1038/s41598-021-94550-5, as pymatgen computes them. Hubbard U values and pseudopotentials are
+those of pymatgen's MPRelaxSet.
 """
 
 import warnings
@@ -18,7 +18,7 @@ class CorrectionError(ValueError):
 
 
 def correction(crystal: Crystal) -> float:
-    """Returns the MP2020 correction of a crystal's total energy, in eV per cell, as if VASP had computed it for MP.
+    """Returns the MP2020 correction of a crystal's total energy (eV per cell) for a calculation with MP's settings.
 
     It depends on the elements, on the kind of oxide (found from the structure) and on guessed oxidation states. Raises
     CorrectionError where pymatgen's compatibility scheme refuses the crystal.
@@ -44,7 +44,7 @@ def correction(crystal: Crystal) -> float:
     scheme = MaterialsProject2020Compatibility(check_potcar=False)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about oxidation states that had to be guessed
+            warnings.simplefilter("ignore")  # about guessed oxidation states
             processed = scheme.process_entry(entry, on_error="raise")
     except (CompatibilityError, ValueError, KeyError) as error:
         raise CorrectionError(f"{type(error).__name__}: {error}") from error
@@ -61,16 +61,18 @@ def corrected_for_hull(
     The first is of the relaxed geometry, the second of the sampled one; null where there is no energy, or no correction
     within `timeout` seconds (oxidation states are guessed, which can take long).
     """
-    wanted = [(place, name, row, energy)
-              for place, (after, before) in enumerate(zip(relaxed, sample, strict=True))
-              for name, row in (("energy", after), ("e_initial", before))
-              if row.ok and (energy := after.info.get(name)) is not None]  # fmt: skip
+    wanted = [
+        (index, name, row, energy)
+        for index, (after, before) in enumerate(zip(relaxed, sample, strict=True))
+        for name, row in (("energy", after), ("e_initial", before))
+        if row.ok and (energy := after.info.get(name)) is not None
+    ]
     found = map_items(
         correction, [row for _, _, row, _ in wanted], workers=workers, timeout=timeout, label="MP2020 corrections"
     )
     energies: list[dict[str, float | None]] = [{"hull_energy": None, "hull_e_initial": None} for _ in relaxed]
-    for (place, name, _, energy), each in zip(wanted, found, strict=True):
-        energies[place][f"hull_{name}"] = None if isinstance(each, Failure) else energy + each
+    for (index, name, _, energy), each in zip(wanted, found, strict=True):
+        energies[index][f"hull_{name}"] = None if isinstance(each, Failure) else energy + each
     return [replace(row, info={**row.info, **more}) for row, more in zip(relaxed, energies, strict=True)]
 
 

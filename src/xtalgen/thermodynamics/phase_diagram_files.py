@@ -1,4 +1,4 @@
-"""Phase diagrams of others by path: JSON of pymatgen, as a phase diagram, a list of entries or a table of them."""
+"""Readers of phase diagrams: pymatgen JSON of a phase diagram, a list of entries or a table of them."""
 
 import gzip
 import json
@@ -38,8 +38,8 @@ class PhaseEntry:
 def read_phase_diagram(path: Path) -> list[PhaseEntry]:
     """Returns the entries of a file: .json or .json.gz of a PhaseDiagram, PatchedPhaseDiagram or of computed entries.
 
-    Diagrams write an entry several times; equal ones count once, and a name that stands twice gets "#2", "#3", ….
-    Pickles are refused: reading one runs its code. Raises ContractError, naming file and remedy, also where the oxides
+    Diagrams contain an entry several times; equal ones count once, and a repeated name gets "#2", "#3", …. Pickles are
+    refused: reading one can run code. Raises ContractError, naming file and remedy, also where the oxides
     of computed entries carry no correction, so that the MP2020 scheme cannot have been applied.
     """
     if not path.name.lower().endswith(SUFFIXES):
@@ -72,7 +72,7 @@ def read_phase_diagram(path: Path) -> list[PhaseEntry]:
 
 
 def stand_in(entry: PhaseEntry) -> Crystal:
-    """Returns a crystal of an entry's composition, for tables that ask for a geometry; its places mean nothing."""
+    """Returns a crystal of an entry's composition, for tables that need a geometry; its coordinates have no meaning."""
     from pymatgen.core import Composition, Element
 
     given = dict(entry.composition)
@@ -86,7 +86,7 @@ def stand_in(entry: PhaseEntry) -> Crystal:
 
 
 def _entries(found: Any) -> Iterator[Mapping[str, Any]]:
-    """Yields whatever looks like an entry, however deep it lies."""
+    """Yields every dictionary that looks like an entry, at any depth."""
     if isinstance(found, dict):
         if "energy" in found and ("composition" in found or "structure" in found):
             yield found

@@ -1,1 +1,1 @@
-"""Training of any model: the loop, its optimiser, batches, checkpoints and logs."""
+"""Training of any model: the contract, the loop, its optimiser, batches, checkpoints and logs."""

@@ -1,4 +1,4 @@
-"""What a training leaves behind: `checkpoint.safetensors`, `training.json` and `log.csv` in `job.out`."""
+"""The results of a training, written to `job.out`: `checkpoint.safetensors` and `training.json`."""
 
 import platform
 from collections.abc import Callable, Mapping
@@ -53,10 +53,10 @@ def write_results(
     job: Job,
     facts: Mapping[str, Any],
 ) -> None:
-    """Writes checkpoint and training.json, then removes the resumable state; of several processes the first does.
+    """Writes checkpoint and training.json, then removes the resumable state; only in the first process.
 
-    facts: what sampling needs beside weights and configuration (constants, histogram of atom counts). The checkpoint
-    holds nothing that differs between two runs of the same training.
+    facts: metadata that sampling needs besides weights and configuration (constants, histogram of atom counts). The
+    checkpoint holds nothing that differs between two runs of the same training.
     """
     if not current().first:
         return
@@ -86,8 +86,8 @@ def cost(module: Trainable, split: Split, crystals_seen: int, validations: int) 
 
 
 def _held(module: Trainable) -> int:
-    """Returns how many weights each process keeps; fewer than there are where processes share them out."""
-    # Weights that processes share out are DTensors, told by what they can do: importing the class takes 516 modules.
+    """Returns the number of weights held by each process; with sharding, fewer than the model has."""
+    # Sharded weights are DTensors, recognised by a method: importing the class would load 516 modules.
     return sum(
         weight.to_local().numel() if hasattr(weight, "to_local") else weight.numel() for weight in module.parameters()
     )

@@ -1,7 +1,7 @@
-"""Crystals as dense padded tensors that live on the device, in buckets of similar atom count.
+"""Crystals as dense padded tensors on the device, in buckets of similar numbers of atoms.
 
-All crystals of a batch come from one bucket, so that little is padded: with the atom counts of MP-20, pair work is
-161 pairs per crystal instead of 400 when all are padded to 20.
+All crystals of a batch come from one bucket, which keeps padding small: with the sizes of MP-20, 161 pairs of atoms per
+crystal instead of 400 with padding to 20 atoms.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ from xtalgen.structure.lattice import lattice_to_parameters
 
 MAX_ELEMENT = 100
 MAX_ATOMS = 100
-# Makes what else a model needs of crystals, padded to so many atoms: arrays by name, one row per crystal.
+# Returns further arrays that a model needs by name, one row per crystal, padded to so many atoms.
 Extra = Callable[[Sequence[Crystal], int], Mapping[str, np.ndarray]]
 
 
 def no_extra(crystals: Sequence[Crystal], width: int) -> Mapping[str, np.ndarray]:  # noqa: ARG001 - an Extra
-    """Returns nothing: most models need no more than the geometry."""
+    """Returns no arrays: most models need only the geometry."""
     return {}
 
 
@@ -34,7 +34,7 @@ def no_extra(crystals: Sequence[Crystal], width: int) -> Mapping[str, np.ndarray
 class Batch:
     """Crystals padded to the same number of atoms; padding has mask False, atomic number 0 and coordinates 0.
 
-    lattice: row vectors in Å; lengths in Å; angles in degrees. extra: what a model asked for beside these.
+    lattice: row vectors in Å; lengths in Å; angles in degrees; extra: further tensors that a model asked for.
     """
 
     frac_coords: Float[Tensor, "batch atoms 3"]
@@ -49,7 +49,7 @@ class Batch:
         return len(self.mask)
 
     def take(self, indices: Int[Tensor, "taken"]) -> "Batch":
-        """Returns the batch of the crystals at these places."""
+        """Returns the batch of the crystals at these indices."""
         extra = {name: values.index_select(0, indices) for name, values in self.extra.items()}
         names = [known.name for known in fields(self) if known.name != "extra"]
         return Batch(**{name: getattr(self, name).index_select(0, indices) for name in names}, extra=extra)
@@ -57,9 +57,9 @@ class Batch:
 
 @runtime_checkable
 class Data(Protocol):
-    """What the training loop needs of a data set, whatever its batches are: each has a length and `take`.
+    """A data set as the training loop sees it; its batches have a length and `take`.
 
-    digest: differs between data sets that give different batches.
+    digest: differs between data sets with different batches.
     """
 
     crystals: list[Crystal]
@@ -72,7 +72,7 @@ class Data(Protocol):
         """Returns the batches of an epoch."""
 
     def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Any]:
-        """Yields every crystal once, in an order that only depends on the seed; leaves out the first `skip` batches."""
+        """Yields every crystal once, in an order that depends on the seed alone, without the first `skip` batches."""
 
     def batches(self, batch_size: int) -> Iterator[Any]:
         """Yields every crystal once, in a fixed order."""
@@ -85,15 +85,15 @@ class Data(Protocol):
 
 
 class Bucketed:
-    """A data set resident on a device in buckets, each with a length and `take`; every batch is from one bucket."""
+    """A data set on a device, in buckets with a length and `take`; every batch comes from one bucket."""
 
     buckets: Sequence[Any]
     device: torch.device
 
     def plan(self, batch_size: int) -> list[tuple[int, int, int]]:
-        """Returns the batches of an epoch as (bucket, first place, end place).
+        """Returns the batches of an epoch as (bucket, first index, end index).
 
-        Each bucket is cut into equal parts of at most batch_size crystals, so that no step rests on a small rest.
+        Each bucket is divided into equal parts of at most batch_size crystals, so that no batch is a small remainder.
         """
         cuts = []
         for bucket, crystals in enumerate(self.buckets):
@@ -102,7 +102,7 @@ class Bucketed:
         return cuts
 
     def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Any]:
-        """Yields every crystal once, in an order that only depends on the seed; leaves out the first `skip` batches."""
+        """Yields every crystal once, in an order that depends on the seed alone, without the first `skip` batches."""
         generator = torch.Generator().manual_seed(mix_seed(*seed))
         orders = [
             torch.randperm(len(bucket), generator=generator).to(self.device, non_blocking=True)
@@ -120,9 +120,9 @@ class Bucketed:
 
 
 class DeviceData(Bucketed):
-    """A data set resident on one device as one Batch per bucket.
+    """A data set on one device, with one `Batch` per bucket.
 
-    The padding of a bucket is the largest atom count in it, so that a data set of one size is never padded.
+    A bucket is padded to its largest number of atoms, so that a data set of one size has no padding.
     """
 
     def __init__(self, crystals: Sequence[Crystal], device: str, extra: Extra = no_extra) -> None:
@@ -150,7 +150,7 @@ class DeviceData(Bucketed):
 
 @dataclass(frozen=True)
 class Split:
-    """Training and validation data on the device; left_out counts rows by split and reason."""
+    """Training and validation data on the device. left_out: numbers of rows left out, by split and reason."""
 
     train: Data
     val: Data
@@ -164,7 +164,7 @@ def load_split(
     refuse: Callable[[Crystal], str | None] = lambda _: None,
     extra: Extra = no_extra,
 ) -> Split:
-    """Returns the usable crystals of both sets on the device. Raises ValueError when one has none, saying why."""
+    """Returns the usable crystals of both sets on the device. Raises ValueError with the reasons when one has none."""
     kept, left_out = select_both(train, val, refuse)
     data = {name: DeviceData(crystals, device, extra) for name, crystals in kept.items()}
     return Split(data["train"], data["val"], left_out)
@@ -173,7 +173,7 @@ def load_split(
 def select_both(
     train: Sequence[Crystal], val: Sequence[Crystal], refuse: Callable[[Crystal], str | None]
 ) -> tuple[dict[str, list[Crystal]], dict[str, dict[str, int]]]:
-    """Returns the usable crystals of "train" and "val", and what was left out. Raises ValueError when one has none."""
+    """Returns the usable crystals of "train" and "val", and counts of the rest. Raises ValueError when one has none."""
     kept, left_out = {}, {}
     for name, crystals in (("train", train), ("val", val)):
         kept[name], left_out[name] = select(crystals, refuse)
@@ -184,23 +184,23 @@ def select_both(
 
 
 def bucket_ceiling(n_atoms: int) -> int:
-    """Returns the largest atom count of the bucket of n_atoms: multiples of 4 up to 20, then steps of 8."""
+    """Returns the largest number of atoms of the bucket of n_atoms: multiples of 4 up to 20, then steps of 8."""
     if n_atoms <= 20:
         return -(-n_atoms // 4) * 4
     return 20 + -(-(n_atoms - 20) // 8) * 8
 
 
 def mix_seed(*parts: int) -> int:
-    """Returns one seed made of several, so that neighbouring seeds give unrelated numbers."""
+    """Returns one seed mixed from several numbers, so that neighbouring seeds give unrelated random numbers."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def select(
     crystals: Sequence[Crystal], refuse: Callable[[Crystal], str | None] = lambda _: None
 ) -> tuple[list[Crystal], dict[str, int]]:
-    """Returns the crystals that a network can learn from, and how many were left out for each reason.
+    """Returns the crystals that can be trained on, and the number left out for each reason.
 
-    refuse: a model's own test; it returns the reason for leaving a crystal out, or None.
+    refuse: a model's own criterion, which returns the reason to leave a crystal out, or None.
     """
     kept: list[Crystal] = []
     left_out: Counter[str] = Counter()
@@ -214,7 +214,7 @@ def select(
 
 
 def mask_of(n_atoms: Int[Tensor, "batch"], width: int) -> Bool[Tensor, "batch {width}"]:
-    """Returns which places of rows padded to `width` hold an atom."""
+    """Returns the mask of atoms in rows padded to `width`."""
     return torch.arange(width, device=n_atoms.device) < n_atoms.unsqueeze(-1)
 
 

@@ -1,4 +1,4 @@
-"""Files of a training, written whole or not at all: checkpoints (safetensors), resumable states, JSON and CSV."""
+"""Files of a training, written atomically: checkpoints (safetensors), resumable states, JSON and CSV."""
 
 import csv
 import hashlib
@@ -22,11 +22,11 @@ SUM = "sha256"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint or a stored state cannot be used; the message names the file and the remedy."""
+    """A checkpoint or a resumable state cannot be used; the message names the file and the remedy."""
 
 
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Writes weights and JSON facts (configuration, constants, task, …) as one safetensors file."""
+    """Writes weights and metadata (configuration, constants, task, …, as JSON) to one safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     facts = {"contract": CONTRACT, **facts}
     text = json.dumps({**facts, SUM: _sum(tensors, facts)}, sort_keys=True)
@@ -34,7 +34,7 @@ def save_checkpoint(path: Path, weights: Mapping[str, Tensor], facts: Mapping[st
 
 
 def load_checkpoint(path: Path, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Returns weights and facts. Raises CheckpointError when the file is not a checkpoint of this contract."""
+    """Returns weights and metadata. Raises CheckpointError when the file is not a checkpoint of this contract."""
     try:
         with safe_open(str(path), framework="pt", device=device) as file:
             facts = dict(json.loads((file.metadata() or {}).get(KEY, "{}")))
@@ -44,9 +44,7 @@ def load_checkpoint(path: Path, device: str) -> tuple[dict[str, Tensor], dict[st
     if facts.get("contract") != CONTRACT:
         raise CheckpointError(f"{path}: contract is {facts.get('contract')!r}, expected {CONTRACT!r}. Train again.")
     if facts.pop(SUM, None) != _sum(weights, facts):
-        raise CheckpointError(
-            f"{path}: damaged, its weights have another sum than when written. Delete it and train again."
-        )
+        raise CheckpointError(f"{path}: damaged, its checksum differs from the stored one. Delete it and train again.")
     return weights, facts
 
 
@@ -60,27 +58,24 @@ def _sum(weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes the state of an unfinished training."""
-    content = io.BytesIO()  # on a full disk torch's own writing ends in an error that does not say so
+    content = io.BytesIO()  # torch's own writing does not name a full disk in its error
     torch.save(dict(state), content)
     write_bytes(path, content.getbuffer())
 
 
 def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """Returns the state of an unfinished training, or None when there is none. Never runs code from the file.
-
-    Raises CheckpointError when the file is damaged or something else.
-    """
+    """Returns the state of an unfinished training, or None when there is none. Executes no code."""
     if not path.exists():
         return None
     try:
-        with zipfile.ZipFile(path) as archive:  # torch does not look at the sums that it writes
+        with zipfile.ZipFile(path) as archive:  # torch does not verify the checksums that it writes
             damaged = archive.testzip()
         state = None if damaged else torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{path}: not a readable training state ({error}). Delete it to start afresh.") from error
     if damaged:
         raise CheckpointError(
-            f"{path}: damaged ({damaged} has another sum than when written). Delete it to start afresh."
+            f"{path}: damaged (the checksum of {damaged} differs from the stored one). Delete it to start afresh."
         )
     return state
 

@@ -1,4 +1,4 @@
-"""The contract of a model, and the checks that name the rule that a model breaks. The rules stand in contract.yaml.
+"""The contract of a model, and the checks that name the rule that a model breaks. contract.yaml lists the rules.
 
 `models.load` checks the class, the stage `train` what a training left, the stage `sample` every chunk of crystals;
 tests/unit/models/test_contract.py checks every rule for every model.

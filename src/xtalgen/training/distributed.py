@@ -1,7 +1,7 @@
-"""Several processes that train one model together, started by torchrun: one per GPU, or several on a CPU.
+"""Data-parallel training by several processes started by torchrun: one per GPU, or several on a CPU.
 
-Each holds the whole model and data, computes its share of every batch, and adds up gradients with the others, so all
-take the same steps. Only the first writes files.
+Each holds the whole model and data set and computes its share of every batch; gradients are summed over all, so that
+all take the same steps. Only the first process writes files.
 """
 
 import os
@@ -15,7 +15,7 @@ from torch import Tensor, distributed
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all; (0, 1) when it is alone."""
+    """Rank of this process and number of processes; (0, 1) for a single process."""
 
     rank: int = 0
     world: int = 1
@@ -35,7 +35,7 @@ class Processes:
             tensor.copy_(values.view_as(tensor))
 
     def agree(self, value: float, device: torch.device) -> float:
-        """Returns the first process's value, for decisions that all must take alike."""
+        """Returns the first process's value, for decisions that must be the same in all processes."""
         if self.world == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64, device=device)
@@ -44,7 +44,7 @@ class Processes:
 
 
 def current() -> Processes:
-    """Returns this process among those that `together` has joined."""
+    """Returns rank and number of the processes joined by `together`."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return Processes()
     return Processes(distributed.get_rank(), distributed.get_world_size())
@@ -52,9 +52,9 @@ def current() -> Processes:
 
 @contextmanager
 def together(device: str) -> Iterator[Processes]:
-    """Joins the processes that torchrun started, for as long as the context lasts; does nothing without torchrun.
+    """Joins the processes started by torchrun for the duration of the context; has no effect without torchrun.
 
-    device: "cpu" or "cuda"; on the latter each process takes the GPU of its place on the node.
+    device: "cpu" or "cuda"; on "cuda" each process uses the GPU of its local rank.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()

@@ -2,8 +2,8 @@
 
 On CPU a training depends only on configuration, data, seed and number of threads: one that is killed and resumed gives
 the same weights, bit by bit. On a GPU it gives them up to rounding. A training that a time budget ends depends on the
-clock too, which never runs twice alike: on a CPU it counts the processor's work, so that waiting for a busy core costs
-nothing; on a GPU it is the wall clock.
+clock too, and is not reproducible: on a CPU the clock counts CPU time, so that waiting for a busy core costs nothing;
+on a GPU it is the wall clock.
 """
 
 import hashlib
@@ -43,27 +43,27 @@ WITHOUT_EFFECT = ("save_seconds",)
 CLOCKS = {"cpu": "CPU time per thread", "cuda": "wall time"}
 # Share of the validation loss by which it must fall to count as an improvement, for the plateau schedule: PyTorch's.
 PLATEAU_THRESHOLD = 1e-4
-# How far (of all steps) a training may lag behind its time budget before the schedule follows the clock.
+# Share of all steps by which a training may lag behind its time budget before the schedule follows the clock.
 SLACK = 0.02
 logger = logging.getLogger(__name__)
 
 
 class TrainingError(RuntimeError):
-    """A training cannot go on; the message says why and what to do."""
+    """A training cannot continue; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """Hyper-parameters of the loop; the defaults are FlowMM's on MP-20.
 
-    schedule: "cosine" from learning_rate to final_learning_rate over all epochs, stepped once an epoch;
-    "cosine_by_step" the same, stepped once a step; "plateau" multiplies by plateau_factor after plateau_patience
+    schedule: "cosine" from learning_rate to final_learning_rate over all epochs, stepped once per epoch;
+    "cosine_by_step" the same, stepped once per step; "plateau" multiplies by plateau_factor after plateau_patience
     validations without improvement by 0.01 %, down to final_learning_rate; or "constant". warmup_steps: first steps,
     over which the rate rises to the schedule's; cosine_by_step begins after them. clip: "value", "norm" or "none".
-    max_bad_steps: give up after so many consecutive steps whose loss or gradient is not finite. precision: of matrix
-    products (`engine.products`). save_seconds: time between two savings of the resumable state. parts: each batch is
-    computed in so many parts, which several processes share out; with the same parts any number of processes takes the
-    same steps. At least the number of processes.
+    max_bad_steps: consecutive steps with a loss or gradient that is not finite after which training fails. precision:
+    of matrix products (`performance.products`). save_seconds: interval of saving the resumable state. parts: number of
+    parts that each batch is computed in, at least the number of processes, over which they are distributed; with equal
+    parts any number of processes takes the same steps.
     """
 
     epochs: int = 2000
@@ -92,10 +92,10 @@ class FitConfig:
 
 
 class Trainable(nn.Module, ABC):
-    """What the loop needs of a module.
+    """A module that the loop can train.
 
-    network: the part worth compiling; epoch: set by the loop, for a loss that changes with it. The loss is the
-    validation loss when the module is in evaluation mode.
+    network: the part that is compiled; epoch: set by the loop, for losses that depend on it. In evaluation mode the
+    loss is the validation loss.
     """
 
     network: nn.Module
@@ -106,7 +106,7 @@ class Trainable(nn.Module, ABC):
         """Returns the mean loss of a batch of the data that it is fitted to, and named parts for the log."""
 
     def kept(self) -> dict[str, Tensor]:
-        """Returns the weights that a checkpoint holds."""
+        """Returns the weights that are stored in a checkpoint."""
         return self.state_dict()
 
     @abstractmethod
@@ -120,10 +120,10 @@ class Trainable(nn.Module, ABC):
 
 @dataclass
 class Progress:
-    """Where a training stands: everything in it but the weights.
+    """The progress of a training: its state except the weights.
 
     seconds: spent, over all resumptions, by the clock of the device (`CLOCKS`); saving: the part of them that went into
-    storing the resumable state; mark: the validation loss that the plateau schedule asks to be improved.
+    storing the resumable state; mark: the validation loss that the plateau schedule expects to be improved.
     """
 
     epoch: int = 0
@@ -161,7 +161,7 @@ def fit(module: Trainable, train: Data, val: Data, config: FitConfig, job: Job) 
 
 
 def forget(outcome: Outcome) -> None:
-    """Removes the states of this and of older trainings from the work folder, once the results are written."""
+    """Removes the states of this and of older trainings from the work folder; called once the results are written."""
     for folder in outcome.folder.parent.iterdir():
         if re.fullmatch(r"[0-9a-f]{16}", folder.name) and (folder / STATE).exists():
             shutil.rmtree(folder)
@@ -227,14 +227,14 @@ class _Fit:
         self._end_epoch()
 
     def _losses(self, batch: Any, named: dict[str, Tensor]) -> Iterator[Tensor]:
-        """Yields this process's parts of the loss of a batch, and adds up their named parts in `named`.
+        """Yields this process's parts of the loss of a batch, and sums their named parts in `named`.
 
-        The noise of a part depends on the seed, the step and the part, not on who computes it.
+        The noise of a part depends on the seed, the step and the part, not on the process that computes it.
         """
         for part in range(self.processes.rank, self.parts, self.processes.world):
             rows = torch.arange(part, len(batch), self.parts, device=self.device)
             share = len(rows) / len(batch)
-            if share == 0:  # nothing left for this part, but the other processes count on its taking part
+            if share == 0:  # an empty part, but the other processes wait for this one's gradients
                 rows = torch.zeros(1, dtype=torch.long, device=self.device)
             self.generator.manual_seed(mix_seed(self.job.seed, 1, self.progress.steps, part))
             with self._products():
@@ -319,12 +319,12 @@ class _Fit:
         return cosine(config.learning_rate, config.final_learning_rate, planned)
 
     def _seconds(self) -> float:
-        # What all processes decide by the clock they decide by the clock of the first.
+        # All processes use the clock of the first, so that they take the same decisions.
         shared = self.processes.world > 1 and self.job.max_seconds is not None
         return self.now if shared else self._clock() - self.started
 
     def _clock(self) -> float:
-        # A CPU's own count of this process's work, shared out among its threads; programs that compile stay uncounted.
+        # CPU time of this process per thread; child processes, such as compilers, do not count.
         return time.process_time() / torch.get_num_threads() if self.device.type == "cpu" else time.monotonic()
 
     def _out_of_time(self) -> bool:
@@ -378,7 +378,7 @@ class _Fit:
 
 
 def _identity(module: Trainable, train: Data, val: Data, config: FitConfig, job: Job) -> str:
-    """Returns what makes two trainings the same, as text: code, settings, data, seed, kind of device."""
+    """Returns the identity of a training as text: code, settings, data, seed, kind of device."""
     settings = {name: value for name, value in asdict(config).items() if name not in WITHOUT_EFFECT}
     facts = {
         "code": provenance.fingerprint(Path(inspect.getfile(type(module)))),

@@ -1,4 +1,4 @@
-"""Sums of losses over the steps of an epoch, kept on the device so that the host waits for them only when it reads."""
+"""Sums of losses over the steps of an epoch, kept on the device: the host waits for it only when it reads them."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 class LossMeter:
-    """Adds up the losses of finite steps, counts the others and the longest run of them."""
+    """Sums the losses of finite steps, and counts the others and their longest streak."""
 
     def __init__(self, device: torch.device) -> None:
         self.names: list[str] = []
         self.sums = torch.zeros(0, dtype=torch.float64, device=device)
-        # Crystals in the sums, steps skipped, steps skipped in a row until now, the most so far.
+        # Crystals in the sums, skipped steps, present streak of skipped steps, longest streak.
         self.counts = torch.zeros(4, dtype=torch.float64, device=device)
 
     def add(self, total: Tensor, parts: dict[str, Tensor], crystals: int, finite: Bool[Tensor, ""]) -> None:
-        """Adds the losses of a step over so many crystals; only counts the step when it was not finite."""
+        """Adds the losses of a step over so many crystals, or counts the step as skipped when it was not finite."""
         values = torch.stack([total.detach(), *(part.detach() for part in parts.values())]).double() * crystals
         if not self.names:
             self.names, self.sums = ["loss", *parts], torch.zeros_like(values)
@@ -34,11 +34,11 @@ class LossMeter:
         )
 
     def longest_streak(self) -> int:
-        """Returns the most consecutive steps that were not finite. Waits for the device."""
+        """Returns the longest streak of steps that were not finite. Waits for the device."""
         return int(self.counts[3])
 
     def read(self) -> tuple[dict[str, float | None], int, int]:
-        """Returns mean losses by name (None without finite steps), crystals in them, steps skipped. Waits too."""
+        """Returns mean losses by name (None without finite steps), their crystals, skipped steps. Waits as well."""
         crystals, skipped = self.counts[:2].tolist()
         sums = dict(zip(self.names, self.sums.tolist(), strict=True))
         return (
@@ -48,14 +48,14 @@ class LossMeter:
         )
 
     def clear(self) -> None:
-        """Starts the next epoch; a streak of skipped steps goes on over its end."""
+        """Starts the next epoch; a streak of skipped steps continues across epochs."""
         self.sums = torch.zeros_like(self.sums)
         self.counts = self.counts * torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64, device=self.counts.device)
 
     def state(self) -> dict[str, Any]:
-        """Returns the tally as tensors and plain values."""
+        """Returns the meter as tensors and plain values."""
         return {"names": self.names, "sums": self.sums, "counts": self.counts}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Sets the tally to a stored state."""
+        """Restores a stored state."""
         self.names, self.sums, self.counts = list(state["names"]), state["sums"], state["counts"]

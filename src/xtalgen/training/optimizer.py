@@ -1,6 +1,6 @@
-"""One optimiser step: AdamW, clipping, moving average of the weights, and steps skipped when they are not finite.
+"""One optimiser step: AdamW, gradient clipping, moving average of the weights; steps that are not finite are skipped.
 
-Everything is decided on the device; the host never waits for it.
+All decisions are made on the device; the host never waits for it.
 """
 
 import math
@@ -19,25 +19,25 @@ class Optimiser:
     """AdamW on a module, with an exponential moving average (EMA) of its weights.
 
     clip: "value" (each component to ±clip_at), "norm" (the whole gradient to clip_at) or "none".
-    The decay of the average starts low, min(ema_decay, (1 + t) / (10 + t)) at step t, so that short trainings are not
-    averaged with their initial weights.
+    The decay of the average starts low, min(ema_decay, (1 + t) / (10 + t)) at step t, so that initial weights do not
+    dominate the average of short trainings.
     """
 
     def __init__(
         self, module: nn.Module, *, rate: float, weight_decay: float, ema_decay: float, clip: str, clip_at: float
     ) -> None:
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        # The fused kernel leaves weights and moments alone when `found_inf` is 1: that is how steps are skipped.
+        # The fused kernel leaves weights and moments unchanged when `found_inf` is 1: this skips a step.
         self.adamw = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=weight_decay, fused=True)
         self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.ema_decay, self.clip, self.clip_at = ema_decay, clip, clip_at
         self.steps = 0
 
     def update(self, losses: Iterable[Float[Tensor, ""]], rate: float) -> tuple[Float[Tensor, ""], Bool[Tensor, ""]]:
-        """Takes one step down the sum of the losses at this learning rate. Returns the sum and whether all was finite.
+        """Takes one step on the sum of the losses at this learning rate. Returns the sum, and whether all was finite.
 
-        The losses may be made one by one: the memory of each is free when the next is asked for. Over several processes
-        losses and gradients add up. When something was not finite, weights and moments stay as they are.
+        Losses may be computed one by one: the memory of each is freed before the next. Losses and gradients are summed
+        over all processes. When something was not finite, weights and moments stay unchanged.
         """
         self.adamw.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.parameters[0].device)
@@ -66,13 +66,13 @@ class Optimiser:
         if processes.world == 1:
             return
         for parameter in self.parameters:
-            if parameter.grad is None:  # not reached by this process's share, but maybe by another's
+            if parameter.grad is None:  # not used by this process's share, but possibly by another's
                 parameter.grad = torch.zeros_like(parameter)
         processes.add_up([total, *(parameter.grad for parameter in self.parameters if parameter.grad is not None)])
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the module has the averaged weights."""
+        """Inside the context, the module has the averaged weights."""
         kept = [parameter.detach().clone() for parameter in self.parameters]
         self.set_weights(self.average)
         try:
@@ -81,7 +81,7 @@ class Optimiser:
             self.set_weights(kept)
 
     def state(self) -> dict[str, Any]:
-        """Returns everything that a resumed training needs, as tensors and plain values."""
+        """Returns the state that a resumed training needs, as tensors and plain values."""
         return {
             "adamw": self.adamw.state_dict(),
             "weights": [parameter.detach() for parameter in self.parameters],
@@ -90,7 +90,7 @@ class Optimiser:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Sets everything to a stored state."""
+        """Restores a stored state."""
         self.adamw.load_state_dict(state["adamw"])
         self.set_weights(state["weights"])
         for kept, stored in zip(self.average, state["average"], strict=True):

@@ -1,4 +1,4 @@
-"""What makes networks fast on a device, and how fast they were: compiled programs, precision, FLOP/s, memory."""
+"""Performance of networks: compilation, precision of products, and measured FLOP/s and memory."""
 
 import contextlib
 import functools
@@ -24,23 +24,23 @@ def compile_network(network: nn.Module, cache: Path | None = None) -> None:
     """Compiles a network in place, one program per padded number of atoms, whatever the size of the batch.
 
     On a GPU each program is recorded as a CUDA graph for each size of batch. cache: folder for compiled programs, for a
-    training that may be killed: what a kill leaves half-written must not be found by the next attempt.
+    training that may be killed: each attempt has its own, so that half-written files are not reused.
     """
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-", dir=cache)
-    # The default limit of eight would fall back in silence.
+    # Beyond the default limit of eight, torch would fall back to uncompiled code without notice.
     torch.compiler.config.recompile_limit = MOST_PROGRAMS
     on_gpu = next(network.parameters()).is_cuda
-    # A break of the graph would cost what compiling gains: better an error.
+    # A graph break would cost what compilation gains: raise an error instead.
     network.compile(fullgraph=True, dynamic=True, mode="reduce-overhead" if on_gpu else None)
 
 
 @contextlib.contextmanager
 def products(precision: Precision, device: str) -> Iterator[None]:
-    """Inside, matrix products have this precision; everything else, geometry too, has float32.
+    """Inside the context, matrix products have this precision; everything else, geometry included, is float32.
 
-    "tf32" takes float32 products with 10 bits of mantissa on a GPU, and is float32 on a CPU.
+    "tf32" computes float32 products with a mantissa of 10 bits on a GPU, and is float32 on a CPU.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" and device == "cuda" else "highest")
@@ -53,9 +53,9 @@ def products(precision: Precision, device: str) -> Iterator[None]:
 
 @functools.cache
 def peak_flop_per_s(device: str, precision: Precision) -> float:
-    """Returns the FLOP/s of large square matrix products in a precision: what a network could reach at best.
+    """Returns the FLOP/s of large square matrix products in a precision: the most a network could reach.
 
-    Takes 10 ms. The best of five; on a CPU with as many threads as PyTorch has.
+    The best of five, measured in 10 ms; on a CPU with PyTorch's number of threads.
     """
     side = PEAK_SIDE[device]
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float32

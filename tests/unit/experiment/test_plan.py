@@ -1,6 +1,7 @@
 """What a configuration means, and what is wrong with a contradictory one."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -111,7 +112,7 @@ def test_own_structures_are_compared_with_the_named_reference():
         (refining(base="nobody"), "runs.refined.base: model flowllm starts from another run"),
         (refining(base="refined"), "runs.refined.base: model flowllm starts from another run"),
         (refining(base="small"), "runs.refined.base: 'small' learns from another data set than 'refined'"),
-        (refining(base="big", model="flowmm"), "runs.refined.base: model flowmm starts from nothing; remove it"),
+        (refining(base="big", model="flowmm"), "runs.refined.base: model flowmm takes no base run; remove `base`"),
     ],
 )
 def test_contradictions_are_named(changes, said):
@@ -126,13 +127,10 @@ def test_the_file_of_an_own_set_is_found_by_its_stem(tmp_path):
     assert own_file(tmp_path / "absent", "nope").endswith("absent/nope.extxyz")
 
 
-def test_the_arguments_of_the_map_name_every_set_that_is_generated_as_a_whole():
+def test_the_map_shows_every_set_that_is_generated_as_a_whole_above_their_data_sets():
     plan = Plan(config())
     assert plan.shown() == ["big/dng", "own"]
-    words = plan.layers(with_samples=True).split()
-    assert words[:5] == ["--set", "'big/dng'", "results/evaluate/big/dng.parquet", "results/sample/big/dng.parquet",
-                         "results/embeddings/big/dng.parquet"]  # fmt: skip
-    assert words.count("--reference") == 1
+    assert plan.references() == ["mp_20"]
 
 
 def test_models_that_see_bonds_are_trained_on_tables_with_bonds():
@@ -154,7 +152,7 @@ def test_a_run_that_refines_another_learns_from_pairs_and_starts_from_samples():
     sample = {"n": 3, "per_target": 2, "max_targets": None}
     plan = Plan(config(**refining(base="big"), sample=sample))
     assert plan.training_table("refined", "train") == "results/refinement_pairs/refined/train.parquet"
-    assert plan.asked_for("refined", "csp") == "--starts results/sample/big/csp.parquet"
+    assert plan.asked_for("refined", "csp") == {"starts": "results/sample/big/csp.parquet"}
     assert plan.sampled_from("refined", "csp") == ["results/sample/big/csp.parquet"]
     assert plan.sampled_from("big", "csp") == ["results/data/mp_20/test.parquet"]
     assert plan.sampled_from("big", "dng") == []
@@ -163,9 +161,30 @@ def test_a_run_that_refines_another_learns_from_pairs_and_starts_from_samples():
 def test_where_splits_come_from():
     datasets = {"mp_20": {}, "mine": {"source": "data/mine", "limit": {"train": 5}}}
     plan = Plan(config(datasets=datasets))
-    assert plan.reading("mp_20", "train") == ""
-    assert plan.reading("mine", "train") == "--source data/mine --limit 5"
-    assert plan.reading("mine", "test") == "--source data/mine"
+    assert plan.reading("mp_20", "train") == {"source": None, "limit": None}
+    assert plan.reading("mine", "train") == {"source": "data/mine", "limit": 5}
+    assert plan.reading("mine", "test") == {"source": "data/mine", "limit": None}
+
+
+def test_the_files_that_a_split_may_come_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data/mine"
+    folder.mkdir(parents=True)
+    for name in ("train.csv.gz", "test.csv", "structures.json.zip", "notes.txt"):
+        (folder / name).write_text("")
+    datasets = {"mp_20": {}, "mine": {"source": "data/mine"}}
+    plan = Plan(config(datasets=datasets))
+    assert [file.name for file in plan.source_files("mine", "train")] == ["structures.json.zip", "train.csv.gz"]
+    assert plan.source_files("mp_20", "train") == []
+    datasets["mine"]["source"] = "data/mine/test.csv"
+    assert Plan(config(datasets=datasets)).source_files("mine", "val") == [Path("data/mine/test.csv")]
+
+
+def test_files_that_settings_name_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/llama").mkdir(parents=True)
+    run = {"model": "flowmm", "dataset": "mp_20", "tasks": ["dng"], "train": {"base": "models/llama", "other": "a/b"}}
+    assert Plan(config(runs={"x": run})).files_in_settings("x", "train", "dng") == ["models/llama"]
 
 
 @pytest.mark.parametrize(
@@ -191,8 +210,8 @@ def test_a_model_that_takes_prompts_is_asked_about_the_test_split():
     plan = Plan(config(runs={"text": run, "energies": {**run, "attributes": ["e_above_hull"]}}, sample=sample))
     split = "results/data/mp_20/test.parquet"
     assert plan.sets()[:2] == ["text/conditional", "text/infilling"]
-    assert plan.asked_for("text", "conditional") == f"--targets {split} --limit 7 --attributes formula spg_num"
-    assert plan.asked_for("text", "infilling") == f"--targets {split} --limit 7 --infill"
+    assert plan.asked_for("text", "conditional") == {"targets": split, "limit": 7, "attributes": ["formula", "spg_num"]}
+    assert plan.asked_for("text", "infilling") == {"targets": split, "limit": 7, "infill": True}
     assert plan.sampled_from("text", "infilling") == [split]
     assert plan.trained() == ["text/shared", "energies/shared"]
     assert plan.generated() == ["own"]
@@ -216,6 +235,7 @@ def test_a_sweep_tries_every_combination():
     plan = Plan(config(runs={"flow": run}))
     assert plan.swept() == ["flow"]
     assert len(plan.points("flow")) == 4
+    assert plan.point_files("flow")[3] == "results/sweep/flow/3.json"
     assert json.loads(plan.at_point("flow", 3)) == {"steps": 50, "slope": 5, "batch_size": 20}
     with pytest.raises(ConfigError, match=r"runs\.flow\.sweep: predicts structures"):
         Plan(config(runs={"flow": {**run, "tasks": ["dng"]}}))

@@ -256,7 +256,7 @@ def test_a_base_that_moved_is_given_anew(tuned, base, tmp_path):
         assert len(sample(tuned, 1, base=str(moved))) == 1
     finally:
         moved.rename(base)
-    with pytest.raises(BaseError, match=r"was trained on another base than .* Give the right one as `base`"):
+    with pytest.raises(BaseError, match=r"trained on another base model than .* Set `base` to the right one"):
         sample(tuned, 1, base=save_base(tmp_path / "other", seed=1, pad=None))
 
 
@@ -305,7 +305,7 @@ def test_infilling_chooses_among_the_candidates(tuned):
     assert few[0].info["rank"] in (1, 2)
     assert [crystal.info["hidden"] for crystal in few] == [crystal.info["hidden"] for crystal in found[:4]]
     assert infill(CRYSTALS[:1], candidates=("Rf",))[0].info["rank"] is None
-    with pytest.raises(ValueError, match="'Xx' is no element"):
+    with pytest.raises(ValueError, match="'Xx' is not an element"):
         infill(CRYSTALS, candidates=("O", "Xx"))
 
 
@@ -319,7 +319,7 @@ def test_conditions_fix_the_atoms_where_they_can(tuned):
     assert sorted(found[0].atomic_numbers.tolist()) == [11, 11, 17, 17]
     assert found[1].ok
     assert generate() == []
-    with pytest.raises(ValueError, match="3 atoms make no whole number of NaCl"):
+    with pytest.raises(ValueError, match="3 atoms are not a whole number of NaCl"):
         generate({"formula": "NaCl", "n_atoms": 3})
     with pytest.raises(ValueError, match="no attribute 'colour'"):
         generate({"colour": "red"})

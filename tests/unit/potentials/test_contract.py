@@ -1,17 +1,20 @@
 """What every potential must hold: derivatives, batches, supercells, and cells of either handedness.
 
-Every entry of the registry whose weights come with an installed package is tested, and a toy potential that follows
-docs/guides/add-a-potential.md.
+Every entry of the registry whose weights come with an installed package is tested, and the example of
+docs/guides/add-a-potential.md as it stands there.
 """
 
+import importlib.util
+import re
+import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 
-import lennard_jones
 from toy_potential import crystal_of
 from xtalgen import crystals
 from xtalgen.crystals import Crystal
@@ -21,16 +24,30 @@ from xtalgen.relaxation.in_flight import RelaxConfig, relax_crystals
 from xtalgen.relaxation.single_points import evaluate_alone
 from xtalgen.stages.relax import relax
 
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "add-a-potential.md"
 MIRROR = np.diag([1.0, 1.0, -1.0])  # z -> -z, an improper rotation
 NAMES = [entry.name for entry in registry.ENTRIES if entry.weights is not None]
 
 
-@pytest.fixture(scope="module", params=[*NAMES, "lennard-jones"])
-def potential(request):
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """Registers the guide's example: its first block is the module, its second one the entry."""
+    module_text, entry_text = re.findall(r"^ *```python\n(.*?)^ *```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    path = tmp_path_factory.mktemp("guide") / "lennard_jones.py"
+    path.write_text(textwrap.dedent(module_text))
+    spec = importlib.util.spec_from_file_location("lennard_jones", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    entry = eval(textwrap.dedent(entry_text), vars(module))  # noqa: S307 - of our own guide
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.POTENTIALS, "lennard-jones", lennard_jones.ENTRY)
-        patch.setitem(registry.FAMILIES, "lennard-jones", lennard_jones.ENTRY.family)
-        yield registry.load(request.param)
+        patch.setitem(registry.POTENTIALS, entry.name, entry)
+        patch.setitem(registry.FAMILIES, entry.family.name, entry.family)
+        yield entry.name
+
+
+@pytest.fixture(scope="module", params=[*NAMES, "lennard-jones"])
+def potential(request, example):
+    return registry.load(request.param)
 
 
 @pytest.fixture
@@ -123,14 +140,12 @@ def test_a_left_handed_cell_relaxes_as_the_right_handed_one(potential):
     np.testing.assert_allclose(np.array(image.lattice) @ MIRROR, given.lattice, atol=5e-3)
 
 
-def test_the_potential_of_the_guide_relaxes_a_table(tmp_path, monkeypatch):
-    monkeypatch.setitem(registry.POTENTIALS, "lennard-jones", lennard_jones.ENTRY)
-    monkeypatch.setitem(registry.FAMILIES, "lennard-jones", lennard_jones.ENTRY.family)
+def test_the_potential_of_the_guide_relaxes_a_table(tmp_path, example):
     argon = crystal_of(Atoms("Ar", cell=3.6 * (np.ones((3, 3)) - np.eye(3)) / 2, pbc=True), "argon")
     crystals.write_table(crystals.to_table([argon], {}), tmp_path / "in.parquet")
     out = tmp_path / "out.parquet"
     options = {"fmax": 0.01, "max_steps": 50, "workers": 1, "timeout": None, "device": "cpu"}
-    relax(tmp_path / "in.parquet", potential="lennard-jones", **options, work=tmp_path / "work", out=out)
+    relax(tmp_path / "in.parquet", potential=example, **options, work=tmp_path / "work", out=out)
     (row,) = crystals.read_crystals(out)
     assert row.info["converged"]
-    assert crystals.read_metadata(crystals.read_table(out))["potential"] == "lennard-jones"
+    assert crystals.read_metadata(crystals.read_table(out))["potential"] == example

@@ -56,7 +56,7 @@ def test_a_mistake_of_the_program_keeps_its_traceback(capsys):
 
 
 def test_an_error_of_a_library_keeps_its_traceback(capsys):
-    with pytest.raises(SystemExit, match="mistake of xtalgen"), one_line():
+    with pytest.raises(SystemExit, match="bug of xtalgen"), one_line():
         lattice_from_parameters("three", None)
     assert "Traceback" in capsys.readouterr().err
 

@@ -25,7 +25,10 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
     command = [sys.executable, "-c", HOLD, str(work)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(BusyError, match=rf"work: process {process.pid} on .* is at work here\. Wait"), alone(work):
+        with (
+            pytest.raises(BusyError, match=rf"work: process {process.pid} on .* is using this folder\. Wait"),
+            alone(work),
+        ):
             pass
         process.kill()
     with alone(work):

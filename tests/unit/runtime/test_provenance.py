@@ -1,5 +1,6 @@
 """A fingerprint changes with meaning, and with nothing else."""
 
+import os
 import subprocess
 import sys
 
@@ -99,3 +100,55 @@ def test_what_was_parsed_once_is_kept_and_a_broken_cache_does_not_matter(package
         begin()
         assert provenance.fingerprint(script) == before
     begin()
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    provenance._kept.cache_clear()
+    yield tmp_path / "cache/xtalgen/contents.json"
+    provenance._kept.cache_clear()
+
+
+def test_other_content_counts_under_any_date_and_a_date_does_not(tmp_path, own_cache):
+    path = tmp_path / "mine.cif"
+    path.write_text("one")
+    before = provenance.contents([path])
+    os.utime(path, (5, 5))
+    assert provenance.contents([path]) == before
+    other = tmp_path / "other.cif"
+    other.write_text("two")
+    os.utime(other, (1, 1))
+    other.replace(path)
+    assert provenance.contents([path, None, tmp_path / "absent"]) != before
+    assert own_cache.is_file()
+
+
+def test_a_copy_in_place_of_equal_size_and_date_counts(tmp_path, own_cache):
+    path = tmp_path / "mine.cif"
+    path.write_text("one")
+    os.utime(path, (5, 5))
+    before = provenance.content(path)
+    path.write_text("two")
+    os.utime(path, (5, 5))
+    assert provenance.content(path) != before
+
+
+def test_an_unchanged_file_is_read_once(tmp_path, own_cache, monkeypatch):
+    path = tmp_path / "large.model"
+    path.write_text("one")
+    before = provenance.contents([path])
+    provenance._kept.cache_clear()
+    monkeypatch.setattr(provenance.hashlib, "file_digest", None)
+    assert provenance.contents([path]) == before
+
+
+def test_a_folder_counts_by_the_names_and_contents_of_its_files(tmp_path, own_cache):
+    folder = tmp_path / "base"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep/weights").write_text("one")
+    before = provenance.content(folder)
+    (folder / "deep/weights").rename(folder / "deep/other")
+    assert provenance.content(folder) != before
+    (folder / "deep/other").rename(folder / "deep/weights")
+    assert provenance.content(folder) == before

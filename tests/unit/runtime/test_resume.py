@@ -53,7 +53,7 @@ def test_a_part_that_was_cut_off_is_made_again(tmp_path, capsys):
     part.write_bytes(part.read_bytes()[:-9])
     assert run(tmp_path, list(range(150))) == whole
     assert len(CALLS) == 50
-    assert "part-00000100.json: damaged; made again" in capsys.readouterr().err
+    assert "part-00000100.json: damaged; computed again" in capsys.readouterr().err
 
 
 def test_clear_leaves_other_files_alone(tmp_path):

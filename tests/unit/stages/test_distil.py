@@ -106,7 +106,7 @@ def test_configurations_without_a_label_keep_their_row(emt):
 
 
 def test_strong_forces_and_holes_of_the_teacher_are_marked(emt, monkeypatch):
-    monkeypatch.setattr(distil, "STRONGEST", 1e-3)
+    monkeypatch.setattr(distil, "MAX_FORCE", 1e-3)
     shaken = replace(
         metals()[0], frac_coords=metals()[0].frac_coords + np.array([[0.03, 0, 0], [0] * 3, [0] * 3, [0] * 3])
     )

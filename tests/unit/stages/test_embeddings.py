@@ -117,10 +117,10 @@ def test_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
         done.append(item)
         return [[1.0], 1]
 
-    monkeypatch.setattr(embeddings, "describe", failing)
+    monkeypatch.setattr(embeddings, "embed_crystal", failing)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, path)
-    monkeypatch.setattr(embeddings, "describe", lambda _, **__: [[2.0], 1])
+    monkeypatch.setattr(embeddings, "embed_crystal", lambda _, **__: [[2.0], 1])
     found, _ = run(tmp_path, path)
     assert [row.info["descriptor"] for row in found.values()] == [[1.0], [1.0], [2.0], [2.0]]
     assert "resumes after 2 of 4" in capsys.readouterr().err

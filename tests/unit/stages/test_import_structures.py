@@ -5,6 +5,9 @@ import gzip
 import io
 import itertools
 import json
+import os
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -444,3 +447,67 @@ def test_command_line_reports_and_refuses(tmp_path, capsys):
 def test_entries_are_in_file_order(tmp_path):
     (tmp_path / "mine.csv").write_text("name,cif\n" + "".join(f"{name},x\n" for name in "zay"))
     assert [entry.name for entry in read_entries(tmp_path / "mine.csv")] == ["z", "a", "y"]
+
+
+def test_a_file_without_a_crystal_ends_with_an_error_and_keeps_its_rows(tmp_path):
+    path, out = tmp_path / "mine.cif", tmp_path / "out.parquet"
+    path.write_text(cif(symbol="Vac") + cif("b", occupancy="0.5"))
+    with pytest.raises(
+        SystemExit, match=r"mine\.cif: none of its 2 entries is a crystal \(.*'Vac' is not an element; "
+    ):
+        script.main(["--structures", str(path), "--out", str(out)])
+    assert statuses(read_crystals(out)) == ["unknown_element", "disordered"]
+
+
+def test_folders_and_pipes_are_called_so(tmp_path):
+    (tmp_path / "mine.cif").mkdir()
+    with pytest.raises(OSError, match=r"mine\.cif: is a folder. Give one file, such as a \.zip"):
+        import_structures(tmp_path / "mine.cif", out=[tmp_path / "out.parquet"], workers=1)
+    os.mkfifo(tmp_path / "pipe.cif")
+    with pytest.raises(OSError, match=r"pipe\.cif: is a pipe or a device"):
+        import_structures(tmp_path / "pipe.cif", out=[tmp_path / "out.parquet"], workers=1)
+
+
+def test_a_wrong_suffix_is_refused_before_anything_heavy_is_imported():
+    words = "import sys; sys.path[:0] = ['src', 'workflow/scripts']; import import_structures, xtalgen.commands.score"
+    heavy = "assert not {'pymatgen', 'ase', 'torch', 'scipy', 'moyopy'} & sys.modules.keys()"
+    root = Path(__file__).parents[3]
+    subprocess.run([sys.executable, "-c", f"{words}; {heavy}"], cwd=root, check=True)
+
+
+def test_members_of_a_zip_in_every_text_format(tmp_path):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.cif", cif("x") + "  " + cif("y"))
+        archive.writestr("deep/b.vasp", SALT.to(fmt="poscar"))
+        archive.writestr("c.xyz", frames({}, {"name": "halite"}))
+        archive.writestr("d.xyz", "no frames\n")
+        archive.writestr("about.json", "{}")
+    crystals = imported(tmp_path, "mine.zip", stream.getvalue())
+    assert statuses(crystals) == ["ok"] * 5 + ["unparsable"]
+    names = ["a.cif:x", "a.cif:y", "deep/b.vasp", "c.xyz:frame 0", "halite", "d.xyz"]
+    assert [crystal.info["source_name"] for crystal in crystals] == names
+
+
+def test_cells_of_a_csv_hold_any_text_and_several_blocks_are_several_rows(tmp_path):
+    cells = [cif("x") + "  " + cif("y"), json.dumps(SALT.as_dict()), SALT.to(fmt="poscar"), cif()]
+    text = io.StringIO()
+    csv.writer(text).writerows([["id", "cif"], *([str(index), cell] for index, cell in enumerate(cells))])
+    crystals = imported(tmp_path, "mine.csv", text.getvalue())
+    assert [crystal.info["source_name"] for crystal in crystals] == ["0:x", "0:y", "1", "2", "3"]
+    for crystal in crystals:
+        assert_salt(crystal)
+
+
+def test_columns_of_a_csv_are_quoted(tmp_path):
+    with pytest.raises(ValueError, match=r"no column `cif`; there are '' \(no name\), 'formula'\. Name the column"):
+        imported(tmp_path, "mine.csv", ",formula\n0,NaCl\n")
+    with pytest.raises(ValueError, match="several columns `cif`"):
+        imported(tmp_path, "mine.csv", "cif,CIF\na,b\n")
+
+
+def test_what_was_assumed_stands_in_the_row_and_in_the_log(tmp_path, capsys):
+    text = cif().replace("_symmetry_space_group_name_H-M 'P 1'\n", "")
+    (crystal,) = imported(tmp_path, "mine.cif", text)
+    assert crystal.info["warning"] == "no symmetry is given: the atoms were taken as they stand (P 1)"
+    assert "1 were read with an assumption" in capsys.readouterr().err

@@ -447,7 +447,7 @@ def test_killed_run_goes_on_without_relaxing_a_crystal_twice(tmp_path):
     fresh, *_ = relax_all(
         rows[:1],
         identity=registry.identify("chgnet"),
-        settings=RelaxConfig(0.01, 30, None),
+        config=RelaxConfig(0.01, 30, None),
         workers=1,
         device="cpu",
         store=tmp_path / "fresh",

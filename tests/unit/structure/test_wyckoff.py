@@ -1,4 +1,4 @@
-"""The stage `wyckoff`: crystals come back from their description, which is one for all ways of giving them."""
+"""Wyckoff descriptions: crystals come back from theirs, which is one for all ways of giving them."""
 
 import csv
 import gzip
@@ -7,20 +7,14 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from moyopy import Cell, MoyoDataset
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from scipy.spatial.transform import Rotation
 
-import wyckoff as script
 from random_crystals import random_crystals
 from real_crystals import crystal, embedded
-from xtalgen.crystals import Crystal, read_crystals, read_metadata, read_table, replace_columns, to_table, write_table
-from xtalgen.runtime.parallel import Failure
-from xtalgen.stages import wyckoff as stage
-from xtalgen.stages.wyckoff import add_wyckoff
+from xtalgen.crystals import Crystal
 from xtalgen.structure import wyckoff
 from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.structure.pymatgen import to_structure
@@ -28,8 +22,14 @@ from xtalgen.structure.space_group import SYMPREC, space_group
 from xtalgen.structure.wyckoff_positions import ELEMENT_RANK, n_centrings, orbit_forms, parse_form, primitive_cell
 
 BROKEN = Crystal("broken", "unparsable")
+
+
 SALT = Crystal("salt", "ok", 2.8 * (1.0 - np.eye(3)), np.array([[0.0] * 3, [0.5] * 3]), np.array([11, 17], np.uint8))
+
+
 POLAR = {1, 3, 4, 5, 8, 9, 31, 36, 38, 43, 44, 99, 160, 161, 186}
+
+
 ALONE = random_crystals(1, seed=1, sizes=(5,))[0]  # in P1, whose origin is free
 
 
@@ -213,10 +213,10 @@ def test_atoms_beside_their_positions_are_no_way_of_writing(number):
     cell, normaliser = found.std_cell, found.normalizer_wyckoff_positions()
     coords = np.array(cell.positions)
     standard = wyckoff.Standard(found.hall_number, np.array(cell.basis), coords, np.array(cell.numbers))
-    assert list(wyckoff._ways(standard, normaliser))
+    assert list(wyckoff._settings(standard, normaliser))
     freest = np.argmax([position.multiplicity for position in normaliser.wyckoffs])
     coords = coords + 0.01 * (np.arange(len(coords)) == freest)[:, None]
-    assert not list(wyckoff._ways(replace(standard, coords=coords), normaliser))
+    assert not list(wyckoff._settings(replace(standard, coords=coords), normaliser))
 
 
 def doubled(given):
@@ -239,74 +239,3 @@ def test_what_cannot_be_described_is_null(name):
 @pytest.mark.parametrize("given", [BROKEN, replace(SALT, status="too_close")])
 def test_a_crystal_that_is_not_ok_is_null(given):
     assert wyckoff.describe(given) is None
-
-
-def table(tmp_path, crystals):
-    path = tmp_path / "val.parquet"
-    extra = {"formula": (pa.string(), [f"formula of {one.id}" for one in crystals])}
-    write_table(replace_columns(to_table(crystals), extra), path, dataset="mine", caveat="few")
-    return path
-
-
-def in_process(function, items, **_):
-    for one in items:
-        try:
-            yield function(one)
-        except (RuntimeError, MemoryError) as error:
-            yield Failure("error", str(error))
-
-
-def test_failed_rows_stay_and_are_counted(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(stage, "map_items", in_process)
-    monkeypatch.setattr(stage, "CHUNK", 2)
-    crystals = [SALT, BROKEN, *NOT_DESCRIBED.values(), embedded(250)[1]]
-    given, out = table(tmp_path, crystals), tmp_path / "out.parquet"
-    add_wyckoff(given, out=out, workers=1, timeout=60.0)
-    read = read_table(out)
-    assert [row is None for row in read["wyckoff"].to_pylist()] == [False, True, True, True, False]
-    assert read.drop_columns("wyckoff").equals(read_table(given)), "other columns are left alone"
-    assert read_metadata(read) == {
-        "contract": "crystals/1", "dataset": "mine", "caveat": "few", "wyckoff_symprec": "0.1", "wyckoff_missing": "2",
-    }  # fmt: skip
-    assert "no Wyckoff positions for 2 of 5 crystals" in caplog.text
-    assert read_crystals(out)[0].info["wyckoff"] == wyckoff.describe(SALT)
-
-
-def fails_as_a_chunk(crystals):
-    raise MemoryError("all of them")
-
-
-def test_a_chunk_that_fails_is_done_again_one_by_one(tmp_path, monkeypatch):
-    real = wyckoff.describe
-
-    def dies(given):
-        if given.id == "second":
-            raise RuntimeError("bad luck")
-        return real(given)
-
-    monkeypatch.setattr(stage, "describe_chunk", fails_as_a_chunk)
-    monkeypatch.setattr(stage, "describe", dies)
-    monkeypatch.setattr(stage, "map_items", in_process)
-    out = tmp_path / "out.parquet"
-    crystals = [SALT, replace(SALT, id="second"), replace(SALT, id="third")]
-    add_wyckoff(table(tmp_path, crystals), out=out, workers=1, timeout=60.0)
-    read = read_table(out)
-    assert [row and row["spg_num"] for row in read["wyckoff"].to_pylist()] == [225, None, 225]
-    assert read_metadata(read)["wyckoff_missing"] == "1"
-
-
-def test_an_empty_table_gets_the_column(tmp_path):
-    out = tmp_path / "out.parquet"
-    add_wyckoff(table(tmp_path, []), out=out, workers=1, timeout=60.0)
-    read = read_table(out)
-    assert read.num_rows == 0
-    assert read.schema.field("wyckoff").type == wyckoff.KIND
-
-
-def test_command(tmp_path):
-    given, out = table(tmp_path, [SALT, BROKEN]), tmp_path / "out.parquet"
-    script.main(["--table", str(given), "--workers", "1", "--out", str(out)])
-    assert pq.read_table(out)["wyckoff"].to_pylist()[0]["letters"] == "ab"
-    given.write_bytes(b"no table")
-    with pytest.raises(SystemExit, match="not a readable Parquet file"):
-        script.main(["--table", str(given), "--workers", "1", "--out", str(out)])

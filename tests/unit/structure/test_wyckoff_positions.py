@@ -76,7 +76,7 @@ def test_a_form_tells_where_its_free_coordinates_are():
 
 @pytest.mark.parametrize("text", ["x,y", "x,y,z,x", "x,y,w", "x,y,1/2*z", "x y z"])
 def test_what_is_no_form_is_refused(text):
-    with pytest.raises(ValueError, match="are no coordinates"):
+    with pytest.raises(ValueError, match="are not coordinates"):
         parse_form(text)
 
 

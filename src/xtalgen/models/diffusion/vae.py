@@ -99,7 +99,7 @@ def geometric(begin: float, end: float, levels: int) -> Float[Tensor, "levels"]:
 class CrystalVAE(Trainable):
     """Encoder, heads, decoder and loss. `task` is "dng" or "csp".
 
-    In csp the elements are known: the lattice head sees the composition beside the latent vector, the decoder the true
+    In csp the elements are known: the lattice head sees the composition besides the latent vector, the decoder the true
     elements, and the parts of the loss about number and kind of atoms are gone.
     """
 

@@ -25,7 +25,7 @@ class EulerSampling:
     """Settings of sampling: Euler steps on a uniform grid, and anti-annealing.
 
     A velocity is multiplied by 1 + slope · t: `slope` for coordinates, `slope_lattice` for cells. batch_size: crystals
-    integrated together; compile: the network, which pays on a GPU.
+    integrated together; compile: compile the network, which is worthwhile on a GPU.
     """
 
     steps: int = 250

@@ -1,6 +1,6 @@
-"""Language models to start from: by name, by path, or out of a GGUF file.
+"""Base models, pretrained language models to be adapted: by name, by path, or from a GGUF file.
 
-Nothing of a base is executed: weights come from safetensors or GGUF files, code never.
+Only weights are read, from safetensors or GGUF files; code of a base model is never executed.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from xtalgen.models.language.sharded_base_model import share_out
+from xtalgen.models.language.sharded_base_model import load_sharded
 from xtalgen.models.language.tokenizer import Vocabulary
 from xtalgen.training.distributed import current
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "8bit": 1.0, "4bit": 0.55}
-# Room for what stands beside the weights while they load and for the first activations.
+# Factor for memory besides the weights: while loading, and for activations.
 OVERHEAD = 1.2
 SAMPLED_ROWS = 64
 PAD = "<|pad|>"
@@ -33,14 +33,14 @@ logger = logging.getLogger(__name__)
 
 
 class BaseError(ValueError):
-    """A base cannot be used; the message says why and what to do."""
+    """A base model cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """A causal language model with its tokenizer; padded: whether a pad token was added to both.
+    """A causal language model with its vocabulary. padded: whether a padding token was added to both.
 
-    digest: differs between bases of different weights or tokenizers.
+    digest: differs between base models of different weights or tokenizers.
     """
 
     network: Any
@@ -49,33 +49,33 @@ class Base:
     digest: str
 
 
-def load_base(base: str, precision: str, device: str, cache: Path | None = None, *, shared_out: bool = False) -> Base:
-    """Returns the base of a name (on the Hugging Face hub), a folder, a GGUF file, or an archive that holds one.
+def load_base(base: str, precision: str, device: str, cache: Path | None = None, *, sharded: bool = False) -> Base:
+    """Returns a base model. base: name on the Hugging Face hub, folder, GGUF file, or archive with one.
 
-    precision: of the weights, see `BYTES`; "8bit" and "4bit" need bitsandbytes and a GPU. cache: where GGUF files are
-    unpacked and converted, once; by default `xtalgen` in the user's cache folder. shared_out: among the current
-    processes, see `sharded_base_model`. Raises BaseError when there is no
-    access, no such file, no tokenizer of the fast kind or not enough memory.
+    precision: of the weights, see `BYTES`; "8bit" and "4bit" need bitsandbytes and a GPU. cache: folder in which GGUF
+    files are unpacked and converted once; by default `xtalgen` in the user's cache folder. sharded: whether the current
+    processes share the weights, see `sharded_base_model`. Raises BaseError without access, file, fast tokenizer or
+    enough memory.
     """
     _quiet()
     base = str(Path(base).expanduser()) if base.startswith("~") else base
     location = str(_unpack(Path(base), cache or cache_folder()) if base.endswith((".gguf", *ARCHIVES)) else base)
-    network = _read(base, lambda: _load_network(base, location, precision, device, shared_out=shared_out))
+    network = _read(base, lambda: _load_network(base, location, precision, device, sharded=sharded))
     tokenizer = _read(base, lambda: _load_tokenizer(location))
     if getattr(tokenizer, "backend_tokenizer", None) is None or tokenizer.eos_token_id is None:
-        raise BaseError(f"base {base!r}: its tokenizer is of the slow kind or has no end token. Take another base.")
+        raise BaseError(f"base {base!r}: its tokenizer is not a fast one or has no end token. Choose another base.")
     padded = _add_pad(network, tokenizer)
     try:
         vocabulary = Vocabulary(tokenizer.backend_tokenizer, tokenizer.eos_token_id, tokenizer.pad_token_id)
     except ValueError as error:
         raise BaseError(f"base {base!r}: {error}") from error
     if len(vocabulary) > len(network.get_input_embeddings().weight):
-        raise BaseError(f"base {base!r}: its tokenizer has more tokens than the network knows. Take another base.")
+        raise BaseError(f"base {base!r}: its tokenizer has more tokens than the network. Choose another base.")
     return Base(network, vocabulary, padded, _digest(network, vocabulary))
 
 
 def cache_folder() -> Path:
-    """Returns where converted bases are kept: $XTALGEN_CACHE, or xtalgen in $XDG_CACHE_HOME or ~/.cache."""
+    """Returns the folder of converted base models: $XTALGEN_CACHE, or xtalgen in $XDG_CACHE_HOME or ~/.cache."""
     own = os.environ.get("XTALGEN_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "xtalgen"
 
@@ -90,7 +90,7 @@ def available_memory(device: str) -> int:
 
 
 def check_memory(base: str, parameters: int, precision: str, device: str) -> None:
-    """Raises BaseError when a base of so many parameters does not fit into the free memory, saying what would."""
+    """Raises BaseError, naming what would fit, when a base model of this size exceeds the free memory."""
     free = available_memory(device)
     need = {name: parameters * size * OVERHEAD for name, size in BYTES.items()}
     if need[precision] <= free:
@@ -105,15 +105,15 @@ def check_memory(base: str, parameters: int, precision: str, device: str) -> Non
     )
 
 
-def _load_network(base: str, location: str, precision: str, device: str, *, shared_out: bool) -> Any:
+def _load_network(base: str, location: str, precision: str, device: str, *, sharded: bool) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(location)
     with torch.device("meta"):
         parameters = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
-    check_memory(base, parameters // (current().world if shared_out else 1), precision, device)
-    if shared_out:
-        return share_out(config, location, getattr(torch, precision), device)
+    check_memory(base, parameters // (current().world if sharded else 1), precision, device)
+    if sharded:
+        return load_sharded(config, location, getattr(torch, precision), device)
     if precision in ("8bit", "4bit"):
         return _load_quantised(base, location, precision, device)
     network = AutoModelForCausalLM.from_pretrained(location, dtype=getattr(torch, precision), use_safetensors=True)
@@ -149,7 +149,7 @@ def _read(base: str, load: Callable[[], Any]) -> Any:
         return load()
     except BaseError:
         raise
-    except Exception as error:  # a file may break its reader in any way
+    except Exception as error:  # a damaged file may raise anything
         if _is_path(base) and not Path(base).exists():
             raise BaseError(f"base {base!r}: there is no such file or folder.") from error
         said = " ".join(str(error).split())[:150]
@@ -168,7 +168,7 @@ def _is_path(base: str) -> bool:
 
 
 def _add_pad(network: Any, tokenizer: Any) -> bool:
-    """Gives the base a pad token with the mean embedding, unless it has one of its own that is not its end."""
+    """Adds a padding token with the mean embedding, unless there is one that differs from the end token."""
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
         return False
     tokenizer.add_special_tokens({"pad_token": PAD})
@@ -183,23 +183,23 @@ def _add_pad(network: Any, tokenizer: Any) -> bool:
 
 
 def embeddings(network: Any) -> list[Any]:
-    """Returns the layers that hold one row for each token: the first, and the last when it has weights of its own."""
+    """Returns the layers with one row per token: the first, and the last unless it shares the first one's weights."""
     first, last = network.get_input_embeddings(), network.get_output_embeddings()
     return [first] if last is None or last.weight is first.weight else [first, last]
 
 
 def _digest(network: Any, vocabulary: Vocabulary) -> str:
-    """Returns a digest of tokenizer, vectors (norms, biases) and some embeddings, which every precision keeps alike."""
+    """Returns a digest of tokenizer, vectors (norms, biases) and some embeddings, equal in every precision."""
     digest = hashlib.sha256(vocabulary.tokenizer.to_str().encode())
     vectors = [weight for _, weight in sorted(network.named_parameters()) if weight.dim() == 1]
     for weight in [network.get_input_embeddings().weight[:SAMPLED_ROWS], *vectors]:
-        weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight  # noqa: PLW2901 - shared out
+        weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight  # noqa: PLW2901 - sharded
         digest.update(weight.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
 def _unpack(path: Path, cache: Path) -> Path:
-    """Returns a folder with the base of a GGUF file, or of an archive that holds one, as safetensors."""
+    """Returns the folder of safetensors converted from a GGUF file, or from an archive with one."""
     if not path.is_file():
         raise BaseError(f"base {str(path)!r}: there is no such file.")
     with tempfile.TemporaryDirectory() as folder:
@@ -217,7 +217,7 @@ def _unpack(path: Path, cache: Path) -> Path:
 
 
 def _extract(path: Path, folder: Path) -> Path:
-    """Returns the one .gguf member of an archive, written into the folder under a name of ours."""
+    """Extracts the only .gguf member of an archive into the folder, and returns its path."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if member.filename.endswith(".gguf")]
@@ -232,11 +232,11 @@ def _extract(path: Path, folder: Path) -> Path:
 
 
 def _convert(file: Path, out: Path) -> None:
-    """Writes a GGUF file as a folder of safetensors in bfloat16 (reading GGUF takes half a minute each time)."""
+    """Converts a GGUF file to a folder of safetensors in bfloat16: reading GGUF takes half a minute each time."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     network = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    # What was read from GGUF counts as quantised and refuses to be saved; an equal model that was not read does not.
+    # A model read from GGUF counts as quantised and cannot be saved; a new model with the same weights can.
     config = type(network.config)(**{k: v for k, v in network.config.to_dict().items() if k != "quantization_config"})
     plain = type(network)(config).to(torch.bfloat16)
     plain.load_state_dict(network.state_dict())

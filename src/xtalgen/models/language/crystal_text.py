@@ -2,7 +2,7 @@
 
 A text has a line of three lengths (Å, one decimal), a line of three angles (whole degrees, cut off), and for every atom
 a line with its element and one with its three fractional coordinates (two decimals). Lines are joined by one line end,
-words by one space; nothing else is allowed, so that every text is either exactly one crystal or has a status.
+words by one space, and nothing else is allowed: every text is either exactly one crystal or has a status.
 """
 
 import re
@@ -15,7 +15,7 @@ from xtalgen.structure.elements import NUMBERS, SYMBOLS
 from xtalgen.structure.lattice import lattice_from_parameters, lattice_to_parameters
 
 MASK = "[MASK]"
-# What a cell may be: far beyond every known crystal, so that only absurd numbers fall outside.
+# Bounds of cells, far beyond every known crystal, so that only absurd numbers fall outside.
 SHORTEST, LONGEST = 1.0, 99.9  # Å
 SMALLEST_ANGLE, LARGEST_ANGLE = 10, 170  # degrees
 MOST_ATOMS = 100
@@ -29,7 +29,7 @@ COORDINATE = re.compile(r"0\.\d\d")
 
 
 class TextError(ValueError):
-    """A text is no crystal, or a crystal cannot be written as text; `status` is the one of its row."""
+    """A text is not a crystal, or a crystal cannot be written as text. status: that of its row."""
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)
@@ -70,9 +70,9 @@ def unwritable(crystal: Crystal) -> str | None:
 def read_crystal_text(text: str, wanted: np.ndarray | None = None) -> Crystal:
     """Returns the crystal of a text, with the text in `info`; one that is not ok has no geometry.
 
-    wanted: atomic numbers that it must have, in any order; they come in the asked order, and stay when it is not ok.
-    The status tells the first fault in reading order: "unparsable", "bad_lattice" (absurd numbers or angles that make
-    no cell), "unknown_element", "too_large", "no_atoms"; then "wrong_composition".
+    wanted: atomic numbers that it must have, in any order; the crystal has them in the wanted order, also when it is
+    not ok. The status names the first fault in reading order: "unparsable", "bad_lattice" (absurd numbers, or angles
+    that make no cell), "unknown_element", "too_large", "no_atoms"; then "wrong_composition".
     """
     try:
         lengths, angles, numbers, coords = _read(text)
@@ -133,9 +133,9 @@ def _words(lines: list[str], index: int, kind: re.Pattern[str]) -> list[str]:
 
 
 def _order(numbers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Returns the places of the atoms in the asked order; those of one element keep theirs."""
+    """Returns the indices that put the atoms in the wanted order; atoms of one element keep theirs."""
     if not np.array_equal(np.sort(numbers), np.sort(wanted)):
-        raise TextError("wrong_composition", "other atoms than were asked for")
+        raise TextError("wrong_composition", "other atoms than wanted")
     order = np.empty(len(numbers), dtype=np.int64)
     order[np.argsort(wanted, kind="stable")] = np.argsort(numbers, kind="stable")
     return order

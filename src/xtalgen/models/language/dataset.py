@@ -1,4 +1,4 @@
-"""Crystals as texts for training, drawn anew in every epoch: another task, other attributes, another translation."""
+"""Crystals as texts for training; task, attributes and translation of each are drawn anew in every epoch."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ from xtalgen.models.language.tokenizer import Vocabulary
 from xtalgen.structure.attributes import MEASURED
 from xtalgen.training.batches import Split, mix_seed, select_both
 
-# Batches sorted by length together: enough for little padding, few enough to stay a random order.
+# Number of batches that are sorted by length together: little padding, and the order stays nearly random.
 WINDOW = 32
 
 
 class TextData:
-    """A data set whose epochs are texts; what an epoch draws depends on its seed and each crystal's place alone.
+    """A data set of texts, drawn in each epoch from its seed and each crystal's index alone.
 
-    Its sizes are numbers of tokens. Texts of more than `longest` tokens are cut off.
+    Sizes are numbers of tokens. Texts are truncated to `longest` tokens.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class TextData:
         return len(self.crystals)
 
     def plan(self, batch_size: int) -> list[tuple[int, int]]:
-        """Returns the batches of an epoch as (first place, end place): equal parts of at most batch_size texts."""
+        """Returns the batches of an epoch as (first index, end index): equal parts of at most batch_size texts."""
         edges = np.linspace(0, len(self), -(-len(self) // batch_size) + 1).astype(int).tolist()
         return list(pairwise(edges))
 
     def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Tokens]:
-        """Yields a text of every crystal once, in an order that depends on the seed; leaves out `skip` batches.
+        """Yields one text of every crystal, in an order that depends on the seed, without the first `skip` batches.
 
-        Texts of similar length go together.
+        Texts of similar length share a batch.
         """
         rng = np.random.default_rng(mix_seed(*seed))
         indices = rng.permutation(len(self))
@@ -71,7 +71,7 @@ class TextData:
         return np.array([len(tokens) for tokens in self.fixed], dtype=np.int64)
 
     def padded_sizes(self) -> np.ndarray:
-        """Returns the number of tokens that one text of each crystal is filled up to, in no particular order."""
+        """Returns the number of tokens that one text of each crystal is padded to, in no particular order."""
         lengths = [batch.ids.shape for batch in self.batches(self.batch_size)]
         return np.concatenate([np.full(number, length) for number, length in lengths])
 

@@ -1,7 +1,7 @@
-"""Writes many texts at once with a causal language model: one cache of keys and values, batches of similar length.
+"""Batched decoding of a causal language model, with one cache of keys and values per batch of similar lengths.
 
 A text ends at its end token, when it can no longer become a crystal, or at the limit of tokens. The random numbers of a
-text depend on its seed alone, not on the batch it is written in.
+text depend on its seed alone, not on its batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ from xtalgen.models.language.grammar import LONGEST_ATOM, LONGEST_CELL, State, T
 from xtalgen.models.language.language_model import LanguageModel
 from xtalgen.structure.elements import SYMBOLS
 
-# A text that cannot become a crystal is written up to the end of its line, so that its fault can be read, or so far.
+# A text that cannot become a crystal is continued to the end of its line, so that its fault is readable, or so far.
 MOST_AFTER_FAULT = 40
-# Finished texts leave the batch together, since leaving copies the cache: when so much of the batch is finished.
+# Finished texts are removed once they make up this share of a batch, since removal copies the cache.
 LEAVING = 0.125
 NUCLEUS = 1024
 
@@ -28,12 +28,11 @@ NUCLEUS = 1024
 class TextSampling:
     """Settings of sampling.
 
-    temperature: 0 takes the likeliest token; top_p: nucleus, the likeliest tokens whose chances add up to this;
-    max_new_tokens: of one text; max_tries: texts written for a crystal until one is ok; batch_size: texts written
-    together; constrained: allow only tokens that lead to a well-formed crystal (of the asked atoms); base: where the
-    base of the checkpoint lies now, null for where it lay in training; base_precision: of the
-    base's weights, null for that of training; candidates: elements that a hidden one is looked
-    for among, none for all.
+    temperature: 0 takes the likeliest token; top_p: nucleus, the likeliest tokens whose probabilities add up to this;
+    max_new_tokens: per text; max_tries: texts per crystal until one is ok; batch_size: texts decoded together;
+    constrained: allow only tokens that lead to a well-formed crystal (of the wanted atoms); base: present location of
+    the base model, null for that of training; base_precision: of the base model's weights, null for that of training;
+    candidates: elements that may be the hidden one, none for all.
     """
 
     temperature: float = 0.9
@@ -52,7 +51,7 @@ class TextSampling:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
         unknown = sorted(set(self.candidates) - set(SYMBOLS))
         if unknown:
-            raise ValueError(f"candidates: {unknown[0]!r} is no element.")
+            raise ValueError(f"candidates: {unknown[0]!r} is not an element.")
         if self.temperature < 0:
             raise ValueError(f"temperature must not be negative, not {self.temperature}.")
         if not 0 < self.top_p <= 1:
@@ -64,7 +63,7 @@ class TextSampling:
 
 @dataclass(frozen=True)
 class Request:
-    """A text to be written: its prompt, the seed of its random numbers, the atoms of its composition or None.
+    """A text to be generated: prompt, seed of its random numbers, and wanted atoms by symbol (None for any).
 
     size: expected length beyond the prompt, in any unit.
     """
@@ -77,7 +76,7 @@ class Request:
 
 @dataclass
 class Text:
-    """What was written; ended: with the end token; faulty: it cannot become a crystal any more."""
+    """A generated text. ended: by the end token; faulty: it can no longer become a crystal."""
 
     state: State | None
     pieces: list[str] = field(default_factory=list)
@@ -90,7 +89,7 @@ class Text:
         return "".join(self.pieces)
 
     def add(self, piece: str) -> None:
-        """Adds what a token stands for."""
+        """Appends the text of a token."""
         self.pieces.append(piece)
         if self.state is not None:
             self.state = self.state.follow(piece)
@@ -100,7 +99,7 @@ class Text:
 
     @property
     def hopeless(self) -> bool:
-        """Whether to stop: faulty, and the line with the fault is complete."""
+        """Whether decoding should stop: the text is faulty, and the line with the fault is complete."""
         return self.faulty and self.since_fault >= MOST_AFTER_FAULT
 
 
@@ -121,7 +120,7 @@ def write_texts(model: LanguageModel, requests: Sequence[Request], sampling: Tex
 
 
 class _Writer:
-    """Writes the texts of one batch."""
+    """Decodes the texts of one batch."""
 
     def __init__(self, model: LanguageModel, sampling: TextSampling, masks: TokenMasks | None) -> None:
         self.network, self.vocabulary, self.device = model.network, model.vocabulary, _device(model)
@@ -143,7 +142,7 @@ class _Writer:
         width, cache = tokens.shape[1], growing_cache()
         positions = mask[:, :width].cumsum(-1) - 1
         positions = torch.where(positions < 0, 0, positions)
-        # Prompts of one length need no mask, which is faster.
+        # Prompts of equal length need no mask, which is faster.
         padded = bool((~mask).any())
         active = list(range(len(texts)))
         for step in range(limit):
@@ -189,11 +188,11 @@ class _Writer:
         return scores.masked_fill(~fits, -torch.inf)
 
     def _room(self, text: Text) -> bool:
-        """Whether an atom more can be finished before the limit: after this token, with one for the end."""
+        """Whether one more atom and the end token fit before the limit, after this token."""
         return self.sampling.max_new_tokens - text.n_tokens >= LONGEST_ATOM + 1
 
     def _pad(self, prompts: Sequence[Sequence[int]], limit: int) -> tuple[Tensor, Tensor]:
-        """Returns prompts filled up on the left, and a mask of them with room for the answers."""
+        """Returns prompts padded on the left, and their mask with room for the answers."""
         width = max(len(prompt) for prompt in prompts)
         tokens = torch.full((len(prompts), width), self.vocabulary.pad, dtype=torch.long)
         mask = torch.ones(len(prompts), width + limit, dtype=torch.bool)
@@ -208,14 +207,14 @@ def choose(
 ) -> Int[Tensor, " batch"]:
     """Returns a token for each row: the inverse of the cumulative distribution at the row's chance in [0, 1).
 
-    Tokens of score -inf are never chosen, as long as one has a higher score.
+    Tokens of score -inf are never chosen, unless all have it.
     """
     if temperature == 0:
         return scores.argmax(-1)
     weights, tokens = (scores / temperature).softmax(-1), None
     if top_p < 1:
-        # Sorting a whole vocabulary takes as long as a small network; its beginning nearly always does.
-        largest: Any = weights.topk(min(NUCLEUS, weights.shape[1]), dim=-1)
+        # Sorting a whole vocabulary takes as long as a small network; its largest entries nearly always suffice.
+        largest = weights.topk(min(NUCLEUS, weights.shape[1]), dim=-1)
         if largest.values.shape[1] < weights.shape[1] and bool((largest.values.sum(-1) < top_p).any()):
             largest = weights.sort(dim=-1, descending=True)
         weights, tokens = largest

@@ -1,6 +1,6 @@
-"""Which characters, and which tokens, may follow a text so that it still becomes a crystal.
+"""Constrained decoding: which characters, and which tokens, may follow a text that is to become a crystal.
 
-Walks exactly the texts that `crystal_text.read_crystal_text` accepts, one character at a time.
+The grammar accepts exactly the texts that `crystal_text.read_crystal_text` accepts, one character at a time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from xtalgen.structure.elements import SYMBOLS
 
 LENGTHS, ANGLES, ELEMENT, COORDS = "lengths", "angles", "element", "coords"
 ALL_SYMBOLS = frozenset(SYMBOLS)
-# What a token may add to a line of numbers, and to a line with an element.
+# The characters of a line of numbers, and the parts of symbols that a token may add to a line with an element.
 NUMERIC = frozenset("0123456789. \n")
 PARTS = frozenset(part for symbol in SYMBOLS for part in (symbol, symbol[0], symbol[1:])) | {""}
 # Characters of the longest atom with the line end before it, and of the longest cell.
@@ -33,11 +33,10 @@ LONGEST_CELL = len("00.0 00.0 00.0\n000 000 000")
 
 @dataclass(frozen=True)
 class State:
-    """A place in the text of a crystal.
+    """A position in the text of a crystal.
 
-    line: what the current line holds; word: which of its words (0 to 2) is being written; written: the beginning of it;
-    angles: those finished in this line; n_atoms: elements begun; left: symbols still to come with their numbers, None
-    for any.
+    line: kind of the current line; word: index (0 to 2) of the current word; written: its beginning; angles: those
+    finished in this line; n_atoms: elements begun; left: symbols still to come with their numbers, None for any.
     """
 
     line: str = LENGTHS
@@ -49,13 +48,13 @@ class State:
 
     @property
     def ended(self) -> bool:
-        """Whether the text is a crystal as it stands."""
+        """Whether the text is a complete crystal."""
         return self.line == COORDS and self.word == 2 and len(self.written) == 4 and not self.left
 
     def key(self, *, room: bool) -> tuple[object, ...]:
-        """Returns what decides on the next characters up to the end of the line; room: whether one more atom may come.
+        """Returns the key of the mask: what determines the possible characters up to the end of the line.
 
-        Numbers of atoms and the composition only matter where an element may begin.
+        room: whether one more atom fits. Number of atoms and composition only matter where an element may begin.
         """
         if self.line == ELEMENT:
             return self.line, self.written, self.symbols()
@@ -64,7 +63,7 @@ class State:
         return self.line, self.word, self.written, self.angles
 
     def follow(self, text: str) -> "State | None":
-        """Returns the state after more text, None when it cannot become a crystal any more."""
+        """Returns the state after more text, None when it can no longer become a crystal."""
         state: State | None = self
         for character in text:
             state = state.step(character) if state else None
@@ -125,32 +124,32 @@ def start(wanted: Mapping[str, int] | None = None) -> State:
 
 
 class TokenMasks:
-    """Which tokens of a vocabulary may follow, by state; each mask is computed once."""
+    """Masks of the tokens that may follow, by state; each mask is computed once."""
 
     def __init__(self, pieces: Sequence[str], end: int, device: torch.device) -> None:
-        """pieces: what each token adds to a text, "" for tokens that may not be written; end: the token that ends it.
+        """pieces: the text of each token, "" for forbidden tokens; end: the end token.
 
         Raises ValueError when the vocabulary cannot write every crystal.
         """
         self.size, self.end, self.device = len(pieces), end, device
-        # A token that goes on after a line end is left out: what follows would depend on more than the line.
+        # Tokens that continue after a line end are excluded: what may follow would depend on more than the line.
         fit = {token: piece for token, piece in enumerate(pieces) if piece and "\n" not in piece[:-1] and token != end}
         numeric = {token: piece for token, piece in fit.items() if set(piece) <= NUMERIC}
         symbolic = {token: piece for token, piece in fit.items() if piece.removesuffix("\n") in PARTS}
         self.numeric, self.symbolic = _by_first(numeric), _by_first(symbolic)
-        # What is left of a symbol may have no tokens: "I" begins "In", but not every vocabulary has "n" alone.
+        # The rest of a symbol may have no token: "I" begins "In", but not every vocabulary has "n" alone.
         parts = {piece.removesuffix("\n") for piece in symbolic.values()}
         self.endings = {rest for rest in PARTS if _splits(rest, parts)}
         missing = sorted((NUMERIC - set(numeric.values())) | (ALL_SYMBOLS - self.endings))
         if missing:
             raise ValueError(
                 f"the tokenizer has no token for {missing[0]!r}, so constrained sampling cannot write every crystal. "
-                "Set `constrained` to false, or take another base."
+                "Set `constrained` to false, or choose another base."
             )
         self.masks: dict[tuple[object, ...], Bool[Tensor, " tokens"]] = {}
 
     def mask(self, state: State, *, room: bool) -> Bool[Tensor, " tokens"]:
-        """Returns True for the tokens that may follow; room: whether there is place for one more atom."""
+        """Returns the mask of the tokens that may follow. room: whether one more atom fits."""
         key = state.key(room=room)
         if key not in self.masks:
             self.masks[key] = self._compute(state, room=room)
@@ -178,7 +177,7 @@ class TokenMasks:
 
 @lru_cache(maxsize=4)
 def token_masks(pieces: tuple[str, ...], end: int, device: torch.device) -> TokenMasks:
-    """Returns the masks of a vocabulary; a process that samples again finds those that it has computed."""
+    """Returns the masks of a vocabulary, kept between calls."""
     return TokenMasks(pieces, end, device)
 
 
@@ -211,7 +210,7 @@ def _lengths() -> tuple[frozenset[str], frozenset[str]]:
 
 @cache
 def _angles(before: tuple[int, ...]) -> tuple[frozenset[str], frozenset[str]]:
-    # Any two angles leave some third one.
+    # For any two angles some third one exists.
     low, high = third_angles(*before) if len(before) == 2 else (SMALLEST_ANGLE, LARGEST_ANGLE)
     return _vocabulary(frozenset(map(str, range(low, high + 1))))
 

@@ -1,4 +1,4 @@
-"""The language model as the training loop sees it: a small Llama of our own, or adapters on a base."""
+"""The language model as a `Trainable`: a small Llama trained from scratch, or adapters (LoRA) on a base model."""
 
 import warnings
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Tokens:
-    """Texts as tokens, filled up on the right; mask: True where there is a token of the text."""
+    """Texts as tokens, padded on the right; mask: False at padding."""
 
     ids: Int[Tensor, "batch length"]
     mask: Bool[Tensor, "batch length"]
@@ -32,7 +32,7 @@ class Tokens:
         return len(self.ids)
 
     def take(self, rows: Int[Tensor, " taken"]) -> "Tokens":
-        """Returns the texts at these places, without the columns that none of them fills."""
+        """Returns the texts at these indices, without columns that are padding in all of them."""
         mask = self.mask[rows]
         length = int(mask.sum(dim=-1).max())
         return Tokens(self.ids[rows, :length], mask[:, :length])
@@ -41,8 +41,8 @@ class Tokens:
 class LanguageModel(Trainable):
     """A causal language model with its vocabulary.
 
-    base: a name or path of `language_bases`, or "scratch"; digest: of the base, "" from scratch; padded: whether it got
-    a pad token.
+    base: name or path of a base model, or "scratch"; digest: of the base model, "" from scratch; padded: whether a
+    padding token was added to it.
     """
 
     network: Any  # of transformers, or of peft around one
@@ -55,17 +55,17 @@ class LanguageModel(Trainable):
     def loss(self, batch: Tokens, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the mean cross-entropy over all tokens but the first of each text, prompts included."""
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        # Dropout draws from the global generator; one seed for each step lets a killed training go on bit-equal.
+        # Dropout draws from the global generator; a seed per step lets a resumed training continue bit by bit.
         devices = [batch.ids.device] if batch.ids.is_cuda else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-            # No mask: what fills up stands behind the text, where a causal model does not look.
+            # No mask: padding follows the text, and a causal model does not attend to it.
             scores = self.network(input_ids=batch.ids, use_cache=False).logits[:, :-1]
         targets = torch.where(batch.mask, batch.ids, IGNORED)[:, 1:]
         return nn.functional.cross_entropy(scores.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED), {}
 
     def kept(self) -> dict[str, Tensor]:
-        """Returns what a checkpoint holds: all weights from scratch; on a base, adapters and the rows of the pad."""
+        """Returns the weights of a checkpoint: all from scratch; on a base, adapters and embeddings of the padding."""
         if self.base == SCRATCH:
             tied = self.network.get_output_embeddings().weight is self.network.get_input_embeddings().weight
             weights = self.network.state_dict()
@@ -120,7 +120,7 @@ def new_model(config: Mapping[str, Any], seed: int, device: str) -> LanguageMode
             torch.manual_seed(mix_seed(seed, 0))
             network = _llama(len(vocabulary), vocabulary, config)
         return LanguageModel(network.to(device), vocabulary, SCRATCH, digest="", padded=False)
-    base = load_base(config["base"], config["base_precision"], device, shared_out=config.get("share_base", False))
+    base = load_base(config["base"], config["base_precision"], device, sharded=config.get("share_base", False))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix_seed(seed, 0))
         network = _adapted(base.network, config)
@@ -136,10 +136,10 @@ def restore(
     base: str | None = None,
     precision: str | None = None,
 ) -> LanguageModel:
-    """Returns the model of a checkpoint's weights and facts, ready to use; checkpoint: its file, named in errors.
+    """Returns the model of a checkpoint in evaluation mode. weights, facts: of the file `checkpoint`.
 
-    base: where the base lies now, None for where it lay in training; precision: of its weights, None for that of
-    training. Raises BaseError when it is another base, CheckpointError when the adapters do not fit.
+    base: present location of the base model, None for that of training; precision: of its weights, None for that of
+    training. Raises BaseError when it is another base model, CheckpointError when the adapters do not fit.
     """
     config = {**facts["config"], "share_base": False}
     if config["base"] == SCRATCH:
@@ -153,7 +153,7 @@ def restore(
     model = new_model(config, 0, device)
     if model.digest != facts["base_digest"]:
         raise BaseError(
-            f"{checkpoint}: was trained on another base than {config['base']!r} is now. Give the right one as `base`."
+            f"{checkpoint}: trained on another base model than {config['base']!r}. Set `base` to the right one."
         )
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -166,13 +166,13 @@ def restore(
             for layer, row in zip(embeddings(model.network), rows, strict=True):
                 layer.weight[model.vocabulary.pad] = row.to(layer.weight.dtype)
     if config["base_precision"] == "float32":
-        # Exact enough only here: coarser weights would lose what the adapters add.
+        # Only float32 is exact enough: coarser weights would lose the contribution of the adapters.
         model.network = model.network.merge_and_unload()
     return model.eval()
 
 
 def facts_of(model: LanguageModel) -> dict[str, Any]:
-    """Returns what `restore` needs beside weights and configuration."""
+    """Returns the metadata that `restore` needs besides weights and configuration."""
     if model.base == SCRATCH:
         return {"tokenizer": model.vocabulary.tokenizer.to_str()}
     return {"base_digest": model.digest}
@@ -209,7 +209,7 @@ def _adapted(network: nn.Module, config: Mapping[str, Any]) -> nn.Module:
     )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+            warnings.simplefilter("ignore", FutureWarning)  # peft calls transformers by a deprecated name
             return get_peft_model(network, adapters)
     except ValueError as error:
         raise BaseError(f"base {config['base']!r}: {error} Set `lora_targets` to names of its layers.") from error

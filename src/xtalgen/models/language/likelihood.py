@@ -1,4 +1,4 @@
-"""How likely a language model finds each of some answers to a prompt."""
+"""The likelihood of given answers to a prompt."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ from xtalgen.models.language.language_model import LanguageModel
 
 @torch.inference_mode()
 def score_answers(model: LanguageModel, prompt: str, answers: Sequence[str]) -> Float[Tensor, " answers"]:
-    """Returns the log-likelihood of each whole answer, its end included, so that "C" does not profit from "Ca".
+    """Returns the log-likelihood of each whole answer, end token included, so that "C" does not gain from "Ca".
 
-    The prompt is read once for all answers.
+    The prompt is evaluated once for all answers.
     """
     vocabulary = model.vocabulary
     device = next(model.network.parameters()).device

@@ -1,6 +1,7 @@
-"""What the language model is asked, in our own words: new crystals, crystals with properties, a hidden element.
+"""Prompts of the language model, in our own words: new crystals, crystals with properties, a hidden element.
 
-The tasks are those of Gruver et al. 2024 (arXiv 2402.04379). `VERSION` changes with every word; checkpoints keep it.
+The tasks are those of Gruver et al. 2024 (arXiv 2402.04379). `VERSION` changes with the wording and is stored in
+checkpoints.
 """
 
 from collections.abc import Mapping

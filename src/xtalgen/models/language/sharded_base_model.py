@@ -1,8 +1,8 @@
-"""A base whose frozen layers several processes share out (FSDP), for bases larger than one GPU.
+"""A base model whose frozen layers are sharded over several processes (FSDP), for models larger than one GPU.
 
-Each process holds 1/N of every decoder layer's weights; a layer is gathered when it computes and let go afterwards
-(Zhao et al. 2023, PyTorch FSDP, arXiv 2304.11277; here `fully_shard`). Embeddings, final norm and adapters stay whole.
-Nothing larger than one layer is ever held whole: layers are read one by one, each shared out before the next.
+Each process holds 1/N of every decoder layer's weights; a layer is gathered for its computation and freed afterwards
+(Zhao et al. 2023, PyTorch FSDP, arXiv 2304.11277; here `fully_shard`). Embeddings, final norm and adapters are
+replicated. Layers are read and sharded one by one, so that no process ever holds more than one whole layer.
 """
 
 import json
@@ -17,11 +17,11 @@ from xtalgen.training.distributed import current
 INDEX, WHOLE, TIED = "model.safetensors.index.json", "model.safetensors", "lm_head.weight"
 
 
-def share_out(config: Any, location: str, dtype: torch.dtype, device: str) -> nn.Module:
-    """Returns the causal language model of a configuration, its decoder layers shared among the current processes.
+def load_sharded(config: Any, location: str, dtype: torch.dtype, device: str) -> nn.Module:
+    """Returns the frozen causal language model of a configuration, its layers sharded over the current processes.
 
-    location: folder with safetensors, or a name on the Hugging Face hub. Frozen throughout. Raises ValueError when the
-    files lack a weight, or the model is not a stack of layers.
+    location: folder with safetensors, or a name on the Hugging Face hub. Raises ValueError when the files lack a
+    weight, or the model is not a stack of layers.
     """
     from accelerate import init_empty_weights
     from torch.distributed.device_mesh import init_device_mesh
@@ -46,7 +46,7 @@ def share_out(config: Any, location: str, dtype: torch.dtype, device: str) -> nn
 
 
 class Weights:
-    """The weights in the safetensors files of a base, read one by one."""
+    """The weights in the safetensors files of a base model, read one by one."""
 
     def __init__(self, location: str) -> None:
         self.folder = Path(location) if Path(location).is_dir() else _fetch(location)
@@ -60,10 +60,9 @@ class Weights:
                 self.files = dict.fromkeys(file.keys(), WHOLE)
 
     def fill(self, module: nn.Module, prefix: str, dtype: torch.dtype, device: str) -> None:
-        """Gives those parameters of a module that have no values yet theirs, on the device.
+        """Loads the parameters of a module that have no values yet, onto the device.
 
-        prefix: of the module's names. A last layer that is tied to the first may be missing. Raises ValueError when
-        the files lack another one.
+        prefix: of the module's names. A last layer tied to the first may be missing in the files.
         """
         from safetensors import safe_open
 
@@ -73,7 +72,7 @@ class Weights:
                 if not parameter.is_meta or (name not in self.files and name == TIED):
                     continue
                 if name not in self.files:
-                    raise ValueError(f"its files have no weight {name!r}")
+                    raise ValueError(f"its files lack the weight {name!r}")
                 with safe_open(self.folder / self.files[name], framework="pt") as file:
                     value = file.get_tensor(name).to(device=device, dtype=dtype)
                 setattr(owner, short, nn.Parameter(value, requires_grad=False))
@@ -86,8 +85,8 @@ def _fetch(name: str) -> Path:
 
 
 def _layers(network: nn.Module) -> nn.ModuleList:
-    """Returns the stack of decoder layers: the list of modules that holds most weights."""
+    """Returns the stack of decoder layers: the list of modules with most weights."""
     stacks = [module for module in network.modules() if isinstance(module, nn.ModuleList) and len(module)]
     if not stacks:
-        raise ValueError("it is no stack of layers, which several processes could share out")
+        raise ValueError("it is not a stack of layers, so it cannot be sharded")
     return max(stacks, key=lambda stack: sum(weight.numel() for weight in stack.parameters()))

@@ -1,4 +1,7 @@
-"""Keys and values of past tokens, in memory that grows by blocks instead of being copied at every token."""
+"""Keys and values of past tokens, in memory that grows by blocks instead of being copied at every token.
+
+Apart from `decoding`, its only user, because it needs transformers at import: a model's settings are read without it.
+"""
 
 import torch
 from torch import Tensor
@@ -15,7 +18,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     stored: tuple[Tensor, ...] = ()
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """Adds tokens and returns the keys and values of all."""
+        """Appends tokens and returns the keys and values of all tokens."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         before = self.get_seq_length()
@@ -33,7 +36,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keeps these texts of the batch only."""
+        """Keeps only these texts of the batch."""
         length = self.get_seq_length()
         self.stored = tuple(stored.index_select(0, indices) for stored in self.stored)
         self.keys, self.values = (stored[:, :, :length] for stored in self.stored)

@@ -1,4 +1,4 @@
-"""Between texts and tokens: any fast tokenizer, and one of our own for models trained from scratch."""
+"""Tokenisation: any fast tokenizer, and a vocabulary of our own for models trained from scratch."""
 
 import re
 from functools import cached_property
@@ -13,20 +13,20 @@ LARGEST_NUMBER = 230  # space groups; angles are smaller
 
 
 class Vocabulary:
-    """A tokenizer with the token that ends a text and the one that fills batches (never the same token)."""
+    """A tokenizer with its end token and its padding token, which differ."""
 
     def __init__(self, tokenizer: Tokenizer, end: int, pad: int) -> None:
-        """Raises ValueError when the tokenizer does not keep the end of a prompt apart from what follows."""
+        """Raises ValueError when the tokenizer merges the end of a prompt with the beginning of its answer."""
         self.tokenizer, self.end, self.pad = tokenizer, end, pad
         prompt, answer = ask_crystal({}), "5.0 5.0"
         if self.encode(prompt + answer)[: len(self.encode(prompt))] != self.encode(prompt):
-            raise ValueError("the tokenizer merges the end of a prompt with its answer. Take another base.")
+            raise ValueError("the tokenizer merges the end of a prompt with its answer. Choose another base.")
 
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """Returns the tokens of a text, with those that begin every text but not the one that ends it."""
+        """Returns the tokens of a text, with the tokens that begin every text but without the end token."""
         return self.tokenizer.encode(text).ids
 
     def encode_all(self, texts: list[str]) -> list[list[int]]:
@@ -35,8 +35,8 @@ class Vocabulary:
 
     @cached_property
     def pieces(self) -> tuple[str, ...]:
-        """What each token adds to a text; "" for those that add nothing, such as the end."""
-        # Tokens are decoded behind another one, since some tokenizers drop a space at the beginning of a text.
+        """The text of each token; "" for tokens without text, such as the end token."""
+        # Tokens are decoded after another one, since some tokenizers drop a space at the beginning of a text.
         before = self.tokenizer.encode("0", add_special_tokens=False).ids
         known = len(self.tokenizer.decode(before, skip_special_tokens=False))
         special = {token for token, added in self.tokenizer.get_added_tokens_decoder().items() if added.special}
@@ -52,10 +52,10 @@ class Vocabulary:
 
 
 def own_vocabulary() -> Vocabulary:
-    """Returns the vocabulary of models trained from scratch: whole phrases of prompts, elements, numbers, characters.
+    """Returns the vocabulary of models trained from scratch: phrases of prompts, elements, numbers, characters.
 
-    Coordinates and integers are tokens of their own, also together with the space before them, so that an atom takes
-    six tokens. It is the same for all data.
+    Coordinates and integers are single tokens, also with a space before them, so that an atom takes six tokens. The
+    vocabulary does not depend on the data.
     """
     coordinates = [f"0.{hundredth:02d}" for hundredth in range(100)]
     integers = [str(number) for number in range(LARGEST_NUMBER + 1)]
@@ -70,7 +70,7 @@ def own_vocabulary() -> Vocabulary:
 
 
 def read_vocabulary(text: str) -> Vocabulary:
-    """Returns the vocabulary of our own that a checkpoint keeps as JSON."""
+    """Returns the vocabulary stored as JSON in a checkpoint of a model trained from scratch."""
     tokenizer = Tokenizer.from_str(text)
     places = tokenizer.get_vocab()
     return Vocabulary(tokenizer, end=places[END], pad=places[PAD])

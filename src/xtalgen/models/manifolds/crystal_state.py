@@ -10,8 +10,8 @@ from torch import Tensor
 class State:
     """Crystals between noise and data; or their velocity, noise or score.
 
-    types: elements, without columns in crystal structure prediction; coords: fractional, in [0, 1); lattice: six numbers
-    or three row vectors, depending on the model.
+    types: elements, without columns in crystal structure prediction; coords: fractional, in [0, 1); lattice: six
+    numbers or three row vectors, depending on the model.
     """
 
     types: Float[Tensor, "batch atoms types"]

@@ -2,7 +2,7 @@
 
 The message of an edge j → i is updated by those of the edges k → j, directional message passing (arXiv 2003.03123):
 m_ji ← f(m_ji, Σ_k g(m_kj, e_RBF(d_ji), a_SBF(d_kj, angle kji))). On a symmetric graph the edges that leave atom j are
-the reverses of those that enter it, so the sum over k is one batched product per atom j, passed on by the swap of edges.
+the reverses of those that enter it: the sum over k is one batched product per atom j, passed on by swapping edges.
 """
 
 from typing import Any

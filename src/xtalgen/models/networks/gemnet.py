@@ -1,8 +1,8 @@
 """GemNet-T with direct vectors (Gasteiger et al. 2021, arXiv 2106.08903) on dense slots: CDVAE's decoder.
 
-Edges c → a carry messages m_ca; a triplet is a pair of edges c → a ← b into the same atom. An atom's incoming edges fill
-its slots, so the cosines of all its angles are one product V Vᵀ of unit vectors, (slots, slots) per atom, and the sum
-over b is one batched product per atom. All else happens edge by edge, on rows.
+Edges c → a carry messages m_ca; a triplet is a pair of edges c → a ← b into the same atom. An atom's incoming edges
+fill its slots, so the cosines of all its angles are one product V Vᵀ of unit vectors, (slots, slots) per atom, and the
+sum over b is one batched product per atom. All else happens edge by edge, on rows.
 """
 
 import math

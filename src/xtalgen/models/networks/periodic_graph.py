@@ -64,7 +64,7 @@ def nearest_graph(
     batch, atoms = mask.shape
     squares = _squared_distances(frac_coords, lattice)
     near = (squares > SAME_PLACE) & (squares <= cutoff**2) & (mask.unsqueeze(1) & mask.unsqueeze(2)).unsqueeze(-1)
-    # (batch, target, source, image)
+    # Axes: batch, target, source, image.
     chosen = _smallest(squares, near, neighbours) & _one_sided(atoms, mask.device)
     edges = chosen | chosen.transpose(1, 2).flip(-1)
     degree = edges.flatten(2).sum(dim=-1)

@@ -29,7 +29,7 @@ from xtalgen.training.loop import Trainable
 COLUMN = "wyckoff"
 DIMENSIONS = 16  # of the space in which elements have distances
 FLOOR = 1e-3  # the probability of a symmetry that no analogue has
-MOST_RETRIEVED = 64  # analogues of one symmetry whose numbers are looked at
+MOST_RETRIEVED = 64  # analogues of one symmetry whose numbers are used
 SMALLEST = 1e-12
 LEAST_SIMILAR = -1e4  # where a crystal has no other to be compared with
 
@@ -69,7 +69,7 @@ class Memory:
         for crystal in crystals:
             answers = answers_of(crystal.info[COLUMN], groups)
             if answers is None:
-                raise ValueError(f"{crystal.id}: it has a Wyckoff position that does not occur in the training set.")
+                raise ValueError(f"{crystal.id}: a Wyckoff position of it does not occur in the training set.")
             chosen = 1 + len(crystal.info[COLUMN]["letters"])
             choices.append(tuple(map(int, answers[:chosen])))
             numbers.append(tuple(answers[chosen:]))

@@ -1,8 +1,8 @@
-"""A model of formulas: P(formula | N) = Π_k P(element_k | before) P(count_k | element_k, before), N the atoms of a cell.
+"""A model of formulas: P(formula | N) = Π_k P(element_k | before) P(count_k | element_k, before), N atoms in the cell.
 
-N is drawn from the training set's histogram. Elements come in the order of electronegativity, cations first, so that the
-last counts balance the charges. A causal transformer that knows how many atoms are left gives the probabilities of the
-next element and of its count; the formula ends when no atom is left.
+N is drawn from the training set's histogram. Elements come in the order of electronegativity, cations first, so that
+the last counts balance the charges. A causal transformer that knows how many atoms are left gives the probabilities of
+the next element and of its count; the formula ends when no atom is left.
 """
 
 from collections.abc import Mapping

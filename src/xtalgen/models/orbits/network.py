@@ -1,7 +1,7 @@
 """A causal transformer over the steps of a crystal given its formula: symmetry, Wyckoff positions, cell, coordinates.
 
-Numbers are predicted as probabilities of bins, learnt from soft labels around the true number; a drawn bin is turned into
-a number by the mean over its neighbourhood.
+Numbers are predicted as probabilities of bins, learnt from soft labels around the true number; a drawn bin is turned
+into a number by the mean over its neighbourhood.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """A crystal of a given formula as a sequence of steps: space group, Wyckoff positions, cell, free coordinates.
 
-`write` alone defines the order of the steps and the choices of each: in training it is sent the answers of a crystal, in
-sampling those that a network draws.
+`write` alone defines the order of the steps and the choices of each: in training it is sent the answers of a crystal,
+in sampling those that a network draws.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -160,7 +160,8 @@ class Query:
     """The question of a step with its context.
 
     group: index of the group; element: index in ORDER; left: its atoms without a position; ordinal: index of the orbit;
-    position: index among all positions; choices: possible groups, or slots of the group. NOWHERE where it does not apply.
+    position: index among all positions; choices: possible groups, or slots of the group. NOWHERE where it does not
+    apply.
     """
 
     kind: int
@@ -204,8 +205,8 @@ class Affine:
 def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator[Query, Any, Written | None]:
     """Yields the query of each step, receives the answers, and returns the crystal; None where no group is possible.
 
-    An answer is the index of a group, the slot of a position, or a number from 0 to 1. looking_ahead: offer only choices
-    after which all remaining atoms can be placed; otherwise all that are possible at this step alone.
+    An answer is the index of a group, the slot of a position, or a number from 0 to 1. looking_ahead: offer only
+    choices after which all remaining atoms can be placed; otherwise all that are possible at this step alone.
     """
     counts = tuple(count for _, count in formula)
     every = tuple(range(len(groups)))
@@ -315,15 +316,15 @@ def build(
 
 
 def _reduced(basis: Float[np.ndarray, "3 3"], cell: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """Returns a pairwise reduced basis, row vectors in fractions of a cell: no vector is shortened by adding another."""
+    """Returns a pairwise reduced basis, row vectors in fractions of a cell: no vector shortens another."""
     basis, vectors = basis.copy(), basis @ cell
     if abs(np.linalg.det(vectors)) < FLAT:
         return basis
     for _ in range(REDUCTIONS):
         shortened = False
         for i, j in permutations(range(3), 2):
-            # v_i ← v_i - m v_j with m = v_i · v_j / |v_j|² rounded. Halves are rounded down, within a tolerance, so that
-            # equal crystals get equal cells.
+            # v_i ← v_i - m v_j with m = v_i · v_j / |v_j|² rounded. Halves are rounded down, within a tolerance, so
+            # that equal crystals get equal cells.
             times = np.ceil(vectors[i] @ vectors[j] / max(vectors[j] @ vectors[j], FLAT) - 0.5 - HALVES)
             if times:
                 basis[i] -= times * basis[j]

@@ -113,7 +113,8 @@ def test_network_and_analogues_decide_together(orbits):
         likelihood(orbits, made, formula)
         for made in (
             drawn(orbits, [formula], [0], temperature=0.0)[0],
-            drawn(orbits, [formula], [0], temperature=0.0, retrieve=lambda _: Retrieved([choices], [numbers], np.ones(1)),
+            drawn(orbits, [formula], [0], temperature=0.0, retrieve=lambda _: Retrieved([choices], [numbers],
+            np.ones(1)),
                   n_analogues=1)[0],
         )
     ]  # fmt: skip
@@ -128,25 +129,25 @@ def test_network_and_analogues_decide_together(orbits):
         assert choices_of(written) == expected
 
 
-def test_analogues_that_agree_with_what_is_told_gain_weight():
+def test_analogues_that_agree_with_the_answers_gain_weight():
     known = Retrieved([(0, 1)] * 3, [(0.2, 0.9), (0.2, 0.1), (0.6, 0.5)], np.array([0.5, 0.3, 0.2]))
-    row = _Row(0, 0, iter(()), None, told=[0, 1])
+    row = _Row(0, 0, iter(()), None, answers=[0, 1])
     numbers = _Numbers([row], [known], "cpu")
     circular = torch.tensor([False])
     first = numbers.scores([row], circular)[0]
     assert first.argmax() == round(0.2 * (BINS - 1))
     numbers.follow([row], torch.tensor([0.6], dtype=torch.float64), circular)
-    row.told.append(0.6)
+    row.answers.append(0.6)
     second = numbers.scores([row], circular)[0]
     assert second.argmax().item() in {47, 48}, "the third is the only one that began so"
-    stranger = _Row(1, 1, iter(()), None, told=[5])
-    both = _Numbers([_Row(0, 0, iter(()), None, told=[0, 1]), stranger], [known, known], "cpu")
+    stranger = _Row(1, 1, iter(()), None, answers=[5])
+    both = _Numbers([_Row(0, 0, iter(()), None, answers=[0, 1]), stranger], [known, known], "cpu")
     assert both.scores([stranger], circular).isnan().all(), "no analogue has its symmetry"
 
 
 def test_circular_numbers_of_analogues_meet_at_zero():
     known = Retrieved([(0, 1)], [(0.999,)], np.ones(1))
-    row = _Row(0, 0, iter(()), None, told=[0, 1])
+    row = _Row(0, 0, iter(()), None, answers=[0, 1])
     scores = _Numbers([row], [known], "cpu").scores([row], torch.tensor([True]))[0]
     assert scores.argmax() == 0
     assert scores[1] == pytest.approx(scores[BINS - 1].item(), abs=0.5)

@@ -176,5 +176,5 @@ def test_answers_tell_the_crystal_and_nothing_less():
         formula, answers = formula_of(crystal.atomic_numbers), answers_of(crystal.info["wyckoff"], GROUPS)
         written = written_of(formula, answers, GROUPS)
         assert [written.group, *(slot for _, slot in written.sites), *written.cell, *written.free] == answers
-        with pytest.raises(ValueError, match="answers are not all that is asked for"):
+        with pytest.raises(ValueError, match="answers are too few for this formula"):
             written_of(formula, answers[:-1], GROUPS)
