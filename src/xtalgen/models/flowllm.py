@@ -90,7 +90,8 @@ class Model(AbstractModel):
         a number or holds compositions instead of crystals.
         """
         del seed
-        if isinstance(wanted, int) or any(not isinstance(start, Crystal) for start in wanted):
+        starts = [] if isinstance(wanted, int) else [start for start in wanted if isinstance(start, Crystal)]
+        if isinstance(wanted, int) or len(starts) < len(wanted):
             raise ValueError("flowllm refines crystals: give those of the base run with --starts.")
         weights, facts = load_checkpoint(checkpoint, device)
         module = build("csp", Constants.from_json(facts["constants"]), facts["config"])

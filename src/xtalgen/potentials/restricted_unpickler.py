@@ -29,11 +29,11 @@ FUNCTIONS = {
 }
 
 
-class Unpickler(pickle.Unpickler):
+class Unpickler(pickle.Unpickler):  # type: ignore[no-redef]  # in place of the one imported above
     """An unpickler that refuses every name which a MACE model does not need."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the object that a pickle names. Raises UnpicklingError for one that no MACE model contains."""
+        """Returns the object that a pickle names. Raises `pickle.UnpicklingError` for one that no MACE model contains."""
         module = "builtins" if module == "__builtin__" else module
         found = super().find_class(module, name) if module.split(".")[0] in LIBRARIES else None
         if isinstance(found, type) or (module, name) in FUNCTIONS:

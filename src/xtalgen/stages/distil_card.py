@@ -133,7 +133,7 @@ def _given(
     run: Run, rows: Sequence[Crystal], levels: Mapping[str, Mapping[int, float]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the errors on crystals as published, and the mean error of the crystals with each element."""
-    found: dict[str, list[Prediction | str]] = {}
+    found: dict[str, list[Any]] = {}  # predictions, or why there is none
     for who, identity in run.pair.items():
         potential = registry.load_identified(identity, run.device)
         found[who] = [prediction for _, prediction in evaluate(rows, potential)]
@@ -178,7 +178,7 @@ def _relaxed(
 ) -> dict[str, Any]:
     """Returns the errors when each potential relaxes the crystals itself."""
     config = RelaxConfig(size.fmax, size.max_steps, None)
-    found = {who: run.outcomes(rows, who, config) for who in run.pair}
+    found: dict[str, Sequence[Any]] = {who: run.outcomes(rows, who, config) for who in run.pair}
     kept = [index for index in range(len(rows)) if all(found[who][index].energy is not None for who in found)]
     ends = {who: [found[who][index].energy / rows[index].n_atoms for index in kept] for who in found}
     form = {who: _forms([rows[index] for index in kept], ends[who], levels[who]) for who in found}
@@ -195,8 +195,8 @@ def _relaxed(
 
 
 def _ms_per_step(found: Iterable[Outcome]) -> float:
-    done = [(one.seconds, one.n_steps) for one in found if one.seconds and one.n_steps is not None]
-    return 1000 * sum(seconds for seconds, _ in done) / max(1, sum(steps + 1 for _, steps in done))
+    done = [one for one in found if one.seconds and one.n_steps is not None]
+    return 1000 * sum(one.seconds for one in done) / max(1, sum(one.n_steps + 1 for one in done))
 
 
 def _hull(run: Run, rows: Sequence[Crystal], others: Sequence[Crystal]) -> dict[str, Any]:

@@ -112,7 +112,8 @@ def choose_references(samples: Sequence[Crystal], references: Sequence[Path]) ->
     An id that occurs in several files gets "#2", "#3", … from its second occurrence on.
     """
     competes = competition(samples)
-    chosen, sources, times = [], [], Counter()
+    chosen, sources = [], []
+    times: Counter[str] = Counter()
     for file in references:
         for row in crystals.read_crystals(file):
             if row.ok and competes(row):
@@ -150,16 +151,6 @@ def _write_mp2020(
     crystals.write_table(crystals.to_table(rows, COLUMNS), out, **metadata)
 
 
-def _terminals(
-    missing: Sequence[int], config: RelaxConfig, run: Mapping[str, Any]
-) -> tuple[list[Crystal], int, dict[str, str]]:
-    """Returns prototypes of elements without a reference, how many energies had to be computed, and what to say."""
-    found, n_computed = _prototypes(missing, config, run)
-    uncovered = sorted(set(missing) - {int(row.atomic_numbers[0]) for row in found})
-    named = " ".join(chemical_symbols[number] for number in uncovered)
-    return found, n_computed, {"n_prototype": str(len(found)), "missing_terminals": named}
-
-
 def _prototypes(numbers: Sequence[int], config: RelaxConfig, run: Mapping[str, Any]) -> tuple[list[Crystal], int]:
     """Returns the lowest prototype of each element that has one, and how many energies had to be computed.
 
@@ -167,8 +158,8 @@ def _prototypes(numbers: Sequence[int], config: RelaxConfig, run: Mapping[str, A
     """
     built = [prototype for number in numbers for prototype in build_prototypes(number)]
     static, n_static = relax_all(built, config=replace(config, max_steps=0), label="hull: elements, first", **run)
-    kept = promising([_row(*row, PROTOTYPE) for row in zip(built, static, strict=True)])
-    chosen = [crystal for crystal in built if crystal.id in kept]
+    chosen = promising([_row(*row, PROTOTYPE) for row in zip(built, static, strict=True)])
+    chosen = [crystal for crystal in built if crystal.id in chosen]
     thorough = replace(config, max_steps=max(config.max_steps, PROTOTYPE_STEPS))
     outcomes, n_thorough = relax_all(chosen, config=thorough, label="hull: elements", **run)
     return lowest([_row(*row, PROTOTYPE) for row in zip(chosen, outcomes, strict=True)]), n_static + n_thorough

@@ -214,7 +214,7 @@ def choose(
     weights, tokens = (scores / temperature).softmax(-1), None
     if top_p < 1:
         # Sorting a whole vocabulary takes as long as a small network; its largest entries nearly always suffice.
-        largest = weights.topk(min(NUCLEUS, weights.shape[1]), dim=-1)
+        largest: Any = weights.topk(min(NUCLEUS, weights.shape[1]), dim=-1)
         if largest.values.shape[1] < weights.shape[1] and bool((largest.values.sum(-1) < top_p).any()):
             largest = weights.sort(dim=-1, descending=True)
         weights, tokens = largest
