@@ -33,7 +33,7 @@ class Unpickler(pickle.Unpickler):  # type: ignore[no-redef]  # in place of the 
     """An unpickler that refuses every name which a MACE model does not need."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the object that a pickle names. Raises `pickle.UnpicklingError` for one that no MACE model contains."""
+        """Returns the object that a pickle names; raises `pickle.UnpicklingError` for what no MACE model has."""
         module = "builtins" if module == "__builtin__" else module
         found = super().find_class(module, name) if module.split(".")[0] in LIBRARIES else None
         if isinstance(found, type) or (module, name) in FUNCTIONS:

@@ -124,7 +124,7 @@ def _data_files(package: Path) -> dict[str | Path, set[Path]]:
     found: dict[str | Path, set[Path]] = {}
     for file in package.resolve().rglob("*.*"):
         if file.suffix not in (".py", ".pyc") and file.name != "py.typed" and file.is_file():
-            folder = [] if (file.parent / "__init__.py").is_file() else [file.parent]
+            folder: list[str | Path] = [] if (file.parent / "__init__.py").is_file() else [file.parent]
             for key in (file.name, file.with_suffix(".py"), *folder):
                 found.setdefault(key, set()).add(file)
     return found

@@ -68,11 +68,15 @@ def candidates(
         files |= {f"vasp/{file.removesuffix('.cif')}/{name}": text for name, text in inputs.items()}
     if chosen:
         files["candidates.extxyz"] = _extxyz(chosen, rows)
+    _write_zip({"candidates.csv": _csv(rows), **files}, out)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    _write_zip({"candidates.csv": text.getvalue(), **files}, out)
+    return text.getvalue()
 
 
 def _more(

@@ -195,8 +195,8 @@ def _relaxed(
 
 
 def _ms_per_step(found: Iterable[Outcome]) -> float:
-    done = [one for one in found if one.seconds and one.n_steps is not None]
-    return 1000 * sum(one.seconds for one in done) / max(1, sum(one.n_steps + 1 for one in done))
+    done = [(one.seconds, one.n_steps) for one in found if one.seconds and one.n_steps is not None]
+    return 1000 * sum(seconds for seconds, _ in done) / max(1, sum(steps + 1 for _, steps in done))
 
 
 def _hull(run: Run, rows: Sequence[Crystal], others: Sequence[Crystal]) -> dict[str, Any]:

@@ -158,8 +158,8 @@ def _prototypes(numbers: Sequence[int], config: RelaxConfig, run: Mapping[str, A
     """
     built = [prototype for number in numbers for prototype in build_prototypes(number)]
     static, n_static = relax_all(built, config=replace(config, max_steps=0), label="hull: elements, first", **run)
-    chosen = promising([_row(*row, PROTOTYPE) for row in zip(built, static, strict=True)])
-    chosen = [crystal for crystal in built if crystal.id in chosen]
+    kept = promising([_row(*row, PROTOTYPE) for row in zip(built, static, strict=True)])
+    chosen = [crystal for crystal in built if crystal.id in kept]
     thorough = replace(config, max_steps=max(config.max_steps, PROTOTYPE_STEPS))
     outcomes, n_thorough = relax_all(chosen, config=thorough, label="hull: elements", **run)
     return lowest([_row(*row, PROTOTYPE) for row in zip(chosen, outcomes, strict=True)]), n_static + n_thorough

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -52,7 +53,7 @@ def second_potential(
         file=sys.stderr,
     )
     config = RelaxConfig(0.0, 0, timeout)
-    run = {"identity": identity, "workers": workers, "device": device, "store": cache}
+    run: dict[str, Any] = {"identity": identity, "workers": workers, "device": device, "store": cache}
     outcomes, _ = relax_all(rows, config=config, label="second", **run)
     phases = [phase_of(row, outcome.energy) for row, outcome in zip(rows, outcomes, strict=True)]
     references = [phase for phase in phases[len(chosen) :] if phase is not None]

@@ -4,6 +4,7 @@ import functools
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def sort_atoms(numbers: Sequence[int] | np.ndarray) -> list[int]:
 
     Noble gases without electronegativity stand where pymatgen's comparisons leave them, so that tables stay the same.
     """
-    keys = _sort_keys()
+    keys: Any = _sort_keys()  # `plain` is None where `grouped` is needed
     atoms = [int(number) for number in numbers]
     if all(keys[number].plain for number in set(atoms)):
         return sorted(range(len(atoms)), key=lambda i: keys[atoms[i]].plain)
