@@ -10,9 +10,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src/xtalgen"
 QUOTED = re.compile(r"`([a-z_][a-z_0-9]*)`")  # `frac_coords`
-LISTED = re.compile(r"(?m)^([a-z_]+_[a-z_0-9]+|[a-z]+)(?:, [a-z_]+)*: ")  # max_steps: what it bounds
+LISTED = re.compile(r"(?:(?<=\n\n)|(?<=\.\n))([a-z_]+_[a-z_0-9]+|[a-z]+)(?:, [a-z_]+)*: ")  # max_steps: what it bounds
 ERROR = re.compile(r"\b[A-Z]\w*Error\b")
-ELSEWHERE = re.compile(r"(?s)[Ee]rrors\b[^.]* as in `\w+`")
+ELSEWHERE = re.compile(r"(?:[Ee]rrors|Raises)\b[^.]* as (?:in )?`\w+`")
 
 
 def _words(tree: ast.AST) -> set[str]:

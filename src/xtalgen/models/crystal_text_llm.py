@@ -94,7 +94,10 @@ class Model(AbstractPromptedModel):
     takes_prompts: ClassVar[bool] = True
 
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: CrystalTextConfig, job: Job) -> None:
-        """Trains all tasks together; see `AbstractModel.train`. Raises BaseError when the base model cannot be used."""
+        """Trains all tasks together; see `AbstractModel.train`.
+
+        Raises BaseError when the base model cannot be used, ValueError when the processes cannot share it evenly.
+        """
         world = current().world
         if config.share_base and max(config.parts, world) % world:
             raise ValueError(f"parts must be a multiple of the {world} processes that share the base model.")

@@ -75,7 +75,10 @@ def embed(
 
 
 def embed_crystal(item: Item, *, identity: Identity, device: str) -> list[Any]:
-    """Returns [descriptor, space group number] of a cell: an empty descriptor where an element is unknown."""
+    """Returns [descriptor, space group number] of a cell: None for the descriptor where an element is unknown.
+
+    Raises ValueError when the descriptor is not finite.
+    """
     potential = _potential(identity, device)
     if not set(item[2].tolist()) <= potential.elements:
         return [None, space_group(item)]

@@ -84,7 +84,7 @@ def evaluate(
     task: one of `metrics.names.EVERY_TASK`; "own" is a user's structures, scored as dng. name: of the set, by
     default the stem of `out_json`. work: folder for finished structure comparisons, by default beside `out_json`.
     Crystals that failed keep their row and stay in every denominator; a metric that cannot be computed is null with its
-    reason. Raises ContractError, naming file and remedy, when files do not fit each other.
+    reason. Raises ContractError, naming file and remedy, when files do not fit each other; ValueError for another task.
     """
     if task not in EVERY_TASK:
         raise ValueError(f"no task {task!r}; there are {', '.join(EVERY_TASK)}")

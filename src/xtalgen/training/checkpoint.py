@@ -64,7 +64,10 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """Returns the state of an unfinished training, or None when there is none. Executes no code."""
+    """Returns the state of an unfinished training, or None when there is none. Executes no code.
+
+    Raises CheckpointError when the file is damaged or something else.
+    """
     if not path.exists():
         return None
     try:

@@ -62,7 +62,8 @@ class Weights:
     def fill(self, module: nn.Module, prefix: str, dtype: torch.dtype, device: str) -> None:
         """Loads the parameters of a module that have no values yet, onto the device.
 
-        prefix: of the module's names. A last layer tied to the first may be missing in the files.
+        prefix: of the module's names. A last layer tied to the first may be missing in the files. Raises ValueError
+        when another weight is missing.
         """
         from safetensors import safe_open
 
