@@ -8,6 +8,8 @@ STAMP := $(VENV)/installed
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # waiting threads sleep: spinning ones slow small networks tenfold where cores are shared
 export OMP_WAIT_POLICY ?= passive
+# text is UTF-8 in any locale
+export PYTHONUTF8 ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-faults test-slurm check lint lint-page format format-page lock docs dag clean
