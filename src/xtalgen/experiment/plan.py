@@ -84,12 +84,12 @@ class Plan:
             raise ConfigError(f"{where}: a name has letters, digits, '.', '_' and '-' only. Rename it.")
 
     def _check_base(self, name: str, run: Mapping[str, Any]) -> None:
-        where, base = f"runs.{name}.base", run.get("base") or ""
+        where, base = f"runs.{name}.base", run.get("base")
         if not needs_base(run["model"]):
             if base is not None:
                 raise ConfigError(f"{where}: model {run['model']} takes no base run; remove `base`.")
             return
-        if base not in self.runs or base == name or needs_base(self.runs[base]["model"]):
+        if base is None or base not in self.runs or base == name or needs_base(self.runs[base]["model"]):
             raise ConfigError(f"{where}: model {run['model']} starts from another run; name a run that needs none.")
         if self.runs[base]["dataset"] != run["dataset"]:
             raise ConfigError(f"{where}: {base!r} learns from another data set than {name!r}.")
