@@ -16,6 +16,7 @@ from xtalgen import models
 from xtalgen.crystals import ContractError, Crystal, read_crystals, read_metadata, read_table, to_table, write_table
 from xtalgen.runtime.devices import device_name
 from xtalgen.structure.attributes import conditions_of
+from xtalgen.training.checkpoint import check_model
 from xtalgen.training.contract import check_sample
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class SamplingRequest:
     infill: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError when a model is asked for what it cannot do."""
+        """Raises ValueError when a model is asked for what it cannot do, or given another model's checkpoint."""
+        check_model(self.checkpoint, self.model)
         if (self.attributes or self.infill) and not models.load(self.model).takes_prompts:
             raise ValueError(
                 f"model {self.model} takes no prompts: it can neither be asked for attributes nor for hidden elements."

@@ -48,6 +48,19 @@ def load_checkpoint(path: Path, device: str) -> tuple[dict[str, Tensor], dict[st
     return weights, facts
 
 
+def check_model(path: Path, model: str) -> None:
+    """Raises CheckpointError when a checkpoint was trained by another model; a damaged file is left to its reader."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            trained = json.loads((file.metadata() or {}).get(KEY, "{}")).get("model", model)
+    except (SafetensorError, ValueError, TypeError, AttributeError):
+        return
+    if trained != model:
+        raise CheckpointError(
+            f"{path}: a checkpoint of model {trained}, not of {model}. Name the model that was trained, or its checkpoint."
+        )
+
+
 def _sum(weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(weights):

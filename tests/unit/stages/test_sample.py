@@ -11,6 +11,7 @@ from xtalgen.crystals import Crystal, read_crystals, read_metadata, read_table, 
 from xtalgen.models import AbstractModel, AbstractPromptedModel
 from xtalgen.stages import sample
 from xtalgen.stages.merge import merge
+from xtalgen.training.checkpoint import CheckpointError, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -200,3 +201,9 @@ def test_requests_for_other_things_share_no_chunks(prompted):
 def test_a_model_without_prompts_cannot_be_asked(make_request, asked):
     with pytest.raises(ValueError, match="model dice takes no prompts"):
         make_request(targets=TARGETS, **asked)
+
+
+def test_the_checkpoint_of_another_model_is_named_before_any_work(make_request, tmp_path):
+    save_checkpoint(tmp_path / "checkpoint.safetensors", {}, {"model": "flowmm", "task": "dng"})
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: a checkpoint of model flowmm, not of dice\."):
+        make_request()
