@@ -16,7 +16,7 @@ from scipy.stats import wasserstein_distance
 
 from xtalgen.crystals import read_crystals, read_metadata, read_table
 from xtalgen.metrics.distributions import num_elems
-from xtalgen.metrics.intervals import rate
+from xtalgen.metrics.statistics.intervals import rate
 from xtalgen.metrics.validity import judge
 from xtalgen.structure.geometry import usable
 from xtalgen.structure.matcher import match_targets

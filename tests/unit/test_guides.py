@@ -11,9 +11,9 @@ from xtalgen.crystals import Crystal
 from xtalgen.datasets import registry as data_sets
 from xtalgen.experiment import plan
 from xtalgen.explorer import columns
-from xtalgen.metrics import names
 from xtalgen.metrics import registry as metrics
-from xtalgen.metrics.intervals import Estimate, bootstrap
+from xtalgen.metrics import tasks
+from xtalgen.metrics.statistics.intervals import Estimate, bootstrap
 
 PYTHON = re.compile(r"^ *```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
@@ -40,7 +40,7 @@ def test_entry_and_value_for_a_metric_are_complete(root):
     assert estimate.n == 1
     assert abs(estimate.value - 5.64**3 / 8) < 2.0
     assert scope[metric.name]([], seed=0, resamples=100).reason == "no crystal was relaxed"
-    assert metric.tasks == names.GENERATION
+    assert metric.tasks == tasks.GENERATION
     assert metric.better == "lower"
 
 

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from xtalgen.metrics.names import EVERY_TASK
 from xtalgen.metrics.protocols import DEFAULT, RECIPES, choose_recipe
+from xtalgen.metrics.tasks import EVERY_TASK
 from xtalgen.metrics.types import MetricConfig
 from xtalgen.runtime.arguments import flag
 from xtalgen.runtime.errors import one_line

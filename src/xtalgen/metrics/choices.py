@@ -4,6 +4,10 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import NoReturn
 
+# eV/atom. A relaxation that ends at 0.05 eV/Å leaves an energy undecided by about this much: copies of crystals on the
+# hull, relaxed again from a strained start, end 1e-5 above it, and "at most 0" must not turn on that.
+TOLERANCE = 1e-4
+
 
 class Choice(StrEnum):
     """One of a few named alternatives."""

@@ -12,11 +12,11 @@ from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import Fingerprints
 from xtalgen.featurizers.magpie import magpie_features
 from xtalgen.metrics.choices import Denominator, Scale
-from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.coverage import coverage
 from xtalgen.metrics.distributions import density, num_elems, wasserstein
-from xtalgen.metrics.intervals import Estimate, missing, rate
 from xtalgen.metrics.protocols import Recipe
+from xtalgen.metrics.statistics.comparisons import pack_outcomes
+from xtalgen.metrics.statistics.intervals import Estimate, missing, rate
 from xtalgen.metrics.types import Inputs, MetricConfig
 from xtalgen.metrics.validity import Validity
 from xtalgen.runtime.pinned_tables import read_pinned

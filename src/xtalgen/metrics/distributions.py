@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy.stats import wasserstein_distance
 
 from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
-from xtalgen.metrics.intervals import Estimate, bootstrap, missing
+from xtalgen.metrics.statistics.intervals import Estimate, bootstrap, missing
 from xtalgen.structure.geometry import volume
 
 GRAMS_PER_CM3 = 1.66053906892  # one dalton per Å³ (CODATA 2022)

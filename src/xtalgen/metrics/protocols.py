@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from xtalgen.metrics.choices import (
+    TOLERANCE,
     Among,
     Denominator,
     Geometry,
@@ -19,7 +20,6 @@ from xtalgen.metrics.choices import (
     Scale,
     Split,
 )
-from xtalgen.metrics.names import TOLERANCE
 from xtalgen.metrics.validity import ValidityRules
 from xtalgen.structure.geometry import MIN_DISTANCE, MIN_VOLUME
 from xtalgen.structure.matcher import CSP, SAME, Tolerances

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from xtalgen.metrics.names import EVERY_TASK, GENERATION, JUDGED, TOLERANCE
+from xtalgen.metrics.choices import TOLERANCE
+from xtalgen.metrics.tasks import EVERY_TASK, GENERATION, JUDGED
 
 CDVAE = "Xie et al. 2022, CDVAE, arXiv:2110.06197"
 DIFFCSP = "Jiao et al. 2023, DiffCSP, arXiv:2309.04475"

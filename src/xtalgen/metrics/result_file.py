@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xtalgen.crystals import ContractError
-from xtalgen.metrics.intervals import Estimate
+from xtalgen.metrics.statistics.intervals import Estimate
 from xtalgen.runtime.atomic import write_text
 
 CONTRACT = "metrics/1"

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
+from xtalgen.metrics.statistics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.runtime.parallel import Failure, map_items
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.geometry import volume

@@ -11,8 +11,8 @@ from jaxtyping import Bool
 
 from xtalgen.featurizers.fingerprints import Fingerprints
 from xtalgen.metrics.coverage import Cutoffs
-from xtalgen.metrics.intervals import RESAMPLES, Estimate
 from xtalgen.metrics.protocols import DEFAULT, RECIPES, Recipe
+from xtalgen.metrics.statistics.intervals import RESAMPLES, Estimate
 from xtalgen.structure.crystal_list import CrystalList
 
 Columns = dict[str, tuple[pa.DataType, Sequence[Any]]]

@@ -6,9 +6,9 @@ Heads, units, directions and definitions come from the registry of metrics; only
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from xtalgen.metrics.names import GENERATION
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, flatten
+from xtalgen.metrics.tasks import GENERATION
 from xtalgen.report.long_csv import recipe_hash
 from xtalgen.report.published import Published, published_block
 from xtalgen.report.score_table import (

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xtalgen.metrics.intervals import Estimate
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, flatten
-from xtalgen.metrics.significance import compare, find_lead
+from xtalgen.metrics.statistics.intervals import Estimate
+from xtalgen.metrics.statistics.significance import compare, find_lead
 
 NONE = "\N{EN DASH}"  # stands where there is no value
 ARROWS = {"higher": "↑", "lower": "↓"}

@@ -15,15 +15,15 @@ from xtalgen.crystals import ContractError, Crystal, from_table, read_facts, rea
 from xtalgen.datasets.registry import SEPARATOR
 from xtalgen.featurizers.fingerprints import Fingerprints, read_fingerprints
 from xtalgen.metrics import validity
-from xtalgen.metrics.conditional import Requests, score_requests
 from xtalgen.metrics.coverage import cutoffs
-from xtalgen.metrics.csp import Predictions, assign_targets, score_prediction
 from xtalgen.metrics.distributions import density, num_elems
-from xtalgen.metrics.dng import final_crystals, score_generation
-from xtalgen.metrics.infilling import score_guesses
-from xtalgen.metrics.names import EVERY_TASK, GENERATION
 from xtalgen.metrics.protocols import Recipe, describe_choices
 from xtalgen.metrics.result_file import Evaluation, write_evaluation
+from xtalgen.metrics.tasks import EVERY_TASK, GENERATION
+from xtalgen.metrics.tasks.conditional import Requests, score_requests
+from xtalgen.metrics.tasks.csp import Predictions, assign_targets, score_prediction
+from xtalgen.metrics.tasks.dng import final_crystals, score_generation
+from xtalgen.metrics.tasks.infilling import score_guesses
 from xtalgen.metrics.types import Inputs, MetricConfig, Scores
 from xtalgen.runtime.resume import clear, content_key
 from xtalgen.structure.crystal_list import CrystalList
@@ -81,7 +81,7 @@ def evaluate(
 ) -> None:
     """Writes the metrics of a set to `out_json` and its verdicts row by row to `out_table`.
 
-    task: one of `metrics.names.EVERY_TASK`; "own" is a user's structures, scored as dng. name: of the set, by
+    task: one of `metrics.tasks.EVERY_TASK`; "own" is a user's structures, scored as dng. name: of the set, by
     default the stem of `out_json`. work: folder for finished structure comparisons, by default beside `out_json`.
     Crystals that failed keep their row and stay in every denominator; a metric that cannot be computed is null with its
     reason. Raises ContractError, naming file and remedy, when files do not fit each other; ValueError for another task.

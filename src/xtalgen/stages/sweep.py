@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from xtalgen.metrics.intervals import Estimate
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, read_evaluation
+from xtalgen.metrics.statistics.intervals import Estimate
 from xtalgen.report.score_table import NONE, align
 from xtalgen.report.style import BLUE, GREY, ORANGE, STYLE
 from xtalgen.runtime.atomic import write_bytes

@@ -57,7 +57,7 @@ def check_model(path: Path, model: str) -> None:
         return
     if trained != model:
         raise CheckpointError(
-            f"{path}: a checkpoint of model {trained}, not of {model}. Name the model that was trained, or its checkpoint."
+            f"{path}: a checkpoint of model {trained}, not of {model}. Name that model, or give another file."
         )
 
 

@@ -10,10 +10,10 @@ from crystal_lists import listed
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import N_OPS, Fingerprints
 from xtalgen.metrics.coverage import Cutoffs
-from xtalgen.metrics.csp import Predictions, score_prediction
-from xtalgen.metrics.dng import score_generation
 from xtalgen.metrics.protocols import RECIPES
 from xtalgen.metrics.registry import for_task
+from xtalgen.metrics.tasks.csp import Predictions, score_prediction
+from xtalgen.metrics.tasks.dng import score_generation
 from xtalgen.metrics.types import Inputs, MetricConfig
 
 MANY = 10_000

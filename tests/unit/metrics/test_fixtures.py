@@ -15,11 +15,11 @@ from xtalgen.featurizers.fingerprints import Fingerprints, structure_fingerprint
 from xtalgen.featurizers.magpie import magpie_features
 from xtalgen.io.structure_files import read_crystal
 from xtalgen.metrics.coverage import cutoffs
-from xtalgen.metrics.csp import Predictions, score_prediction
 from xtalgen.metrics.distances import coverage_metrics
 from xtalgen.metrics.distributions import density, num_elems, wasserstein
-from xtalgen.metrics.dng import score_generation
 from xtalgen.metrics.protocols import RECIPES
+from xtalgen.metrics.tasks.csp import Predictions, score_prediction
+from xtalgen.metrics.tasks.dng import score_generation
 from xtalgen.metrics.types import Inputs, MetricConfig
 from xtalgen.metrics.validity import judge
 from xtalgen.structure.composition import reduced_counts

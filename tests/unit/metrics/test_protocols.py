@@ -11,9 +11,9 @@ from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import N_OPS, Fingerprints
 from xtalgen.featurizers.magpie import magpie_features
 from xtalgen.metrics.coverage import Cutoffs
-from xtalgen.metrics.csp import Predictions, score_prediction
-from xtalgen.metrics.dng import score_generation
 from xtalgen.metrics.protocols import RECIPES, choose_recipe, describe_choices, describe_recipes
+from xtalgen.metrics.tasks.csp import Predictions, score_prediction
+from xtalgen.metrics.tasks.dng import score_generation
 from xtalgen.metrics.types import Inputs, MetricConfig
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.lattice import lattice_from_parameters

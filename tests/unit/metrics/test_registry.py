@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from xtalgen.metrics.names import EVERY_TASK
 from xtalgen.metrics.registry import METRICS, describe_metrics, for_task
+from xtalgen.metrics.tasks import EVERY_TASK
 
 
 def test_page_is_current(root):

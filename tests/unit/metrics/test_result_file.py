@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xtalgen.metrics.intervals import Estimate, missing
-from xtalgen.metrics.names import EVERY_TASK
 from xtalgen.metrics.result_file import PUBLISHED, Evaluation, read_evaluation, write_evaluation
+from xtalgen.metrics.statistics.intervals import Estimate, missing
+from xtalgen.metrics.tasks import EVERY_TASK
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 COUNTS = st.integers(0, 10**6)

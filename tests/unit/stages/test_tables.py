@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import tables as script
 from xtalgen.crystals import ContractError
-from xtalgen.metrics.comparisons import pack_outcomes
-from xtalgen.metrics.intervals import Estimate, rate
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, flatten, read_evaluation, read_evaluations
-from xtalgen.metrics.significance import compare
+from xtalgen.metrics.statistics.comparisons import pack_outcomes
+from xtalgen.metrics.statistics.intervals import Estimate, rate
+from xtalgen.metrics.statistics.significance import compare
 from xtalgen.report.long_csv import long_csv
 from xtalgen.report.markdown import TABLES, compact, markdown
 from xtalgen.report.published import read_published

@@ -9,7 +9,7 @@ from crystal_cases import broken, caesium_chloride, library, moved, mp_20, one_a
 from crystal_lists import listed
 from tolerances import SUMS
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.csp import Predictions, assign_targets, score_prediction
+from xtalgen.metrics.tasks.csp import Predictions, assign_targets, score_prediction
 from xtalgen.metrics.types import MetricConfig
 from xtalgen.structure.matcher import Tolerances, match_targets, rms_distance
 from xtalgen.structure.pymatgen import to_structure

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xtalgen.metrics.comparisons import Comparison, compare_intervals, compare_paired, compare_rates
-from xtalgen.metrics.intervals import Estimate
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation
+from xtalgen.metrics.statistics.comparisons import Comparison, compare_intervals, compare_paired, compare_rates
+from xtalgen.metrics.statistics.intervals import Estimate
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import pyarrow as pa
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import Fingerprints
 from xtalgen.metrics.choices import MatchFilter
-from xtalgen.metrics.comparisons import pack_outcomes
-from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
+from xtalgen.metrics.statistics.comparisons import pack_outcomes
+from xtalgen.metrics.statistics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.types import Columns, Flags, MetricConfig, Scores, count_survivors
 from xtalgen.metrics.validity import Validity, judge
 from xtalgen.structure.crystal_list import CrystalList

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from xtalgen.metrics.intervals import bootstrap, missing, rate
+from xtalgen.metrics.statistics.intervals import bootstrap, missing, rate
 
 
 @given(st.integers(1, 20000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.comparisons import pack_outcomes
 from xtalgen.metrics.distributions import density
-from xtalgen.metrics.dng import reference_phases, relaxed_phases
-from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
+from xtalgen.metrics.statistics.comparisons import pack_outcomes
+from xtalgen.metrics.statistics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.symmetry import space_groups
+from xtalgen.metrics.tasks.dng import reference_phases, relaxed_phases
 from xtalgen.metrics.types import Columns, Flags, MetricConfig, Scores, count_survivors
 from xtalgen.metrics.validity import Validity, judge
 from xtalgen.structure.attributes import ATTRIBUTES, conditions_of

@@ -5,9 +5,9 @@ import pytest
 
 from crystal_lists import listed
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.conditional import Requests, score_requests
-from xtalgen.metrics.infilling import score_guesses
 from xtalgen.metrics.registry import for_task
+from xtalgen.metrics.tasks.conditional import Requests, score_requests
+from xtalgen.metrics.tasks.infilling import score_guesses
 from xtalgen.metrics.types import MetricConfig
 from xtalgen.models.language.prompts import SENTENCES
 from xtalgen.structure.attributes import conditions_of

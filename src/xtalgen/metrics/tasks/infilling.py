@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.comparisons import pack_outcomes
-from xtalgen.metrics.intervals import missing, rate
+from xtalgen.metrics.statistics.comparisons import pack_outcomes
+from xtalgen.metrics.statistics.intervals import missing, rate
 from xtalgen.metrics.types import Scores
 
 TOPS = (1, 3, 5, 10)

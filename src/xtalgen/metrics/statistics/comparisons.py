@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from xtalgen.metrics.intervals import Z_95
+from xtalgen.metrics.statistics.intervals import Z_95
 
 NOISE = 0.05  # a lead with a p-value of at least this may be noise
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 from xtalgen.crystals import Crystal
 from xtalgen.metrics import distances
 from xtalgen.metrics.choices import Among, Denominator, Geometry
-from xtalgen.metrics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.novelty import NOT_VALID, Matching, framework_novel, judge_likeness, unique_within
 from xtalgen.metrics.protocols import Recipe
+from xtalgen.metrics.statistics.intervals import Estimate, bootstrap, missing, rate
 from xtalgen.metrics.symmetry import space_groups, symmetry_metrics
 from xtalgen.metrics.types import Columns, Flags, Inputs, MetricConfig, Scores, count_survivors
 from xtalgen.metrics.uniqueness import MatchVerdict

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from xtalgen.metrics.comparisons import compare_intervals, compare_paired, compare_rates, pack_outcomes, unpack_outcomes
+from xtalgen.metrics.statistics.comparisons import (
+    compare_intervals,
+    compare_paired,
+    compare_rates,
+    pack_outcomes,
+    unpack_outcomes,
+)
 
 
 def packed(flags, ids=None):

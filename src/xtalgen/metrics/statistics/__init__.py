@@ -1,0 +1,1 @@
+"""Confidence intervals of metrics, and tests of the difference between two sets."""
