@@ -1,8 +1,6 @@
 """Adds the bonds that a model's encoder sees to the table of one split."""
 
 import argparse
-import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +20,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder that survives a killed job")
     parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
     given = vars(parser.parse_args(argv))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with one_line():
         add_bonds(given.pop("table"), **given)
 

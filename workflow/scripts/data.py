@@ -1,8 +1,6 @@
 """Prepares one split of a data set: a table of standard cells, one row per crystal."""
 
 import argparse
-import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +22,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--downloads", type=Path, default=Path("results/downloads"), help="folder of downloaded files")
     parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with one_line():
         prepare_split(**vars(arguments))
 

@@ -1,8 +1,6 @@
 """Trains a model on crystal tables."""
 
 import argparse
-import logging
-import sys
 from pathlib import Path
 
 from xtalgen.runtime.arguments import add_job, add_model
@@ -21,7 +19,6 @@ def main(argv: list[str] | None = None) -> None:
         "--max-seconds", type=float, default=None, help="over all attempts; of CPU time where there is no GPU"
     )
     arguments = vars(parser.parse_args(argv))
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
     with one_line():
         train(arguments.pop("model"), arguments.pop("task"), **arguments)
 

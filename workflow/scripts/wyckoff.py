@@ -1,8 +1,6 @@
 """Adds the space group and the occupied Wyckoff positions of crystals to the table of one split."""
 
 import argparse
-import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +17,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds per crystal before it is left undescribed")
     parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
     given = vars(parser.parse_args(argv))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with one_line():
         add_wyckoff(given.pop("table"), **given)
 

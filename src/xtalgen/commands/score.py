@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtalgen.io.structure_files import FORMATS
+from xtalgen.runtime.errors import one_line
 from xtalgen.stages.import_structures import check_structure_file
 
 if TYPE_CHECKING:
@@ -38,11 +39,9 @@ missed.
 def main(argv: list[str] | None = None) -> None:
     """Scores the file that the command line names and prints its metrics."""
     args = _parser().parse_args(argv)
-    try:
+    with one_line():
         check_structure_file(args.structures)
         sys.stdout.write(_run(args))
-    except (ValueError, OSError, RuntimeError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 def _run(args: argparse.Namespace) -> str:

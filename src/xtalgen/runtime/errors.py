@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import signal
 import sys
 import traceback
@@ -28,8 +29,11 @@ MEMORY = (
 def one_line() -> Iterator[None]:
     """Ends the program with `error: …` in one line when the block fails in a way that a user can fix.
 
-    Other exceptions are bugs of the package: their traceback is printed before that line.
+    Other exceptions are bugs of the package: their traceback is printed before that line. Inside, the package's log
+    goes to standard error.
     """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger(PACKAGE.name).setLevel(logging.INFO)
     try:
         yield
     except KeyboardInterrupt:

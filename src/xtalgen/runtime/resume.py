@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-import sys
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from xtalgen.runtime.atomic import write_text
 from xtalgen.runtime.parallel import Failure, map_items
 
+log = logging.getLogger(__name__)
 PART = 100  # results per file
 
 
@@ -35,12 +36,12 @@ def map_resumably(
 ) -> list[Any]:
     """Returns what `map_items` yields, keeping every finished hundred results in `work`.
 
-    function: returns JSON values (floats are kept exactly). Parts with another `key` are computed again, with a line on
-    standard error. Delete the parts with `clear` once the stage's output is written.
+    function: returns JSON values (floats are kept exactly). Parts with another `key` are computed again, with a
+    warning. Delete the parts with `clear` once the stage's output is written.
     """
     done = _finished(work, key, len(items))
     if done:
-        print(f"{label}: resumes after {len(done)} of {len(items)} from {work}", file=sys.stderr)
+        log.info("%s: resumes after %d of %d from %s", label, len(done), len(items), work)
     results = map_items(
         function, items[len(done) :], workers=workers, timeout=timeout, label=label, initializer=initializer
     )
@@ -64,10 +65,10 @@ def _finished(work: Path, key: str, n: int) -> list[Any]:
         try:
             content = json.loads(part.read_text())
         except ValueError:
-            print(f"{part}: damaged; computed again", file=sys.stderr)
+            log.warning("%s: damaged; computed again", part)
             break
         if content["key"] != key:
-            print(f"{part}: made from another input or configuration; computed again", file=sys.stderr)
+            log.warning("%s: made from another input or configuration; computed again", part)
             break
         results += [_decode(result) for result in content["results"]]
     return results

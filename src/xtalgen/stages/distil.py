@@ -4,7 +4,7 @@ A label is the teacher's energy, forces and stress. The stage `distil_training` 
 `distil_card` tests it.
 """
 
-import sys
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +26,7 @@ from xtalgen.runtime.parallel import Failure
 from xtalgen.runtime.resume import clear, content_key, map_resumably
 from xtalgen.structure.distortions import KINDS
 
+log = logging.getLogger(__name__)
 METHOD = "labels/1"
 GIVEN, RELAXING, PRESSED = "given", "relaxing", "pressed"
 PER_TASK = 8  # crystals that a process labels at once
@@ -76,9 +77,7 @@ def label(
     chosen = choose(tables, config)[part[0] - 1 :: part[1]]
     tasks = [(chosen[first : first + PER_TASK], config, identity, device) for first in range(0, len(chosen), PER_TASK)]
     key = content_key(*tables, method=METHOD, config=repr(config), part=part, teacher=identity.sha256)
-    print(
-        f"distil: {identity.name} labels {len(chosen)} crystals, {config.distorted} distortions each", file=sys.stderr
-    )
+    log.info("distil: %s labels %d crystals, %d distortions each", identity.name, len(chosen), config.distorted)
     results = map_resumably(
         _label_task,
         tasks,

@@ -7,6 +7,7 @@ its settings, and stores the trained model as safetensors.
 import hashlib
 import importlib.metadata
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from xtalgen.potentials.types import PotentialError
 from xtalgen.runtime.atomic import unfinished
 from xtalgen.runtime.quiet import quiet
 
+log = logging.getLogger(__name__)
 NAME = "student"
 HELD_OUT = 0.02  # share of the parents whose configurations validate
 ELEMENT_WEIGHT = 6.0  # of the energies of elemental crystals: every formation energy depends on some of them
@@ -95,7 +97,7 @@ def train(labels: Sequence[Path], *, recipe: Recipe, out: Path, work: Path, seed
     for name, part in (("train", learned), ("valid", held)):
         if not (folder / f"{name}.xyz").is_file():
             write_configurations(part, folder / f"{name}.xyz")
-    print(f"distil: {len(learned)} configurations to train on, {len(held)} held out, in {folder}", file=sys.stderr)
+    log.info("distil: %d configurations to train on, %d held out, in %s", len(learned), len(held), folder)
     _run(folder, recipe, atomic_energies(learned), seed, device)
     model = _trained(folder)
     facts = {

@@ -6,7 +6,7 @@ are too high and would make every sample look stable.
 """
 
 import hashlib
-import sys
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +37,7 @@ from xtalgen.thermodynamics.elemental_references import (
 )
 from xtalgen.thermodynamics.phase_diagram_files import read_phase_diagram, stand_in
 
+log = logging.getLogger(__name__)
 MP2020 = "mp2020"
 PROTOTYPE_STEPS = 100
 COLUMNS = {"source": pa.string(), "energy": pa.float64(), "converged": pa.bool_(), "relax_error": pa.string()}
@@ -75,7 +76,7 @@ def hull(
         return
     chosen, sources = choose_references(samples, references)
     config = RelaxConfig(fmax, relax_steps, timeout)
-    print(f"hull: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} references", file=sys.stderr)
+    log.info("hull: %s sha256 %s on %s, %d references", identity.name, identity.sha256, device, len(chosen))
     run: dict[str, Any] = {"identity": identity, "workers": workers, "device": device, "store": cache}
     computed = [energies == "consistent" or len(elements_of(row)) == 1 for row in chosen]
     outcomes, n_computed = relax_all(list(compress(chosen, computed)), config=config, label="hull", **run)

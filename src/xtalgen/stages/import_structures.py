@@ -7,8 +7,8 @@ unpacked; nothing is unpickled, and no class named in a JSON file is imported.
 """
 
 import hashlib
+import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +22,7 @@ from xtalgen.io.shards import split
 from xtalgen.io.structure_files import FORMATS, check_suffix, parse_entry, read_entries
 from xtalgen.runtime.parallel import Failure, map_items
 
+log = logging.getLogger(__name__)
 COLUMNS = {
     "source_name": pa.string(),
     "error": pa.string(),
@@ -147,16 +148,16 @@ def _unparsable(entry: Entry, message: str) -> Crystal:
 def _report(structures: Path, crystals: Sequence[Crystal]) -> None:
     counts = Counter(crystal.status for crystal in crystals)
     listed = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    print(f"{structures}: {len(crystals)} crystals: {listed}", file=sys.stderr)
+    log.info("%s: %d crystals: %s", structures, len(crystals), listed)
     _list([crystal for crystal in crystals if not crystal.ok], "error")
     warned = [crystal for crystal in crystals if crystal.ok and crystal.info.get("warning")]
     if warned:
-        print(f"{len(warned)} were read with an assumption:", file=sys.stderr)
+        log.info("%d were read with an assumption:", len(warned))
         _list(warned, "warning")
 
 
 def _list(crystals: Sequence[Crystal], column: str) -> None:
     for crystal in crystals[:10]:
-        print(f"  {crystal.id} ({crystal.info['source_name']}): {crystal.info[column]}", file=sys.stderr)
+        log.info("  %s (%s): %s", crystal.id, crystal.info["source_name"], crystal.info[column])
     if len(crystals) > 10:
-        print(f"  and {len(crystals) - 10} more; see the column `{column}`.", file=sys.stderr)
+        log.info("  and %d more; see the column `%s`.", len(crystals) - 10, column)

@@ -1,6 +1,6 @@
 """Stage `relax`: relaxes every crystal of a table with a potential; failures become a status, no row is dropped."""
 
-import sys
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from xtalgen.relaxation.in_flight import Outcome, RelaxConfig
 from xtalgen.relaxation.runner import energy_metadata, moved, relax_all
 from xtalgen.runtime.devices import pick_device
 
+log = logging.getLogger(__name__)
 COLUMNS = {
     "initial_status": pa.string(),
     "energy": pa.float64(),
@@ -51,7 +52,7 @@ def relax(
     rows = crystals.from_table(table)
     identity, device = registry.identify(potential, sha256), pick_device(device)
     config = RelaxConfig(fmax, max_steps, timeout)
-    print(f"relax: {identity.name} ({identity.version}) sha256 {identity.sha256} on {device}", file=sys.stderr)
+    log.info("relax: %s (%s) sha256 %s on %s", identity.name, identity.version, identity.sha256, device)
     usable = [row for row in rows if row.ok]
     found, n_computed = relax_all(
         usable, identity=identity, config=config, workers=workers, device=device, store=work, label="relax"

@@ -1,6 +1,6 @@
 """Stage `second_potential`: energies above a second potential's hull, for an uncertainty of the best candidates."""
 
-import sys
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from xtalgen.runtime.devices import pick_device
 from xtalgen.thermodynamics.competing_phases import competition
 from xtalgen.thermodynamics.energy_above_hull import energies_above_hull, phase_of
 
+log = logging.getLogger(__name__)
 COLUMNS = {"second_e_above_hull": pa.float64(), "second_status": pa.string()}
 
 
@@ -48,10 +49,8 @@ def second_potential(
     chosen = choose(crystals.read_crystals(evaluated), count)
     with_energy = (row for row in crystals.from_table(table) if row.ok and row.info.get("energy") is not None)
     rows = [*chosen, *filter(competition(chosen), with_energy)]
-    print(
-        f"second_potential: {identity.name} sha256 {identity.sha256} on {device}, {len(chosen)} candidates",
-        file=sys.stderr,
-    )
+    facts = (identity.name, identity.sha256, device, len(chosen))
+    log.info("second_potential: %s sha256 %s on %s, %d candidates", *facts)
     config = RelaxConfig(0.0, 0, timeout)
     run: dict[str, Any] = {"identity": identity, "workers": workers, "device": device, "store": cache}
     outcomes, _ = relax_all(rows, config=config, label="second", **run)

@@ -19,7 +19,8 @@ def run(work, items, key="key"):
     return map_resumably(tenth, items, **options)
 
 
-def test_killed_work_goes_on_where_it_stopped(tmp_path, capsys):
+def test_killed_work_goes_on_where_it_stopped(tmp_path, caplog):
+    caplog.set_level("INFO")
     items = list(range(250))
     whole = run(tmp_path / "whole", items)
     assert whole[7] == Failure("error", "ValueError: no 7")
@@ -37,23 +38,25 @@ def test_killed_work_goes_on_where_it_stopped(tmp_path, capsys):
     assert again == whole
     assert len(CALLS) == 150
     assert CALLS[0] == 100
-    assert "resumes after 100 of 250" in capsys.readouterr().err
+    assert "resumes after 100 of 250" in caplog.text
 
 
-def test_parts_of_another_configuration_are_refused(tmp_path, capsys):
+def test_parts_of_another_configuration_are_refused(tmp_path, caplog):
+    caplog.set_level("INFO")
     run(tmp_path, list(range(150)), key="one")
     run(tmp_path, list(range(150)), key="two")
     assert len(CALLS) == 150
-    assert "another input or configuration" in capsys.readouterr().err
+    assert "another input or configuration" in caplog.text
 
 
-def test_a_part_that_was_cut_off_is_made_again(tmp_path, capsys):
+def test_a_part_that_was_cut_off_is_made_again(tmp_path, caplog):
+    caplog.set_level("INFO")
     whole = run(tmp_path, list(range(150)))
     part = tmp_path / "part-00000100.json"
     part.write_bytes(part.read_bytes()[:-9])
     assert run(tmp_path, list(range(150))) == whole
     assert len(CALLS) == 50
-    assert "part-00000100.json: damaged; computed again" in capsys.readouterr().err
+    assert "part-00000100.json: damaged; computed again" in caplog.text
 
 
 def test_clear_leaves_other_files_alone(tmp_path):

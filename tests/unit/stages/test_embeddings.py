@@ -106,7 +106,8 @@ def test_empty_table(tmp_path):
     assert found == {}
 
 
-def test_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+def test_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
     path = written(tmp_path, [crystal(index, str(index)) for index in range(4)])
     monkeypatch.setattr("xtalgen.runtime.resume.PART", 1)
     done = []
@@ -123,7 +124,7 @@ def test_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(embeddings, "embed_crystal", lambda _, **__: [[2.0], 1])
     found, _ = run(tmp_path, path)
     assert [row.info["descriptor"] for row in found.values()] == [[1.0], [1.0], [2.0], [2.0]]
-    assert "resumes after 2 of 4" in capsys.readouterr().err
+    assert "resumes after 2 of 4" in caplog.text
     assert not (tmp_path / "work").exists()
 
 

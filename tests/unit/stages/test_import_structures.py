@@ -432,11 +432,12 @@ def test_shards_hold_every_row_once(tmp_path):
     )
 
 
-def test_command_line_reports_and_refuses(tmp_path, capsys):
+def test_command_line_reports_and_refuses(tmp_path, caplog):
+    caplog.set_level("INFO")
     path = tmp_path / "mine.zip"
     path.write_bytes(zipped(a_cif=cif(), **{f"b{index}_cif": "x" for index in range(12)}))
     script.main(["--structures", str(path), "--out", str(tmp_path / "out.parquet")])
-    log = capsys.readouterr().err
+    log = caplog.text
     assert "13 crystals: 12 unparsable, 1 ok" in log
     assert "mine-000001 (b0.cif):" in log
     assert "and 2 more; see the column `error`" in log
@@ -506,8 +507,9 @@ def test_columns_of_a_csv_are_quoted(tmp_path):
         imported(tmp_path, "mine.csv", "cif,CIF\na,b\n")
 
 
-def test_what_was_assumed_stands_in_the_row_and_in_the_log(tmp_path, capsys):
+def test_what_was_assumed_stands_in_the_row_and_in_the_log(tmp_path, caplog):
+    caplog.set_level("INFO")
     text = cif().replace("_symmetry_space_group_name_H-M 'P 1'\n", "")
     (crystal,) = imported(tmp_path, "mine.cif", text)
     assert crystal.info["warning"] == "no symmetry is given: the atoms were taken as they stand (P 1)"
-    assert "1 were read with an assumption" in capsys.readouterr().err
+    assert "1 were read with an assumption" in caplog.text
