@@ -24,8 +24,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     with one_line():
-        fingerprint(args.crystals, out=args.out, work=args.work, workers=args.workers, timeout=args.timeout,
-                    limit=args.limit, seed=args.seed)  # fmt: skip
+        fingerprint(
+            args.crystals,
+            out=args.out,
+            work=args.work,
+            workers=args.workers,
+            timeout=args.timeout,
+            limit=args.limit,
+            seed=args.seed,
+        )
 
 
 if __name__ == "__main__":

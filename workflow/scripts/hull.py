@@ -15,8 +15,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--relaxed", type=Path, required=True, help="table of relaxed crystals")
     parser.add_argument("--references", type=Path, nargs="+", required=True, help="tables of the data set")
     add_potential(parser)
-    parser.add_argument("--energies", choices=("consistent", "dft", "mp2020"), default="consistent",
-                        help="by the potential, from published formation energies, of a phase diagram")  # fmt: skip
+    parser.add_argument(
+        "--energies",
+        choices=("consistent", "dft", "mp2020"),
+        default="consistent",
+        help="by the potential, from published formation energies, of a phase diagram",
+    )
     parser.add_argument("--phase-diagram", type=Path, help="entries of the Materials Project for mp2020 (.json[.gz])")
     parser.add_argument("--relax-steps", type=int, required=True, help="FIRE steps; 0 evaluates the given geometry")
     parser.add_argument("--fmax", type=float, required=True, help="largest force on atoms and cell, eV/Å")

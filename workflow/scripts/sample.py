@@ -27,12 +27,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--shard", default="1-of-1", help="which share to make, such as 2-of-8")
     parser.add_argument("--prefix", default="crystal", help="what the ids begin with")
     args = parser.parse_args(argv)
+    given = {
+        name: getattr(args, name) for name in ("model", "checkpoint", "settings", "seed", "chunk", "prefix", "infill")
+    }
     with one_line():
         targets = read_targets(args.targets, args.per_target, args.limit) if args.targets else ()
         starts = tuple(read_crystals(args.starts)) if args.starts else ()
-        request = SamplingRequest(args.model, args.checkpoint, args.settings, args.seed, pick_device(args.device),
-                                  args.n or len(targets + starts), targets, args.chunk, args.prefix, starts,
-                                  tuple(args.attributes), args.infill)  # fmt: skip
+        given |= {"device": pick_device(args.device), "n": args.n or len(targets + starts), "targets": targets}
+        request = SamplingRequest(**given, starts=starts, attributes=tuple(args.attributes))
         sample(request, *map(int, args.shard.split("-of-")), work=args.work, out=args.out)
 
 

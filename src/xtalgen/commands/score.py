@@ -52,9 +52,16 @@ def _run(args: argparse.Namespace) -> str:
 
     settings = MetricConfig(choose_recipe(args.recipe), workers=args.workers, seed=args.seed)
     request = Request(
-        args.structures, args.dataset, args.source, args.task, settings, args.cache.expanduser(),
-        args.out or args.structures.parent, args.relax, partial=args.partial,
-    )  # fmt: skip
+        args.structures,
+        args.dataset,
+        args.source,
+        args.task,
+        settings,
+        args.cache.expanduser(),
+        args.out or args.structures.parent,
+        args.relax,
+        partial=args.partial,
+    )
     found = score(request)
     notes = "".join(f"{note}\n" for note in found.notes)
     return f"{report(read_evaluation(found.metrics))}{notes}\n{found.metrics}\n{found.ledger}\n"

@@ -74,9 +74,15 @@ def score(request: Request) -> Scored:
         [None, None] if request.task == "csp" else [_fingerprints(request, each) for each in (sample, splits["test"])]
     )
     sources = Sources(
-        sample=sample, train=splits["train"], test=splits["test"], val=splits["val"], relaxed=relaxed, hull=hull,
-        fingerprints=prints[0], reference_fingerprints=prints[1],
-    )  # fmt: skip
+        sample=sample,
+        train=splits["train"],
+        test=splits["test"],
+        val=splits["val"],
+        relaxed=relaxed,
+        hull=hull,
+        fingerprints=prints[0],
+        reference_fingerprints=prints[1],
+    )
     metrics, ledger = (request.out / f"{name}-{end}" for end in ("metrics.json", "ledger.parquet"))
     evaluate(
         request.task, sources, request.settings, out_table=ledger, out_json=metrics, name=name, work=folder / "work"
@@ -112,9 +118,15 @@ def _split(request: Request, split: str) -> Path:
     def make(out: Path) -> None:
         print(f"{request.dataset} {split}: reading {request.source or 'the published split'}", file=sys.stderr)
         prepare_split(
-            request.dataset, split, source=request.source, out=out, workers=request.settings.workers, limit=None,
-            seed=0, downloads=request.cache / "downloads",
-        )  # fmt: skip
+            request.dataset,
+            split,
+            source=request.source,
+            out=out,
+            workers=request.settings.workers,
+            limit=None,
+            seed=0,
+            downloads=request.cache / "downloads",
+        )
 
     return _kept(request.cache / "data" / f"{request.dataset}-{split}-{key}.parquet", make)
 
@@ -126,9 +138,14 @@ def _fingerprints(request: Request, crystals: Path) -> Path:
 
     def make(out: Path) -> None:
         fingerprint(
-            crystals, out=out, work=request.cache / "work" / key, workers=request.settings.workers,
-            timeout=request.fingerprint_timeout, limit=None, seed=0,
-        )  # fmt: skip
+            crystals,
+            out=out,
+            work=request.cache / "work" / key,
+            workers=request.settings.workers,
+            timeout=request.fingerprint_timeout,
+            limit=None,
+            seed=0,
+        )
 
     return _kept(request.cache / "fingerprints" / f"{key}.parquet", make)
 

@@ -36,10 +36,16 @@ def write_with_targets(sample: Path, test: Path, out: Path, *, partial: bool = F
     crystals, ids = read_crystals(sample), [crystal.id for crystal in read_crystals(test)]
     pairing = pair([crystal.info.get("source_name") for crystal in crystals], ids)
     rows = [
-        Crystal(crystal.id, crystal.status, crystal.lattice, crystal.frac_coords, crystal.atomic_numbers,
-                {**crystal.info, "target_id": target})
+        Crystal(
+            crystal.id,
+            crystal.status,
+            crystal.lattice,
+            crystal.frac_coords,
+            crystal.atomic_numbers,
+            {**crystal.info, "target_id": target},
+        )
         for crystal, target in zip(crystals, pairing.targets, strict=True)
-    ]  # fmt: skip
+    ]
     missing = pairing.missing(ids)
     if not partial:
         rows += [Crystal(f"{NOT_PREDICTED}:{target}", NOT_PREDICTED, info={"target_id": target}) for target in missing]

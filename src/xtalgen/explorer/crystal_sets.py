@@ -42,8 +42,10 @@ class Files:
         generated = []
         for name, crystals, sample, embedding, metrics in sets:
             generated.append(Files(name, Path(crystals), path(sample), path(embedding), path(metrics)))
-        return generated + [Files(name, Path(crystals), None, path(embedding), reference=True)
-                            for name, crystals, embedding in references]  # fmt: skip
+        return generated + [
+            Files(name, Path(crystals), None, path(embedding), reference=True)
+            for name, crystals, embedding in references
+        ]
 
 
 @dataclass(frozen=True)

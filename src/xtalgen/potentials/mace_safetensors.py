@@ -114,8 +114,9 @@ def build(hyper: dict[str, Any]) -> Any:
     known = dict(hyper)
     classes = {name: modules.interaction_classes[known.pop(name)] for name in INTERACTIONS}
     irreps = {name: o3.Irreps(known.pop(name)) for name in ("hidden_irreps", "MLP_irreps")}
-    arrays = {name: np.array(known.pop(name))
-              for name in ("atomic_energies", "atomic_inter_scale", "atomic_inter_shift")}  # fmt: skip
+    arrays = {
+        name: np.array(known.pop(name)) for name in ("atomic_energies", "atomic_inter_scale", "atomic_inter_shift")
+    }
     with _default_dtype(torch.float64):
         return modules.ScaleShiftMACE(**known, **classes, **irreps, **arrays, gate=torch.nn.functional.silu)
 

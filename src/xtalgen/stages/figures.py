@@ -109,8 +109,11 @@ def draw_energies(figure: Any, found: Sequence[CrystalSet]) -> None:
 
 def draw_funnels(figure: Any, found: Sequence[CrystalSet]) -> None:
     """Draws how many crystals of each set are left after each step of the evaluation."""
-    shown = [(crystal_set, look) for crystal_set, look in zip(found, looks(found), strict=True)
-             if crystal_set.evaluation is not None and crystal_set.evaluation.funnel]  # fmt: skip
+    shown = [
+        (crystal_set, look)
+        for crystal_set, look in zip(found, looks(found), strict=True)
+        if crystal_set.evaluation is not None and crystal_set.evaluation.funnel
+    ]
     figure.set_size_inches(7, max(2.4, 2.3 * len(shown)))
     if not shown:
         _say(figure.subplots(), "no evaluated sets")

@@ -134,8 +134,15 @@ def _draw(run: str, points: Sequence[Point]) -> bytes:
             found = [point.evaluation.value(name) for point in points]
             values = 100 * np.array([value.value or 0.0 for value in found])
             low, high = (100 * np.array([getattr(value, end) or 0.0 for value in found]) for end in ("low", "high"))
-            axes.errorbar(range(len(points)), values, yerr=[values - low, np.maximum(high - values, 0)], fmt="o-",
-                          color=colour, capsize=3, label=METRICS[name].label)  # fmt: skip
+            axes.errorbar(
+                range(len(points)),
+                values,
+                yerr=[values - low, np.maximum(high - values, 0)],
+                fmt="o-",
+                color=colour,
+                capsize=3,
+                label=METRICS[name].label,
+            )
         axes.set_xticks(
             range(len(points)), [_named(point.settings).replace(", ", "\n") for point in points], fontsize=9
         )

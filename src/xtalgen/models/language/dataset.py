@@ -27,9 +27,15 @@ class TextData:
     """
 
     def __init__(
-        self, crystals: Sequence[Crystal], vocabulary: Vocabulary, mixture: Mixture, *, longest: int, batch_size: int,
+        self,
+        crystals: Sequence[Crystal],
+        vocabulary: Vocabulary,
+        mixture: Mixture,
+        *,
+        longest: int,
+        batch_size: int,
         device: str,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.crystals, self.vocabulary, self.mixture = list(crystals), vocabulary, mixture
         self.longest, self.batch_size, self.device = longest, batch_size, torch.device(device)
         self.digest = self._digest()

@@ -154,8 +154,12 @@ class _Writer:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            chosen = choose(self._allowed(scores.float(), [texts[row] for row in active]), chances[active, step],
-                            self.sampling.temperature, self.sampling.top_p)  # fmt: skip
+            chosen = choose(
+                self._allowed(scores.float(), [texts[row] for row in active]),
+                chances[active, step],
+                self.sampling.temperature,
+                self.sampling.top_p,
+            )
             stay = [i for i, token in enumerate(chosen.tolist()) if not self._take(texts[active[i]], token)]
             if not stay:
                 break

@@ -171,8 +171,10 @@ class TokenMasks:
             return True
         if before.line == COORDS:
             return room
-        return any(symbol.startswith(after.written) and symbol[len(after.written):] in self.endings
-                   for symbol in after.symbols())  # fmt: skip
+        return any(
+            symbol.startswith(after.written) and symbol[len(after.written) :] in self.endings
+            for symbol in after.symbols()
+        )
 
 
 @lru_cache(maxsize=4)

@@ -319,9 +319,14 @@ class DenseGemNetT(nn.Module):
         width, edges = self.hidden, n_atoms * slots
         layer = width * width
         triplets = (
-            layer + SMALL * width + width * self.trip + slots * ORDERS * self.trip
-            + SMALL * ORDERS * self.trip + self.trip * SMALL * self.trip + 2 * self.trip * width
-        )  # fmt: skip
+            layer
+            + SMALL * width
+            + width * self.trip
+            + slots * ORDERS * self.trip
+            + SMALL * ORDERS * self.trip
+            + self.trip * SMALL * self.trip
+            + 2 * self.trip * width
+        )
         residuals = 2 * (BEFORE_SKIP + AFTER_SKIP + AFTER_CONCAT) * layer
         block = edges * (triplets + 2 * layer + residuals + SMALL * width) + n_atoms * (3 + 2 * PER_ATOM) * layer
         output = edges * ((1 + 2 * PER_ATOM) * layer + SMALL * width + width)

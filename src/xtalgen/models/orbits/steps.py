@@ -138,8 +138,10 @@ class Groups(Sequence[Group]):
         if left == 0:
             return not rest or self.possible(index, 0, rest[0], rest[1:], used)
         slots = range(slot, len(self.groups[index].positions))
-        return any(self.fits(index, further, left, used) and self.leads_on(index, further, left, rest, used)
-                   for further in slots)  # fmt: skip
+        return any(
+            self.fits(index, further, left, used) and self.leads_on(index, further, left, rest, used)
+            for further in slots
+        )
 
     def fits(self, index: int, slot: int, left: int, used: int) -> bool:
         """Returns whether a position can be occupied now, with so many atoms left."""
