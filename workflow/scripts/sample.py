@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--prefix", default="crystal", help="what the ids begin with")
     args = parser.parse_args(argv)
     given = {
-        name: getattr(args, name) for name in ("model", "checkpoint", "settings", "seed", "chunk", "prefix", "infill")
+        name: vars(args)[name] for name in ("model", "checkpoint", "settings", "seed", "chunk", "prefix", "infill")
     }
     with one_line():
         targets = read_targets(args.targets, args.per_target, args.limit) if args.targets else ()

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 KINDS = (".csv", ".json")
 COMPRESSIONS = ("", ".gz", ".zip")
@@ -125,7 +125,7 @@ def _decompress(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _read_bounded(file: gzip.GzipFile | IO[bytes], path: Path) -> bytes:
+def _read_bounded(file: Any, path: Path) -> bytes:
     content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise SourceError(f"{path}: unpacks to more than {MAX_BYTES:,} bytes. Give the unpacked file, or split it.")
