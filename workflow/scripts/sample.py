@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from xtalgen.crystals import read_crystals
-from xtalgen.runtime.arguments import add_job, add_model
+from xtalgen.runtime.arguments import add_job, add_model, pick
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.errors import one_line
 from xtalgen.stages.sample import SamplingRequest, read_targets, sample
@@ -27,9 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--shard", default="1-of-1", help="which share to make, such as 2-of-8")
     parser.add_argument("--prefix", default="crystal", help="what the ids begin with")
     args = parser.parse_args(argv)
-    given = {
-        name: vars(args)[name] for name in ("model", "checkpoint", "settings", "seed", "chunk", "prefix", "infill")
-    }
+    given = pick(args, "model", "checkpoint", "settings", "seed", "chunk", "prefix", "infill")
     with one_line():
         targets = read_targets(args.targets, args.per_target, args.limit) if args.targets else ()
         starts = tuple(read_crystals(args.starts)) if args.starts else ()

@@ -31,3 +31,8 @@ def add_potential(parser: ArgumentParser, *, workers: int = 1, timeout: float | 
     parser.add_argument("--workers", type=int, default=workers, help="single-threaded processes (CPU only)")
     parser.add_argument("--timeout", type=float, default=timeout, help="wall-clock limit per crystal, in seconds")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+
+def pick(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Returns the named arguments by name."""
+    return {name: getattr(args, name) for name in names}
