@@ -1,8 +1,9 @@
 """Command-line arguments that several stages share, so that they read the same everywhere."""
 
 import json
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
 
 
 def flag(name: str) -> str:
@@ -33,6 +34,6 @@ def add_potential(parser: ArgumentParser, *, workers: int = 1, timeout: float | 
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
 
-def pick(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+def pick(args: Namespace, *names: str) -> dict[str, Any]:
     """Returns the named arguments by name."""
     return {name: getattr(args, name) for name in names}
