@@ -131,7 +131,7 @@ def test_network_and_analogues_decide_together(orbits):
 
 def test_analogues_that_agree_with_the_answers_gain_weight():
     known = Retrieved([(0, 1)] * 3, [(0.2, 0.9), (0.2, 0.1), (0.6, 0.5)], np.array([0.5, 0.3, 0.2]))
-    row = _Row(0, 0, iter(()), None, answers=[0, 1])
+    row = _Row(0, 0, (query for query in ()), None, answers=[0, 1])
     numbers = _Numbers([row], [known], "cpu")
     circular = torch.tensor([False])
     first = numbers.scores([row], circular)[0]
@@ -140,14 +140,14 @@ def test_analogues_that_agree_with_the_answers_gain_weight():
     row.answers.append(0.6)
     second = numbers.scores([row], circular)[0]
     assert second.argmax().item() in {47, 48}, "the third is the only one that began so"
-    stranger = _Row(1, 1, iter(()), None, answers=[5])
-    both = _Numbers([_Row(0, 0, iter(()), None, answers=[0, 1]), stranger], [known, known], "cpu")
+    stranger = _Row(1, 1, (query for query in ()), None, answers=[5])
+    both = _Numbers([_Row(0, 0, (query for query in ()), None, answers=[0, 1]), stranger], [known, known], "cpu")
     assert both.scores([stranger], circular).isnan().all(), "no analogue has its symmetry"
 
 
 def test_circular_numbers_of_analogues_meet_at_zero():
     known = Retrieved([(0, 1)], [(0.999,)], np.ones(1))
-    row = _Row(0, 0, iter(()), None, answers=[0, 1])
+    row = _Row(0, 0, (query for query in ()), None, answers=[0, 1])
     scores = _Numbers([row], [known], "cpu").scores([row], torch.tensor([True]))[0]
     assert scores.argmax() == 0
     assert scores[1] == pytest.approx(scores[BINS - 1].item(), abs=0.5)
