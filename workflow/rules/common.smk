@@ -1,10 +1,14 @@
 """What all rules share: the checked configuration, the plan, wildcards, input functions. Makes no files."""
 
+import yaml
 from snakemake.utils import validate
 
+from xtalgen.experiment.config_values import check_values
 from xtalgen.experiment.plan import GENERATION, SHARED, SPLITS, TASKS, Plan, own_file
 
-validate(config, "../schemas/config.schema.yaml")
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+check_values(config, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
+validate(config, str(SCHEMA))  # sets the defaults
 plan = Plan(config)
 # Jobs that use a GPU where there may be one.
 GPU = int(config["device"] != "cpu")

@@ -12,7 +12,7 @@ from xtalgen.runtime.provenance import contents, fingerprint
 PYTHON = Path(sys.executable).parent
 HERE = "" if workflow.deployment_settings.deployment_method else f"export PATH={shlex.quote(str(PYTHON))}:$PATH; "
 shell.prefix(
-    f"set -euo pipefail; {HERE}export OMP_WAIT_POLICY=passive PYTHONUTF8=1 "
+    f"set -euo pipefail; {HERE}export OMP_WAIT_POLICY=passive PYTHONUTF8=1 XTALGEN_JOB=1 "
     f"PYTHONPATH={shlex.quote(str(ROOT / 'src'))} SCRIPTS={shlex.quote(str(ROOT / 'workflow/scripts'))}; "
 )
 

@@ -7,7 +7,7 @@ python workflow/scripts/conditional.py --evaluated results/evaluate/RUN/conditio
 import argparse
 from pathlib import Path
 
-from xtalgen.crystals import ContractError
+from xtalgen.runtime.errors import one_line
 from xtalgen.stages.conditional import draw_answers
 
 
@@ -18,10 +18,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="its JSON")
     parser.add_argument("--out", type=Path, nargs="+", required=True, help="SVG or PNG files to write")
     args = parser.parse_args(argv)
-    try:
+    with one_line():
         draw_answers(args.evaluated, args.metrics, out=args.out)
-    except (ContractError, ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

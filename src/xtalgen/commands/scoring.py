@@ -2,13 +2,12 @@
 
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xtalgen.commands.targets import write_with_targets
-from xtalgen.crystals import read_crystals, to_table, write_table
+from xtalgen.crystals import read_crystals, read_facts, to_table, write_table
 from xtalgen.datasets.registry import DATA_SETS
 from xtalgen.datasets.sources import find_source
 from xtalgen.metrics.choices import Split
@@ -16,6 +15,7 @@ from xtalgen.metrics.types import MetricConfig
 from xtalgen.runtime.provenance import PACKAGE
 from xtalgen.runtime.provenance import fingerprint as code_fingerprint
 from xtalgen.runtime.resume import content_key
+from xtalgen.runtime.sealed import keep
 from xtalgen.stages.data import prepare_split
 from xtalgen.stages.evaluate import Sources, evaluate
 from xtalgen.stages.fingerprints import fingerprint
@@ -59,7 +59,7 @@ def score(request: Request) -> Scored:
     warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # once per noble gas
     name = request.structures.name.split(".")[0]
     folder = request.cache / "sets" / _key(request)
-    sample = _kept(folder / "sample.parquet", lambda out: _import(request, out))
+    sample = keep(folder / "sample.parquet", lambda out: _import(request, out), read_facts)
     require_crystals(request.structures, read_crystals(sample))
     splits = {split.value: _split(request, split.value) for split in Split}
     relaxed = hull = None
@@ -95,14 +95,6 @@ def _key(request: Request) -> str:
     return content_key(request.structures, name=request.structures.name, reading=reading)[:32]
 
 
-def _kept(path: Path, make: Callable[[Path], None]) -> Path:
-    """Returns the path, made first where it is not there."""
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        make(path)
-    return path
-
-
 def _import(request: Request, out: Path) -> None:
     write_table(to_table(read_structures(request.structures, request.settings.workers), COLUMNS), out)
 
@@ -128,7 +120,7 @@ def _split(request: Request, split: str) -> Path:
             downloads=request.cache / "downloads",
         )
 
-    return _kept(request.cache / "data" / f"{request.dataset}-{split}-{key}.parquet", make)
+    return keep(request.cache / "data" / f"{request.dataset}-{split}-{key}.parquet", make, read_facts)
 
 
 def _fingerprints(request: Request, crystals: Path) -> Path:
@@ -147,7 +139,7 @@ def _fingerprints(request: Request, crystals: Path) -> Path:
             seed=0,
         )
 
-    return _kept(request.cache / "fingerprints" / f"{key}.parquet", make)
+    return keep(request.cache / "fingerprints" / f"{key}.parquet", make, read_facts)
 
 
 def _relax(request: Request, sample: Path, folder: Path, splits: list[Path]) -> tuple[Path, Path]:
@@ -159,12 +151,14 @@ def _relax(request: Request, sample: Path, folder: Path, splits: list[Path]) -> 
     name = request.potential or ""
     key = identify(name, None).sha256[:12]
     shared: dict[str, Any] = {"potential": name, "fmax": 0.05, "workers": request.settings.workers, "timeout": 600.0}
-    relaxed = _kept(
+    relaxed = keep(
         folder / f"relaxed-{key}.parquet",
         lambda out: relax(sample, max_steps=500, work=folder / f"relaxing-{key}", out=out, **shared),
+        read_facts,
     )
     reference = content_key(*splits, potential=key)[:12]
-    return relaxed, _kept(
+    return relaxed, keep(
         folder / f"hull-{reference}.parquet",
         lambda out: hull(relaxed, splits, relax_steps=500, cache=request.cache / "hull" / key, out=out, **shared),
+        read_facts,
     )

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from xtalgen.experiment.config_values import check_settings
 from xtalgen.experiment.data_set_names import published_sets
 from xtalgen.experiment.model_traits import (
     model_file,
@@ -61,6 +62,8 @@ class Plan:
             self._check_prompts(name, run)
             self._check_tasks(name, run)
             self._check_budget(name, run)
+            for stage in ("train", "sample", "sweep"):
+                check_settings(run.get(stage, {}), f"{where}.{stage}")
             if "sweep" in run and ("csp" not in run.get("tasks", TASKS) or needs_base(run["model"])):
                 raise ConfigError(f"{where}.sweep: predicts structures; only a run of its own with the task 'csp' can.")
         for name, dataset in self.config["datasets"].items():
@@ -70,6 +73,7 @@ class Plan:
                 raise ConfigError(f"datasets.{name}: give its folder as `source`; only {known} come by themselves.")
         self._check_dataset(self.reference, "evaluate.reference")
         self._check_dataset(self.distilled, "distil.dataset")
+        check_settings(self.config.get("distil", {}).get("train", {}), "distil.train")
         relax = self.config.get("relax", {})
         if relax.get("second_potential") and relax["hull"] != "consistent":
             raise ConfigError("relax.second_potential: only a hull of kind `consistent` can be evaluated again.")

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import logging
 import warnings
+import zipfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +14,7 @@ from jaxtyping import Float, Int
 
 from xtalgen.runtime.atomic import unfinished
 
+log = logging.getLogger(__name__)
 METHOD = "standardise-pca-umap/1"
 FEWEST = 16  # crystals; with fewer, UMAP has nothing to learn and PCA is drawn
 MOST_EXACT = 60_000  # crystals whose neighbours are searched exhaustively
@@ -50,14 +53,26 @@ def _project_distinct(
     descriptors: Float[np.ndarray, "n features"], config: UmapConfig, cache: Path | None
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n components"]]:
     kept = None if cache is None else cache / f"{_key(descriptors, config)}.npz"
-    if kept is not None and kept.is_file():
-        with np.load(kept) as found:
-            return found["points"], found["components"]
+    if kept is not None and (found := _read(kept, len(descriptors))) is not None:
+        return found
     components = principal_components(descriptors, config)
     points = _umap(components, config) if len(descriptors) >= FEWEST else _plane(components)
     if kept is not None:
         with unfinished(kept.with_suffix(".npz")) as part:
             np.savez(part, points=points, components=components)
+    return points, components
+
+
+def _read(kept: Path, rows: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns what a file of the cache keeps; None where it is not there or damaged, with a warning."""
+    if not kept.is_file():
+        return None
+    try:
+        with np.load(kept) as found:
+            points, components = found["points"].reshape(rows, 2), found["components"].reshape(rows, -1)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        log.warning("%s: damaged (%s); it is made again", kept, error)
+        return None
     return points, components
 
 

@@ -14,6 +14,7 @@ from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from xtalgen.crystals import Crystal
+from xtalgen.runtime.bounds import explain_number
 from xtalgen.training.contract import TASKS, check_class
 from xtalgen.training.job import Job
 
@@ -109,7 +110,8 @@ def names() -> list[str]:
 def build(kind: type, values: dict[str, Any], where: str) -> Any:
     """Returns the dataclass `kind` with these configuration values.
 
-    Raises ValueError naming `where` and the key when a key is unknown or its value has the wrong type.
+    Raises ValueError naming `where` and the key when a key is unknown, its value has the wrong type, or a number is not
+    finite or beyond its bound (`runtime.bounds`).
     """
     fields = getattr(kind, "__dataclass_fields__")  # noqa: B009
     unknown = sorted(set(values) - set(fields))
@@ -117,6 +119,9 @@ def build(kind: type, values: dict[str, Any], where: str) -> Any:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(fields)}.")
     hints = get_type_hints(kind)
     fitted = {key: _fit(value, hints[key], f"{where}: {key}") for key, value in values.items()}
+    for key, value in fitted.items():
+        if reason := explain_number(key, value):
+            raise ValueError(f"{where}: {key} {reason}. Give a sensible number.")
     try:
         return kind(**fitted)
     except ValueError as error:

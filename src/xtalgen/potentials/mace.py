@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,9 @@ def _foundation_file(name: str) -> Path:
     cache = Path(get_cache_dir())
     file = cache / "".join(letter for letter in url.rsplit("/", 1)[1] if letter.isalnum() or letter == "_")
     if file.is_file():
-        return file
+        if _is_whole(file):
+            return file
+        log.warning("%s: damaged; it is downloaded again", file)
     log.warning("potential %s: downloading %s to %s", name, url, file)
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -171,6 +174,15 @@ def _foundation_file(name: str) -> Path:
             f"{file}, or give the path of the file as the potential."
         ) from error
     return file
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether the checksums of a downloaded model agree; PyTorch writes archives, but does not verify them."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError):
+        return False
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -18,7 +19,9 @@ from xtalgen.potentials import registry
 from xtalgen.potentials.types import Identity, PotentialError
 from xtalgen.relaxation.in_flight import Outcome, RelaxConfig, cost, relax_crystals
 from xtalgen.runtime.parallel import Failure, map_items
+from xtalgen.runtime.sealed import seal, unseal
 
+log = logging.getLogger(__name__)
 # Raise the number when a change here changes results: stored outcomes of earlier runs are then computed again.
 METHOD = "fire-frechet/2"
 LEFT_HANDED = "right-handed basis"  # part of the key of left-handed cells: earlier outcomes of theirs can be wrong
@@ -183,20 +186,25 @@ def _key(crystal: Crystal, identity: Identity, config: RelaxConfig, device: str)
 def _append(file: Path, key: str, outcome: Outcome) -> None:
     # One file per process and one line per crystal: no lock is needed, and a kill can only truncate the last line.
     with file.open("a") as stream:
-        stream.write(json.dumps([key, asdict(outcome)]) + "\n")
+        stream.write(seal([key, asdict(outcome)]) + "\n")
 
 
 def _read_store(store: Path, config: RelaxConfig) -> dict[str, Outcome]:
-    """Returns the outcomes stored in a folder, without truncated lines and timeouts under a shorter limit than now."""
+    """Returns the outcomes stored in a folder, without damaged lines and timeouts under a shorter limit than now."""
     found: dict[str, Outcome] = {}
     limit = float("inf") if config.timeout is None else config.timeout
     for file in sorted(store.glob("*.jsonl")):
-        for line in file.read_text(errors="replace").splitlines():
+        damaged = 0
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                key, values = json.loads(line)
+                # Lines of earlier versions are plain JSON.
+                key, values = json.loads(line) if line.startswith("[") else unseal(line)
                 outcome = Outcome(**values)
             except (ValueError, TypeError):
+                damaged += 1
                 continue
             if outcome.status != "timeout" or (outcome.seconds or 0.0) >= limit:
                 found[key] = outcome
+        if damaged:
+            log.warning("%s: %d lines are damaged; their crystals are computed again", file, damaged)
     return found

@@ -3,12 +3,16 @@
 import contextlib
 import errno
 import logging
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from xtalgen.runtime.dates import set_to_now
+
+JOB = "XTALGEN_JOB"  # set by the workflow for its jobs
 PACKAGE = Path(__file__).parents[1]
 REMEDIES = {
     errno.ENOSPC: "The disk is full: free some space and run again; what is finished is kept.",
@@ -30,12 +34,17 @@ def one_line() -> Iterator[None]:
     """Ends the program with `error: …` in one line when the block fails in a way that a user can fix.
 
     Other exceptions are bugs of the package: their traceback is printed before that line. Inside, the package's log
-    goes to standard error.
+    goes to standard error. In a job of the workflow, files on the command line that are dated in the future are dated
+    now, before and after the block: Snakemake deletes what a job made when an input is newer.
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger(PACKAGE.name).setLevel(logging.INFO)
+    files = sys.argv[1:] if JOB in os.environ else []
     try:
+        set_to_now(files)
         yield
+        with contextlib.suppress(OSError):
+            set_to_now(files)  # the clock may have been set back meanwhile
     except KeyboardInterrupt:
         # 130, as shells count it: 128 and the number of the signal.
         print("stopped by Ctrl-C; what is finished is kept: run the same command again to go on", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-import json
+import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from xtalgen.runtime.atomic import write_text
+from xtalgen.runtime.sealed import seal, unseal
 
+log = logging.getLogger(__name__)
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parent.parent
 DIGITS = 12
@@ -133,9 +135,13 @@ def _data_files(package: Path) -> dict[str | Path, set[Path]]:
 @cache
 def _kept(kind: str) -> dict[str, Any]:
     """Returns what was found before, by content or path: every start of Snakemake, and of each job, asks again."""
+    file = _cache_file(kind)
     try:
-        found = json.loads(_cache_file(kind).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = unseal(file.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return {}
+    except ValueError as error:
+        log.warning("%s: %s; it is made again", file, error)
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -145,11 +151,11 @@ def _keep() -> None:
         kind = _changed.pop()
         # Where nothing can be kept, files are read anew.
         with suppress(OSError):
-            write_text(_cache_file(kind), json.dumps(_kept(kind)))
+            write_text(_cache_file(kind), seal(_kept(kind)))
 
 
 def _cache_file(kind: str) -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xtalgen" / f"{kind}.json"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xtalgen" / f"{kind}.sealed"
 
 
 def _imported(node: ast.AST) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from xtalgen.runtime.atomic import write_text
 from xtalgen.runtime.parallel import Failure, map_items
+from xtalgen.runtime.sealed import seal, unseal
 
 log = logging.getLogger(__name__)
 PART = 100  # results per file
@@ -46,7 +47,7 @@ def map_resumably(
         function, items[len(done) :], workers=workers, timeout=timeout, label=label, initializer=initializer
     )
     while batch := list(itertools.islice(results, PART)):
-        _write(work / f"part-{len(done):08d}.json", {"key": key, "results": [_encode(result) for result in batch]})
+        _write(work / f"part-{len(done):08d}.json", [key, [_encode(result) for result in batch]])
         done += batch
     return done
 
@@ -63,19 +64,19 @@ def _finished(work: Path, key: str, n: int) -> list[Any]:
     results: list[Any] = []
     while len(results) < n and (part := work / f"part-{len(results):08d}.json").is_file():
         try:
-            content = json.loads(part.read_text())
-        except ValueError:
+            kept, encoded = unseal(part.read_text(encoding="utf-8", errors="replace"))
+        except (ValueError, TypeError):
             log.warning("%s: damaged; computed again", part)
             break
-        if content["key"] != key:
+        if kept != key:
             log.warning("%s: made from another input or configuration; computed again", part)
             break
-        results += [_decode(result) for result in content["results"]]
+        results += [_decode(result) for result in encoded]
     return results
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content))
+def _write(path: Path, content: list[Any]) -> None:
+    write_text(path, seal(content))
 
 
 def _encode(result: Any) -> Any:

@@ -24,6 +24,7 @@ from xtalgen.potentials import registry
 from xtalgen.potentials.mace_safetensors import save_mace
 from xtalgen.potentials.types import PotentialError
 from xtalgen.runtime.atomic import unfinished
+from xtalgen.runtime.bounds import explain_number
 from xtalgen.runtime.quiet import quiet
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,9 @@ def read_recipe(given: Mapping[str, Any]) -> Recipe:
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise ValueError(f"distil.train: there is no {unknown[0]!r}; there are {', '.join(known)}.")
+    for key, value in given.items():
+        if reason := explain_number(key, value):
+            raise ValueError(f"distil.train: {key} {reason}. Give a sensible number.")
     recipe = Recipe(**given)
     if not 0 < recipe.second_stage < recipe.epochs:
         raise ValueError(f"distil.train: second_stage {recipe.second_stage} must lie before epochs {recipe.epochs}.")

@@ -87,7 +87,7 @@ def test_what_was_parsed_once_is_kept_and_a_broken_cache_does_not_matter(package
 
     begin()
     before = provenance.fingerprint(script)
-    kept = tmp_path / "cache/xtalgen/syntax_trees.json"
+    kept = tmp_path / "cache/xtalgen/syntax_trees.sealed"
     assert kept.is_file()
     begin()
     monkeypatch.setattr(provenance, "_read", None)
@@ -106,7 +106,7 @@ def test_what_was_parsed_once_is_kept_and_a_broken_cache_does_not_matter(package
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     provenance._kept.cache_clear()
-    yield tmp_path / "cache/xtalgen/contents.json"
+    yield tmp_path / "cache/xtalgen/contents.sealed"
     provenance._kept.cache_clear()
 
 
