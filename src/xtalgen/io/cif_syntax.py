@@ -5,7 +5,7 @@ More lenient than the standard where people's files are: data_ may be indented, 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from xtalgen.io.entries import CrystalError
@@ -51,24 +51,36 @@ def split_blocks(text: str) -> list[tuple[str, str]]:
     Blocks without cell and atoms (publication data) are left out, unless there is no other; a text without data_ is
     one block without a name.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    lines = text.split("\n")
-    # With an odd number of semicolon lines it cannot be told which open a text field: then none does.
-    fields = sum(line.startswith(";") for line in lines) % 2 == 0
-    blocks: list[tuple[str, list[str]]] = []
-    crystals: set[int] = set()
-    inside = False
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return list(iterate_blocks(lines, has_text_fields(lines)))
+
+
+def has_text_fields(lines: Iterable[str]) -> bool:
+    """Whether semicolon lines open and close text fields: of an odd number it cannot be told which open one."""
+    return sum(line.startswith(";") for line in lines) % 2 == 0
+
+
+def iterate_blocks(lines: Iterable[str], fields: bool) -> Iterator[tuple[str, str]]:
+    """Yields what `split_blocks` returns, block by block, from the lines of a file and `has_text_fields` of them."""
+    others: list[tuple[str, str]] = []  # blocks without a crystal, kept until one has one
+    name, kept, is_crystal, begun, found, inside = "", list[str](), False, False, False, False
     for line in lines:
         if fields and line.startswith(";"):
             inside = not inside
         elif not inside and line.lstrip()[:5].lower() == "data_":
-            blocks.append((line.lstrip()[5:].strip(), []))
+            if begun and is_crystal:
+                yield name, "\n".join(kept) + "\n"
+                found, others = True, []
+            elif begun and not found:
+                others.append((name, "\n".join(kept) + "\n"))
+            name, kept, is_crystal, begun = line.lstrip()[5:].strip(), [], False, True
         elif not inside and CRYSTAL.match(line):
-            crystals.add(len(blocks) - 1)
-        if blocks:
-            blocks[-1][1].append(line)
-    found = [(name, "\n".join(kept) + "\n") for name, kept in blocks]
-    return [found[index] for index in sorted(crystals - {-1})] or found or [("", text)]
+            is_crystal = True
+        kept.append(line)
+    if is_crystal or not begun:
+        yield name, "\n".join(kept) + "\n"
+    elif not found:
+        yield from [*others, (name, "\n".join(kept) + "\n")]
 
 
 def read_block(text: str) -> Block:

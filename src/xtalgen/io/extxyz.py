@@ -7,7 +7,8 @@ is read: `Lattice`, `pbc`, `Properties`, `energy` and a name. Other keys and col
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from itertools import islice
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -24,30 +25,33 @@ DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
 SPECIES = ("species", "symbols", "element", "elements")
 NUMBERS = ("z", "numbers", "atomic_numbers")
 POSITIONS = ("pos", "positions")
+MOST_LINES = 2**63 - 1  # that `islice` counts to
 FALSE = ("f", "false", "0")
 
 
-def split_frames(text: str, name: str) -> Iterator[Entry]:
+def split_frames(stream: TextIO, name: str) -> Iterator[Entry]:
     """Yields the frames of a file. Raises ValueError where it does not begin with a number of atoms."""
     del name  # frames have numbers
-    lines = text.splitlines()
-    place, frame = 0, 0
-    while place < len(lines):
-        if not lines[place].strip():
-            place += 1
-            continue
-        if lines[place].strip().isdigit():
-            size = int(lines[place])
-            yield Entry(f"frame {frame}", "extxyz", "\n".join(lines[place : place + size + 2]) + "\n")
-            place += size + 2
-        elif frame == 0:
-            raise ValueError(f"line {place + 1} is not a number of atoms. Give an (ext)xyz file.")
-        else:
-            stray = place
-            while place < len(lines) and not lines[place].strip().isdigit():
-                place += 1
-            yield Entry(f"frame {frame}", "broken", f"line {stray + 1} of the file is not a number of atoms")
-        frame += 1
+    lines = enumerate((line for piece in stream for line in piece.splitlines()), start=1)
+    frame, stray = 0, 0
+    for number, line in lines:
+        if line.strip().isdigit():
+            if stray:
+                yield _broken(frame, stray)
+                frame, stray = frame + 1, 0
+            rest = islice(lines, min(int(line) + 1, MOST_LINES))
+            yield Entry(f"frame {frame}", "extxyz", "\n".join([line, *(following for _, following in rest)]) + "\n")
+            frame += 1
+        elif line.strip() and frame == 0:
+            raise ValueError(f"line {number} is not a number of atoms. Give an (ext)xyz file.")
+        elif line.strip() and not stray:
+            stray = number
+    if stray:
+        yield _broken(frame, stray)
+
+
+def _broken(frame: int, line: int) -> Entry:
+    return Entry(f"frame {frame}", "broken", f"line {line} of the file is not a number of atoms")
 
 
 def read_frame(text: str) -> Crystal:

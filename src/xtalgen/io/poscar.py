@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from typing import TextIO
 
 import numpy as np
 
@@ -10,9 +11,9 @@ from xtalgen.io.checks import atomic_number, check_lattice, make_crystal
 from xtalgen.io.entries import CrystalError, Entry
 
 
-def split_poscar(text: str, name: str) -> list[Entry]:
+def split_poscar(stream: TextIO, name: str) -> list[Entry]:
     """Returns the one entry of a file."""
-    return [Entry(name, "poscar", text)]
+    return [Entry(name, "poscar", stream.read())]
 
 
 def read_poscar(text: str) -> Crystal:

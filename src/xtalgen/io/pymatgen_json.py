@@ -5,8 +5,8 @@ Parsed by hand: pymatgen would import the classes that a file names.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -27,14 +27,15 @@ FORMS = (
 WRAPPER_DEPTH = 3
 
 
-def split_json(text: str, name: str) -> Iterator[Entry]:
+def split_json(stream: TextIO, name: str) -> Iterator[Entry]:
     """Yields one entry per structure or record. Raises ValueError when there is no structure in the file."""
+    text = stream.read()
     try:
         content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         lines = [line for line in text.split("\n") if line.strip()]
         if str(error).startswith("Extra data") and all(line.lstrip()[0] == "{" for line in lines):
-            yield from split_json_lines(text, name)
+            yield from split_json_lines(lines, name)
             return
         raise ValueError(f"not readable JSON ({error}). Write it again.") from error
     items = _items(content, name)
@@ -46,10 +47,10 @@ def split_json(text: str, name: str) -> Iterator[Entry]:
     yield from (_entry(label, item) for label, item in items)
 
 
-def split_json_lines(text: str, name: str) -> Iterator[Entry]:
+def split_json_lines(lines: Iterable[str], name: str) -> Iterator[Entry]:
     """Yields one entry per line that is not empty; a line that cannot be read keeps its entry."""
     del name  # lines have numbers
-    for index, line in enumerate(line for line in text.split("\n") if line.strip()):
+    for index, line in enumerate(line for line in lines if line.strip()):
         try:
             item = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
