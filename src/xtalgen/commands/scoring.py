@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xtalgen.commands.targets import write_with_targets
-from xtalgen.crystals import read_crystals, read_facts, to_table, write_table
+from xtalgen.crystals import read_facts
 from xtalgen.datasets.registry import DATA_SETS
 from xtalgen.datasets.sources import find_source
 from xtalgen.metrics.choices import Split
@@ -19,7 +19,7 @@ from xtalgen.runtime.sealed import keep
 from xtalgen.stages.data import prepare_split
 from xtalgen.stages.evaluate import Sources, evaluate
 from xtalgen.stages.fingerprints import fingerprint
-from xtalgen.stages.import_structures import COLUMNS, read_structures, require_crystals
+from xtalgen.stages.import_structures import write_structures
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,6 @@ def score(request: Request) -> Scored:
     name = request.structures.name.split(".")[0]
     folder = request.cache / "sets" / _key(request)
     sample = keep(folder / "sample.parquet", lambda out: _import(request, out), read_facts)
-    require_crystals(request.structures, read_crystals(sample))
     splits = {split.value: _split(request, split.value) for split in Split}
     relaxed = hull = None
     notes: list[str] = []
@@ -96,7 +95,7 @@ def _key(request: Request) -> str:
 
 
 def _import(request: Request, out: Path) -> None:
-    write_table(to_table(read_structures(request.structures, request.settings.workers), COLUMNS), out)
+    write_structures(request.structures, out, request.settings.workers).require_crystals()
 
 
 def _split(request: Request, split: str) -> Path:

@@ -7,8 +7,9 @@ is read: `Lattice`, `pbc`, `Properties`, `energy` and a name. Other keys and col
 import math
 import re
 from collections.abc import Iterator
+from io import TextIOBase
 from itertools import islice
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ MOST_LINES = 2**63 - 1  # that `islice` counts to
 FALSE = ("f", "false", "0")
 
 
-def split_frames(stream: TextIO, name: str) -> Iterator[Entry]:
+def split_frames(stream: TextIOBase, name: str) -> Iterator[Entry]:
     """Yields the frames of a file. Raises ValueError where it does not begin with a number of atoms."""
     del name  # frames have numbers
     lines = enumerate((line for piece in stream for line in piece.splitlines()), start=1)

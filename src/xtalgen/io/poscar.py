@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from typing import TextIO
+from io import TextIOBase
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from xtalgen.io.checks import atomic_number, check_lattice, make_crystal
 from xtalgen.io.entries import CrystalError, Entry
 
 
-def split_poscar(stream: TextIO, name: str) -> list[Entry]:
+def split_poscar(stream: TextIOBase, name: str) -> list[Entry]:
     """Returns the one entry of a file."""
     return [Entry(name, "poscar", stream.read())]
 

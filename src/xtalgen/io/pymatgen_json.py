@@ -6,7 +6,8 @@ Parsed by hand: pymatgen would import the classes that a file names.
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TextIO
+from io import TextIOBase
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ FORMS = (
 WRAPPER_DEPTH = 3
 
 
-def split_json(stream: TextIO, name: str) -> Iterator[Entry]:
+def split_json(stream: TextIOBase, name: str) -> Iterator[Entry]:
     """Yields one entry per structure or record. Raises ValueError when there is no structure in the file."""
     text = stream.read()
     try:

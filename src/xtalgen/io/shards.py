@@ -1,15 +1,61 @@
-"""Shards: a table of crystals split into parts that jobs share out, and merged again."""
+"""Large tables of crystals: written batch by batch, and split into the shards that jobs share out."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from xtalgen.crystals import read_facts, read_table, write_table
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xtalgen.crystals import CONTRACT, check_table, read_facts
+from xtalgen.runtime.atomic import unfinished
+
+ROWS = 2048  # in memory at once
+
+
+def write_batches(batches: Iterable[pa.Table], path: Path, **metadata: str) -> None:
+    """Writes tables of equal columns one after the other to one file, as `write_table` does; none is kept in memory.
+
+    There must be one table at least. Ids must differ between tables, which is not checked.
+    """
+    kept = {"contract": CONTRACT.encode(), **{key: value.encode() for key, value in metadata.items()}}
+    with unfinished(path) as part, contextlib.ExitStack() as stack:
+        writer = None
+        for batch in batches:
+            check_table(batch, path)
+            table = batch.replace_schema_metadata(kept)
+            writer = writer or stack.enter_context(
+                pq.ParquetWriter(part, table.schema, compression="zstd", write_page_checksum=True)
+            )
+            writer.write_table(table)
 
 
 def split(crystals: Path, parts: Sequence[Path]) -> None:
     """Writes the rows of a table in contiguous, nearly equal parts; parts may be empty."""
-    table = read_table(crystals)
-    kept = read_facts(table)
-    edges = [index * table.num_rows // len(parts) for index in range(len(parts) + 1)]
-    for part, start, stop in zip(parts, edges[:-1], edges[1:], strict=True):
-        write_table(table.slice(start, stop - start), part, **kept)
+    kept = read_facts(crystals)
+    with pq.ParquetFile(crystals, page_checksum_verification=True) as file:
+        total = file.metadata.num_rows
+        edges = [index * total // len(parts) for index in range(len(parts) + 1)]
+        rows = _Rows(file)
+        for part, start, stop in zip(parts, edges[:-1], edges[1:], strict=True):
+            write_batches(rows.take(stop - start), part, **kept)
+
+
+class _Rows:
+    """The rows of a file from the first to the last."""
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self.batches = file.iter_batches(ROWS)
+        self.rest = file.schema_arrow.empty_table()
+
+    def take(self, count: int) -> Iterator[pa.Table]:
+        """Yields the next rows in tables; one without rows where none are asked for."""
+        if count == 0:
+            yield self.rest.slice(0, 0)
+        while count > 0:
+            if self.rest.num_rows == 0:
+                self.rest = pa.Table.from_batches([next(self.batches)])
+            taken = self.rest.slice(0, count)
+            self.rest = self.rest.slice(taken.num_rows)
+            count -= taken.num_rows
+            yield taken

@@ -1,70 +1,84 @@
 """The one list of formats: splits a file into entries, parses an entry or a text into a crystal.
 
-Splitting is cheap and raises ValueError when the file as a whole is wrong; parsing is done entry by entry, maybe in
-worker processes, and returns a crystal with a status whatever the entry holds. A format is a function from the content
-of a file to its entries in `FORMATS`, and a function from the content of an entry to a crystal in `PARSERS`.
+Files are read as streams, so that the entries of a large one need not be in memory together; the formats with a
+`limit` cannot be. Splitting is cheap and raises ValueError when the file as a whole is wrong; parsing is done entry by
+entry, maybe in worker processes, and returns a crystal with a status whatever the entry holds. A format is a function
+from the stream of a file to its entries in `FORMATS`, and a function from the content of an entry to a crystal in
+`PARSERS`.
 """
 
 import csv
-import gzip
 import io
 import math
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from io import BufferedIOBase, TextIOBase
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from xtalgen.crystals import Crystal
 from xtalgen.io.cif import read_block_of_cif, read_cif, read_plain_cif
-from xtalgen.io.cif_syntax import split_blocks
+from xtalgen.io.cif_syntax import has_text_fields, iterate_blocks
 from xtalgen.io.entries import CrystalError, Entry, explain_suffix, find_name
 from xtalgen.io.extxyz import read_frame, split_frames
 from xtalgen.io.npz import parse_arrays, read_arrays
 from xtalgen.io.poscar import read_poscar, split_poscar
 from xtalgen.io.pymatgen_json import read_json, read_structure, split_json, split_json_lines
+from xtalgen.io.streams import NotTextError, decoded, opened, text_stream
 from xtalgen.structure.standard_cell import sort_atoms
 
 # Guards against archives that unpack to far more than they weigh.
-MAX_BYTES = 2 * 1024**3
+MAX_BYTES = 16 * 1024**3
+MAX_WHOLE_BYTES = 512 * 1024**2  # of a file that is read as a whole, which takes some eight times as much memory
+MAX_ARRAY_BYTES = 2 * 1024**3
 MAX_MEMBER_BYTES = 16 * 1024**2
 COLUMN = "cif"  # of a CSV: the text of a CIF, a POSCAR or a pymatgen structure's JSON
 
 
-class NotTextError(ValueError):
-    """Bytes that are no text in any encoding."""
-
-
 @dataclass(frozen=True)
 class Format:
-    """How the files of a suffix are split: content (text, or bytes if binary) and name of the file → entries.
+    """How the files of a suffix are split: stream (of text, or of bytes if binary) and name of the file → entries.
 
-    member: whether such files are read inside a zip archive, too.
+    member: whether such files are read inside a zip archive, too. limit: largest number of bytes of a format that is
+    read as a whole; instead says what to do with more. newline: where lines end, as `open` takes it.
     """
 
     split: Callable[[Any, str], Iterable[Entry]]
     binary: bool = False
     member: bool = False
+    limit: int | None = None
+    instead: str = "Split it into several files"
+    newline: str | None = "\n"
 
 
 def read_entries(path: Path) -> list[Entry]:
-    """Returns the entries of a file in its order. Raises ValueError, naming the remedy, when the file is wrong."""
+    """Returns the entries of a file in its order; see `iterate_entries`."""
+    return list(iterate_entries(path))
+
+
+def iterate_entries(path: Path) -> Iterator[Entry]:
+    """Yields the entries of a file in its order. Raises ValueError, naming the remedy, when the file is wrong."""
     suffix = check_suffix(path)
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path}: larger than {MAX_BYTES} bytes. Split it into several files.")
-    raw = _unzip(path) if suffix.endswith(".gz") else path.read_bytes()
-    if not raw.strip():
-        raise ValueError(f"{path} is empty. Put crystals into it.")
     chosen = FORMATS[suffix.removesuffix(".gz")]
-    try:
-        entries = list(chosen.split(raw if chosen.binary else _text(raw), path.name))
-    except NotTextError as error:
-        raise ValueError(f"{path}: {error} Write it again.") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if not entries:
+    limit = min(MAX_BYTES, chosen.limit or MAX_BYTES)
+    if path.stat().st_size > limit:
+        why = f" ({suffix} is read as a whole)" if limit < MAX_BYTES else ""
+        raise ValueError(f"{path}: larger than {limit} bytes{why}. {chosen.instead}.")
+    none = True
+    with opened(path, limit, chosen.instead) as (raw, encoding):
+        try:
+            stream = raw if chosen.binary else text_stream(raw, encoding, chosen.newline)
+            for entry in chosen.split(stream, path.name):
+                none = False
+                yield entry
+        except NotTextError as error:
+            raise ValueError(f"{path}: {error} Write it again.") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    if none:
         raise ValueError(f"{path}: no crystal found. Check that it is a {suffix} file that holds some.")
-    return entries
 
 
 def check_suffix(path: Path) -> str:
@@ -114,33 +128,14 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _text(raw: bytes) -> str:
-    """Returns bytes as text, in Latin-1 where nothing else fits. Raises NotTextError where that does not either."""
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) and len(raw) % 2 == 0:
-        return raw.decode("utf-16", errors="replace")
-    if b"\0" in raw:
-        raise NotTextError("holds NUL bytes, so it is no text.")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")  # old CIFs carry authors' names so
-
-
-def _unzip(path: Path) -> bytes:
-    try:
-        with gzip.open(path) as file:
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path}: not a readable gzip file ({error}). Pack it again.") from error
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path}: unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
-    return content
-
-
-def _split_cif(text: str, name: str) -> list[Entry]:
-    """Returns one entry per data block that describes a crystal."""
-    blocks = split_blocks(text)
-    return [_cif_entry(f"{name}:{label}" if len(blocks) > 1 else name, block) for label, block in blocks]
+def _split_cif(stream: TextIOBase, name: str) -> Iterator[Entry]:
+    """Yields one entry per data block that describes a crystal; a block's label counts where there are several."""
+    fields = has_text_fields(stream)
+    stream.seek(0)
+    blocks = iterate_blocks((line.rstrip("\n") for line in stream), fields)
+    first = list(islice(blocks, 2))
+    for label, block in chain(first, blocks):
+        yield _cif_entry(f"{name}:{label}" if len(first) > 1 else name, block)
 
 
 def _cif_entry(name: str, block: str) -> Entry:
@@ -153,10 +148,14 @@ def _read_block(text: str) -> Crystal:
     return read_plain_cif(text) or read_block_of_cif(text)
 
 
-def _split_zip(raw: bytes, name: str) -> Iterator[Entry]:
+def _split_npz(stream: BufferedIOBase, name: str) -> Iterator[Entry]:
+    return read_arrays(stream.read(), name)
+
+
+def _split_zip(stream: BufferedIOBase, name: str) -> Iterator[Entry]:
     del name
     try:
-        archive = zipfile.ZipFile(io.BytesIO(raw))
+        archive = zipfile.ZipFile(stream)
     except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter for versions that zipfile cannot read
         raise ValueError(f"not a readable zip archive ({error}). Pack the CIFs again.") from error
     members = [(member, found) for member in archive.infolist() if (found := _member_format(member))]
@@ -168,7 +167,8 @@ def _split_zip(raw: bytes, name: str) -> Iterator[Entry]:
             yield Entry(member.filename, "broken", f"unpacks to more than {MAX_MEMBER_BYTES} bytes")
             continue
         try:
-            entries = list(found.split(_text(archive.read(member)), member.filename))
+            text = io.StringIO(decoded(archive.read(member)), newline=found.newline)
+            entries = list(found.split(text, member.filename))
         except Exception as error:  # noqa: BLE001 - encrypted, truncated, no text, or of an unknown compression
             yield Entry(member.filename, "broken", f"{type(error).__name__}: {error}")
             continue
@@ -188,10 +188,10 @@ def _member_format(member: zipfile.ZipInfo) -> Format | None:
     return found if found and found.member else None
 
 
-def _split_csv(text: str, name: str) -> Iterator[Entry]:
+def _split_csv(stream: TextIOBase, name: str) -> Iterator[Entry]:
     del name
     csv.field_size_limit(MAX_MEMBER_BYTES)
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows = csv.DictReader(stream, strict=True)
     columns = [(column or "").strip() for column in rows.fieldnames or []]
     if [column.lower() for column in columns].count(COLUMN) != 1:
         there = ", ".join(repr(column) if column else "'' (no name)" for column in columns)
@@ -217,7 +217,7 @@ def _split_cell(cell: str, name: str, energy: Any) -> list[Entry]:
     if not cell.strip():
         return [Entry(name, "broken", f"the cell `{COLUMN}` is empty")]
     if cell.lower().count("data_") > 1:
-        entries = _split_cif(cell, name)
+        entries = list(_split_cif(io.StringIO(cell, newline=None), name))
         if len(entries) > 1:
             return [replace(entry, energy=energy) for entry in entries]
     return [Entry(name, "text", cell, energy)]
@@ -234,14 +234,14 @@ def _parse_text(text: str) -> Crystal:
 FORMATS: dict[str, Format] = {
     ".extxyz": Format(split_frames, member=True),
     ".xyz": Format(split_frames, member=True),
-    ".cif": Format(_split_cif, member=True),
+    ".cif": Format(_split_cif, member=True, newline=None),
     ".zip": Format(_split_zip, binary=True),
-    ".csv": Format(_split_csv),
-    ".json": Format(split_json),
+    ".csv": Format(_split_csv, newline=""),
+    ".json": Format(split_json, limit=MAX_WHOLE_BYTES, instead="Write one structure per line (.jsonl)"),
     ".jsonl": Format(split_json_lines),
-    ".npz": Format(read_arrays, binary=True),
-    ".vasp": Format(split_poscar, member=True),
-    ".poscar": Format(split_poscar, member=True),
+    ".npz": Format(_split_npz, binary=True, limit=MAX_ARRAY_BYTES),
+    ".vasp": Format(split_poscar, member=True, limit=MAX_WHOLE_BYTES),
+    ".poscar": Format(split_poscar, member=True, limit=MAX_WHOLE_BYTES),
 }
 SUFFIXES = (*FORMATS, *(f"{suffix}.gz" for suffix, found in FORMATS.items() if not found.binary))
 PARSERS: dict[str, Callable[[Any], Crystal]] = {

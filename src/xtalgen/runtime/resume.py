@@ -20,7 +20,8 @@ def content_key(*files: Path, **settings: Any) -> str:
     """Returns a hash of the contents of files and of settings, the key of the parts made from them."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for file in files:
-        digest.update(b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        with file.open("rb") as opened:
+            digest.update(b"\0" + hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
 
 

@@ -40,7 +40,11 @@ def keep(path: Path, make: Callable[[Path], None], check: Callable[[Path], objec
         log.warning("%s: %s; it is made again", path, reason)
         path.unlink()
     path.parent.mkdir(parents=True, exist_ok=True)
-    make(path)
+    try:
+        make(path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     write_text(_beside(path), file_sum(path))
     return path
 

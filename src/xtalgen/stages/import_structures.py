@@ -6,21 +6,22 @@ stands in the column `warning`. Archives are read in memory, never
 unpacked; nothing is unpickled, and no class named in a JSON file is imported.
 """
 
-import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 
 import pyarrow as pa
 
-from xtalgen.crystals import Crystal, to_table, write_table
+from xtalgen.crystals import Crystal, to_table
 from xtalgen.io.entries import Entry
-from xtalgen.io.shards import split
-from xtalgen.io.structure_files import FORMATS, check_suffix, parse_entry, read_entries
+from xtalgen.io.shards import split, write_batches
+from xtalgen.io.structure_files import FORMATS, check_suffix, iterate_entries, parse_entry
 from xtalgen.runtime.parallel import Failure, map_items
+from xtalgen.runtime.sealed import file_sum
 
 log = logging.getLogger(__name__)
 COLUMNS = {
@@ -31,6 +32,8 @@ COLUMNS = {
 }
 SECONDS_PER_ENTRY = 60.0
 FEW_ENTRIES = 200
+LISTED = 10  # rows that a log or an error names
+BATCH = 2048  # entries in memory at once
 
 
 def import_structures(structures: Path, *, out: Sequence[Path], workers: int) -> None:
@@ -49,36 +52,48 @@ def import_structures(structures: Path, *, out: Sequence[Path], workers: int) ->
     found = find_structure_file(structures.parent, name)
     if found != structures:
         raise FileNotFoundError(f"{structures}: there is no such file; {found} is there.")
-    crystals = read_structures(structures, workers)
-    metadata = {"source": structures.name, "sha256": hashlib.sha256(structures.read_bytes()).hexdigest()}
-    _write(to_table(crystals, COLUMNS), out, name, metadata)
-    require_crystals(structures, crystals)
-
-
-def _write(table: pa.Table, out: Sequence[Path], name: str, metadata: dict[str, str]) -> None:
-    if len(out) == 1:
-        write_table(table, out[0], **metadata)
-        return
-    whole = out[0].with_name(f".{name}.{os.getpid()}.parquet")
+    metadata = {"source": structures.name, "sha256": file_sum(structures)}
+    whole = out[0] if len(out) == 1 else out[0].with_name(f".{name}.{os.getpid()}.parquet")
     try:
-        write_table(table, whole, **metadata)
-        split(whole, out)
+        summary = write_structures(structures, whole, workers, **metadata)
+        if len(out) > 1:
+            split(whole, out)
     finally:
-        whole.unlink(missing_ok=True)
+        if len(out) > 1:
+            whole.unlink(missing_ok=True)
+    summary.require_crystals()
+
+
+def write_structures(structures: Path, out: Path, workers: int, **metadata: str) -> "Summary":
+    """Writes the crystals of a user's file to one table, `BATCH` rows in memory at a time; returns what was read.
+
+    Logs a summary to stderr. Raises ValueError, naming the remedy, when the file as a whole is wrong.
+    """
+    summary = Summary(structures)
+    batches = batched(iterate_structures(structures, workers), BATCH)
+    write_batches((to_table(summary.of(batch), COLUMNS) for batch in batches), out, **metadata)
+    summary.report()
+    return summary
 
 
 def read_structures(structures: Path, workers: int) -> list[Crystal]:
     """Returns the crystals of a user's file, in its order; ids and `info` as `import_structures` writes them.
 
     Logs a summary to stderr. Raises ValueError, naming the remedy, when the file as a whole is wrong; see
-    `require_crystals` for a file whose rows are all broken.
+    `Summary.require_crystals` for a file whose rows are all broken.
     """
+    summary = Summary(structures)
+    crystals = summary.of(list(iterate_structures(structures, workers)))
+    summary.report()
+    return crystals
+
+
+def iterate_structures(structures: Path, workers: int) -> Iterator[Crystal]:
+    """Yields the crystals of a user's file, in its order. Raises ValueError when the file as a whole is wrong."""
     check_structure_file(structures)
     name = structures.name.split(".")[0]
-    found = parse_entries(read_entries(structures), workers)
-    crystals = [replace(crystal, id=f"{name}-{index:06d}") for index, crystal in enumerate(found)]
-    _report(structures, crystals)
-    return crystals
+    for index, crystal in enumerate(parse_entries(iterate_entries(structures), workers)):
+        yield replace(crystal, id=f"{name}-{index:06d}")
 
 
 def check_structure_file(structures: Path) -> None:
@@ -92,15 +107,54 @@ def check_structure_file(structures: Path) -> None:
     check_suffix(structures)
 
 
-def require_crystals(structures: Path, crystals: Sequence[Crystal]) -> None:
-    """Raises ValueError, with the first reasons, when no row of a file is a crystal."""
-    if any(crystal.ok for crystal in crystals):
-        return
-    reasons = dict.fromkeys(
-        f"{crystal.info['source_name']}: {crystal.status}, {crystal.info['error']}" for crystal in crystals
-    )
-    listed = "; ".join(list(reasons)[:3]) + ("; …" if len(reasons) > 3 else "")
-    raise ValueError(f"{structures}: none of its {len(crystals):,} entries is a crystal ({listed}). Check its format.")
+@dataclass
+class Summary:
+    """What was read of a user's file: rows by status, the first that failed or were read with an assumption."""
+
+    structures: Path
+    counts: Counter[str] = field(default_factory=Counter)
+    failed: list[Crystal] = field(default_factory=list)
+    warned: list[Crystal] = field(default_factory=list)
+    n_warned: int = 0
+
+    def of(self, crystals: list[Crystal]) -> list[Crystal]:
+        """Counts the crystals and returns them."""
+        self.counts.update(crystal.status for crystal in crystals)
+        failed = [crystal for crystal in crystals if not crystal.ok]
+        warned = [crystal for crystal in crystals if crystal.ok and crystal.info.get("warning")]
+        self.failed += failed[: LISTED - len(self.failed)]
+        self.warned += warned[: LISTED - len(self.warned)]
+        self.n_warned += len(warned)
+        return crystals
+
+    def report(self) -> None:
+        """Logs it."""
+        total = self.counts.total()
+        listed = ", ".join(f"{count} {status}" for status, count in self.counts.most_common())
+        log.info("%s: %d crystals: %s", self.structures, total, listed)
+        _list(self.failed, total - self.counts["ok"], "error")
+        if self.n_warned:
+            log.info("%d were read with an assumption:", self.n_warned)
+            _list(self.warned, self.n_warned, "warning")
+
+    def require_crystals(self) -> None:
+        """Raises ValueError, with the first reasons, when no row is a crystal."""
+        if self.counts["ok"]:
+            return
+        reasons = dict.fromkeys(
+            f"{crystal.info['source_name']}: {crystal.status}, {crystal.info['error']}" for crystal in self.failed
+        )
+        listed = "; ".join(list(reasons)[:3]) + ("; …" if len(reasons) > 3 else "")
+        raise ValueError(
+            f"{self.structures}: none of its {self.counts.total():,} entries is a crystal ({listed}). Check its format."
+        )
+
+
+def batched(items: Iterable[Crystal], size: int) -> Iterator[list[Crystal]]:
+    """Yields the items in lists of that size; the last may be shorter."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
 def find_structure_file(folder: Path, name: str) -> Path:
@@ -122,42 +176,34 @@ def find_structure_file(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def parse_entries(entries: Sequence[Entry], workers: int) -> list[Crystal]:
-    """Returns one crystal per entry, in order, without ids; entries that fail have a status and `info["error"]`.
+def parse_entries(entries: Iterable[Entry], workers: int) -> Iterator[Crystal]:
+    """Yields one crystal per entry, in order, without ids; entries that fail have a status and `info["error"]`.
 
     A few entries are parsed in this process, many in worker processes with a wall limit each.
     """
-    few = len(entries) <= FEW_ENTRIES
-    results = map_items(
-        parse_entry,
-        entries,
-        workers=1 if few else workers,
-        timeout=None if few else SECONDS_PER_ENTRY,
-        label="import structures",
-    )
-    return [
-        _unparsable(entry, result.message) if isinstance(result, Failure) else result
-        for entry, result in zip(entries, results, strict=True)
-    ]
+    remaining = iter(entries)
+    first = list(islice(remaining, FEW_ENTRIES + 1))
+    few = len(first) <= FEW_ENTRIES
+    remaining = chain(first, remaining)
+    del first
+    while batch := list(islice(remaining, BATCH)):
+        results = map_items(
+            parse_entry,
+            batch,
+            workers=1 if few else workers,
+            timeout=None if few else SECONDS_PER_ENTRY,
+            label="import structures",
+        )
+        for entry, result in zip(batch, results, strict=True):
+            yield _unparsable(entry, result.message) if isinstance(result, Failure) else result
 
 
 def _unparsable(entry: Entry, message: str) -> Crystal:
     return Crystal(id="", status="unparsable", info={"source_name": entry.name, "error": message})
 
 
-def _report(structures: Path, crystals: Sequence[Crystal]) -> None:
-    counts = Counter(crystal.status for crystal in crystals)
-    listed = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    log.info("%s: %d crystals: %s", structures, len(crystals), listed)
-    _list([crystal for crystal in crystals if not crystal.ok], "error")
-    warned = [crystal for crystal in crystals if crystal.ok and crystal.info.get("warning")]
-    if warned:
-        log.info("%d were read with an assumption:", len(warned))
-        _list(warned, "warning")
-
-
-def _list(crystals: Sequence[Crystal], column: str) -> None:
-    for crystal in crystals[:10]:
+def _list(first: Sequence[Crystal], total: int, column: str) -> None:
+    for crystal in first:
         log.info("  %s (%s): %s", crystal.id, crystal.info["source_name"], crystal.info[column])
-    if len(crystals) > 10:
-        log.info("  and %d more; see the column `%s`.", len(crystals) - 10, column)
+    if total > len(first):
+        log.info("  and %d more; see the column `%s`.", total - len(first), column)
