@@ -4,6 +4,8 @@ import argparse
 import importlib
 import sys
 
+from xtalgen.runtime.errors import one_line
+
 # Subcommand → what it does; `xtalgen.commands.NAME` has its `main`.
 COMMANDS = {"score": "score a file of crystal structures without the workflow"}
 
@@ -22,4 +24,5 @@ def main(argv: list[str] | None = None) -> None:
         "command", choices=COMMANDS, metavar="COMMAND", help="one of those below; COMMAND --help has more"
     )
     args = parser.parse_args(words[:1])
-    importlib.import_module(f"xtalgen.commands.{args.command}").main(words[1:])
+    with one_line():
+        importlib.import_module(f"xtalgen.commands.{args.command}").main(words[1:])

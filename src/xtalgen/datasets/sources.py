@@ -60,7 +60,7 @@ def find_source(place: Path, split: str) -> Path:
     if place.is_file():
         return place
     if not place.is_dir():
-        raise SourceError(f"{place}: there is no such file or folder. Give --source a file or a folder that holds one.")
+        raise SourceError(f"{place}: there is no such file or folder. Give as `source` a file or a folder that holds one.")
     wanted = [f"{stem}{kind}{end}" for stem in (split, SHARED_FILE) for kind in KINDS for end in COMPRESSIONS]
     for name in wanted:
         if (place / name).is_file():
@@ -68,7 +68,7 @@ def find_source(place: Path, split: str) -> Path:
     there = ", ".join(sorted(path.name for path in place.iterdir())) or "nothing"
     raise SourceError(
         f"{place}: no file for the split {split!r}. Looked for {', '.join(wanted[:3])}, {SHARED_FILE}.json.zip and the "
-        f"like; the folder holds {there}. Name the file {split}.csv, or give the file itself as --source."
+        f"like; the folder holds {there}. Name the file {split}.csv, or give the file itself as `source`."
     )
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
+BY_HAND = "name its folder: `source` of the data set in config.yaml, or `--source` of xtalgen score"
 ATTEMPTS = 5  # failures in a row without a single new byte
 FIRST_PAUSE = 1.0  # seconds; doubles with each failure
 LONGEST_PAUSE = 30.0
@@ -66,8 +67,7 @@ def fetch(
         part.unlink()
         raise DownloadError(
             f"{out}: {url} delivered other content than expected: {mismatch}. The file was removed. Try again; if it "
-            f"happens again the published file has changed or a proxy alters it: fetch it by hand and give it as "
-            f"--source."
+            f"happens again the published file has changed or a proxy alters it: fetch it by hand, and {BY_HAND}."
         )
     part.replace(out)
 
@@ -84,8 +84,8 @@ def _complete(url: str, out: Path, part: Path, pause: float) -> None:
             if failures >= ATTEMPTS:
                 raise DownloadError(
                     f"{out}: cannot download {url}: {error} ({failures} attempts). Check the network and HTTPS_PROXY "
-                    f"and run again (what arrived is kept and resumed), or fetch the file by hand and give it as "
-                    f"--source."
+                    f"and run again (what arrived is kept and resumed), or fetch the file by hand, and "
+                    f"{BY_HAND}."
                 ) from error
             wait = min(pause * 2 ** (failures - 1), LONGEST_PAUSE)
             log.warning("%s: %s; trying again in %.0f s", out.name, error, wait)
@@ -124,7 +124,7 @@ def _check_status(response: requests.Response, url: str, out: Path) -> None:
     if response.status_code not in (requests.codes.ok, requests.codes.partial_content):
         raise DownloadError(
             f"{out}: cannot download {url}: the server answered {response.status_code} {response.reason}. Check that "
-            f"the address is right and open to you, or fetch the file by hand and give it as --source."
+            f"the address is right and open to you, or fetch the file by hand, and {BY_HAND}."
         )
 
 

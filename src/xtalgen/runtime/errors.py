@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -17,16 +18,21 @@ PACKAGE = Path(__file__).parents[1]
 REMEDIES = {
     errno.ENOSPC: "The disk is full: free some space and run again; what is finished is kept.",
     errno.EDQUOT: "Your quota is used up: free some space and run again; what is finished is kept.",
-    errno.EROFS: "It is mounted read-only: have it mounted for writing, or run in another folder (--directory).",
-    errno.EACCES: "You may not read or write it: change its permissions, or run in another folder (--directory).",
-    errno.EPERM: "You may not read or write it: change its permissions, or run in another folder (--directory).",
+    errno.EROFS: "It is mounted read-only: have it mounted for writing, or run in another folder (snakemake --directory).",
+    errno.EACCES: "You may not read or write it: change its permissions, or run in another folder (snakemake --directory).",
+    errno.EPERM: "You may not read or write it: change its permissions, or run in another folder (snakemake --directory).",
     errno.EIO: "The disk cannot be read or written: look at the file system, then run again.",
     errno.EMFILE: "Too many files are open: raise the limit (ulimit -n), or use fewer threads.",
 }
-MEMORY = (
-    "Out of memory. Give the job more (`mem_mb` of the rule under set-resources in the profile), or lower its batch "
-    "size or threads, then run again; what is finished is kept."
+# What a job, and what a command, can do about too little memory.
+MEMORY_OF_JOB = (
+    "Give the job more (`mem_mb` of the rule under set-resources in the profile), or lower its batch size or threads"
 )
+MEMORY = (
+    "Raise the limit (ulimit -v; of a job `mem_mb` of its rule), lower --workers, or give fewer structures at once"
+)
+# How libraries say it: PyTorch, the C library, the dynamic linker, C++, threads that find no room for their stack.
+SIGNS_OF_MEMORY = ("out of memory", "allocate memory", "failed to map segment", "bad_alloc", "can't start new thread")
 
 
 @contextlib.contextmanager
@@ -60,8 +66,8 @@ def one_line() -> Iterator[None]:
 def explain(error: Exception) -> str | None:
     """Returns the message for the user, remedy included; None when the exception is a bug of the package."""
     text = str(error)
-    if isinstance(error, MemoryError) or any(words in text for words in ("out of memory", "can't allocate memory")):
-        return f"{MEMORY} ({type(error).__name__}: {text.strip() or 'no details'})"
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in SIGNS_OF_MEMORY):
+        return _explain_memory(error)
     if isinstance(error, OSError) and error.errno in REMEDIES:
         # Where the file is not known, the text may name it and the operation (pyarrow's does).
         where = (
@@ -74,6 +80,15 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."
     return None
+
+
+def _explain_memory(error: Exception) -> str:
+    remedy = MEMORY_OF_JOB if JOB in os.environ else MEMORY
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    used = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024:,} MB in memory"  # Linux counts kB
+    allowed = "" if limit == resource.RLIM_INFINITY else f", of {limit // 1024**2:,} MB that may be addressed"
+    why = f"{type(error).__name__}: {str(error).strip() or 'no details'}; this process had {used}{allowed}"
+    return f"Out of memory. {remedy}, then run again; what is finished is kept. ({why})"
 
 
 def _raised_here(error: Exception) -> bool:

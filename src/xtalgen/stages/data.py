@@ -194,7 +194,7 @@ def _read(dataset: str, split: str, source: Path | None, downloads: Path) -> Sou
     if known is None:
         raise SourceError(
             f"{dataset}: no published data set of this name; there are {', '.join(datasets.DATA_SETS)}. For your own "
-            f"give --source FILE_OR_FOLDER: a CSV with the columns material_id and cif."
+            f"give `source`, a file or folder (--source of xtalgen score): a CSV with the columns material_id and cif."
         )
     if known.embedded:
         return read_embedded(split)
