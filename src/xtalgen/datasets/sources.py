@@ -60,7 +60,9 @@ def find_source(place: Path, split: str) -> Path:
     if place.is_file():
         return place
     if not place.is_dir():
-        raise SourceError(f"{place}: there is no such file or folder. Give as `source` a file or a folder that holds one.")
+        raise SourceError(
+            f"{place}: there is no such file or folder. Give as `source` a file or a folder that holds one."
+        )
     wanted = [f"{stem}{kind}{end}" for stem in (split, SHARED_FILE) for kind in KINDS for end in COMPRESSIONS]
     for name in wanted:
         if (place / name).is_file():

@@ -18,9 +18,9 @@ PACKAGE = Path(__file__).parents[1]
 REMEDIES = {
     errno.ENOSPC: "The disk is full: free some space and run again; what is finished is kept.",
     errno.EDQUOT: "Your quota is used up: free some space and run again; what is finished is kept.",
-    errno.EROFS: "It is mounted read-only: have it mounted for writing, or run in another folder (snakemake --directory).",
-    errno.EACCES: "You may not read or write it: change its permissions, or run in another folder (snakemake --directory).",
-    errno.EPERM: "You may not read or write it: change its permissions, or run in another folder (snakemake --directory).",
+    errno.EROFS: "It is mounted read-only: have it mounted for writing, or run elsewhere (snakemake --directory).",
+    errno.EACCES: "You may not read or write it: change its permissions, or run elsewhere (snakemake --directory).",
+    errno.EPERM: "You may not read or write it: change its permissions, or run elsewhere (snakemake --directory).",
     errno.EIO: "The disk cannot be read or written: look at the file system, then run again.",
     errno.EMFILE: "Too many files are open: raise the limit (ulimit -n), or use fewer threads.",
 }
@@ -28,9 +28,7 @@ REMEDIES = {
 MEMORY_OF_JOB = (
     "Give the job more (`mem_mb` of the rule under set-resources in the profile), or lower its batch size or threads"
 )
-MEMORY = (
-    "Raise the limit (ulimit -v; of a job `mem_mb` of its rule), lower --workers, or give fewer structures at once"
-)
+MEMORY = "Raise the limit (ulimit -v; of a job `mem_mb` of its rule), lower --workers, or give fewer structures at once"
 # How libraries say it: PyTorch, the C library, the dynamic linker, C++, threads that find no room for their stack.
 SIGNS_OF_MEMORY = ("out of memory", "allocate memory", "failed to map segment", "bad_alloc", "can't start new thread")
 

@@ -1,7 +1,17 @@
 """Whatever happens to a file of a cache, it is made again with a warning."""
 
+import json
+import zipfile
+
+import numpy as np
 import pytest
 
+from xtalgen.explorer.projection import UmapConfig, project
+from xtalgen.models.language import base_model
+from xtalgen.potentials import mace
+from xtalgen.relaxation import runner
+from xtalgen.relaxation.in_flight import Outcome, RelaxConfig
+from xtalgen.runtime.resume import map_resumably
 from xtalgen.runtime.sealed import keep, seal, unseal
 
 VALUES = [["key", 0.1, None], {"ä": float("inf"), "n": 3}]
@@ -61,3 +71,76 @@ def test_a_file_of_another_contract_or_without_checksum(tmp_path, caplog):
     (tmp_path / "kept.sha256").unlink()
     keep(path, lambda out: out.write_text("newer"), check)
     assert path.read_text() == "newer"
+
+
+def damage(path):
+    """Changes one digit of a text, or one bit in the middle of other content."""
+    content = bytearray(path.read_bytes())
+    digits = [place for place, byte in enumerate(content) if chr(byte).isdigit()]
+    content[digits[-1] if path.suffix.startswith(".json") else len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_energies_of_a_damaged_line_are_computed_again(tmp_path, caplog):
+    file, outcome = tmp_path / "a.jsonl", Outcome(status="ok", energy=-1.25)
+    runner._append(file, "one", outcome)
+    runner._append(file, "two", outcome)
+    limits = RelaxConfig(0.05, 1, None)
+    assert runner._read_store(tmp_path, limits) == {"one": outcome, "two": outcome}
+    damage(file)
+    assert runner._read_store(tmp_path, limits) == {"one": outcome}
+    assert f"{file}: 1 lines are damaged" in caplog.text
+    plain = json.dumps(["old", {"status": "ok", "energy": -1.25}])
+    (tmp_path / "b.jsonl").write_text(plain + "\n")  # as earlier versions wrote it
+    assert set(runner._read_store(tmp_path, limits)) == {"one", "old"}
+
+
+def test_a_changed_digit_in_a_finished_part_is_noticed(tmp_path, caplog):
+    def run():
+        options = {"work": tmp_path, "key": "k", "workers": 1, "timeout": None, "label": "test"}
+        return map_resumably(abs, [-3.5, 4.25], **options)
+
+    whole = run()
+    (part,) = tmp_path.glob("part-*.json")
+    damage(part)
+    assert run() == whole
+    assert f"{part}: damaged; computed again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "harm", [damage, lambda path: path.write_bytes(cut(path.read_bytes())), lambda path: path.write_bytes(b"")]
+)
+def test_positions_on_the_map_are_computed_again(tmp_path, caplog, harm):
+    descriptors = np.random.default_rng(0).normal(size=(9, 4))
+    points, components = project(descriptors, UmapConfig(), tmp_path)
+    (kept,) = tmp_path.glob("*.npz")
+    harm(kept)
+    again, more = project(descriptors, UmapConfig(), tmp_path)
+    assert np.array_equal(points, again)
+    assert np.array_equal(components, more)
+    assert f"{kept}: damaged" in caplog.text
+
+
+def test_a_damaged_foundation_model_is_noticed(tmp_path):
+    file = tmp_path / "mace.model"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data/0", bytes(range(256)) * 40)
+    assert mace._is_whole(file)
+    damage(file)
+    assert not mace._is_whole(file)
+    for content in (b"", file.read_bytes()[:100]):
+        file.write_bytes(content)
+        assert not mace._is_whole(file)
+
+
+def test_a_damaged_conversion_of_a_base_model_is_removed(tmp_path, caplog):
+    out = tmp_path / "base"
+    out.mkdir()
+    weights = out / "model.safetensors"
+    weights.write_bytes(b"weights")
+    (out / "done.json").write_text(json.dumps({"file": "x", "sha256": {weights.name: base_model.file_sum(weights)}}))
+    assert base_model._is_whole(out)
+    weights.write_bytes(b"weighty")
+    assert not base_model._is_whole(out)
+    assert not out.exists()
+    assert f"{out}: damaged; it is converted again" in caplog.text

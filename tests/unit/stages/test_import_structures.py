@@ -1,6 +1,7 @@
 """Users' own structures: every format, whole and broken."""
 
 import csv
+import dataclasses
 import gzip
 import io
 import itertools
@@ -13,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -513,3 +515,55 @@ def test_what_was_assumed_stands_in_the_row_and_in_the_log(tmp_path, caplog):
     (crystal,) = imported(tmp_path, "mine.cif", text)
     assert crystal.info["warning"] == "no symmetry is given: the atoms were taken as they stand (P 1)"
     assert "1 were read with an assumption" in caplog.text
+
+
+FRAME = '2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3\nNa 0 0 0\nCl 2 2 {z}\n'
+MANY = {
+    "mine.extxyz": lambda index: FRAME.format(z=index / 10_000),
+    "mine.cif": lambda index: cif(f"n{index}", z=f"0.{index:04d}"),
+    "mine.jsonl": lambda index: json.dumps({"id": index, "structure": SALT.as_dict()}) + "\n",
+    "mine.csv": lambda index: f'{"" if index else "cif" + chr(10)}"{cif(z=f"0.{index:04d}")}"\n',
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+@pytest.mark.parametrize("packed", [False, True])
+def test_many_entries_cost_no_more_memory_than_few(tmp_path, monkeypatch, name, packed):
+    monkeypatch.setattr("xtalgen.io.streams.PIECE", 10_000)
+    peaks = []
+    for count in (200, 1000):
+        text = "".join(MANY[name](index) for index in range(count)).encode()
+        path = tmp_path / f"{name}{'.gz' if packed else ''}"
+        path.write_bytes(gzip.compress(text) if packed else text)
+        tracemalloc.start()
+        assert sum(1 for _ in structure_files.iterate_entries(path)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 200_000
+
+
+def test_batches_and_shards_give_the_rows_of_one_table(tmp_path, monkeypatch):
+    path = tmp_path / "mine.extxyz"
+    path.write_text(
+        "".join(FRAME.format(z=index / 10) if index % 4 else "1\nno cell\nNa 0 0 0\n" for index in range(23))
+    )
+    import_structures(path, out=[tmp_path / "whole.parquet"], workers=1)
+    monkeypatch.setattr("xtalgen.stages.import_structures.BATCH", 5)
+    monkeypatch.setattr("xtalgen.io.shards.ROWS", 3)
+    import_structures(path, out=[tmp_path / "batches.parquet"], workers=1)
+    shards = [tmp_path / f"{index}.parquet" for index in range(4)]
+    import_structures(path, out=shards, workers=1)
+    whole = read_table(tmp_path / "whole.parquet")
+    assert read_table(tmp_path / "batches.parquet").equals(whole, check_metadata=True)
+    assert pa.concat_tables(map(read_table, shards)).equals(whole)
+    assert [read_table(shard).num_rows for shard in shards] == [5, 6, 6, 6]
+
+
+def test_json_of_more_than_its_bound_is_refused_with_the_remedy(tmp_path, monkeypatch):
+    chosen = dataclasses.replace(structure_files.FORMATS[".json"], limit=1000)
+    monkeypatch.setitem(structure_files.FORMATS, ".json", chosen)
+    with pytest.raises(
+        ValueError,
+        match=r"mine\.json: larger than 1000 bytes \(\.json is read as a whole\)\. Write one structure per line \(\.jsonl\)",
+    ):
+        imported(tmp_path, "mine.json", json.dumps([SALT.as_dict()] * 9))

@@ -20,6 +20,7 @@ import torch
 
 from xtalgen.models.language.sharded_base_model import load_sharded
 from xtalgen.models.language.tokenizer import Vocabulary
+from xtalgen.runtime.sealed import file_sum
 from xtalgen.training.distributed import current
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "8bit": 1.0, "4bit": 0.55}
@@ -210,10 +211,25 @@ def _unpack(path: Path, cache: Path) -> Path:
             stream.seek(0)
             name = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
         out = cache / "bases" / name
-        if not (out / "done.json").is_file():
+        if not _is_whole(out):
             logger.info("converting %s to %s, once", file.name, out)
             _read(str(path), lambda: _convert(file, out))
     return out
+
+
+def _is_whole(out: Path) -> bool:
+    """Whether a folder holds what `_convert` wrote; a damaged one is removed, with a warning."""
+    if not out.is_dir():
+        return False
+    try:
+        sums = json.loads((out / "done.json").read_text(encoding="utf-8")).get("sha256", {})
+        if all(file_sum(out / name) == kept for name, kept in sums.items()):
+            return True
+    except (OSError, ValueError, AttributeError):
+        pass
+    logger.warning("%s: damaged; it is converted again", out)
+    shutil.rmtree(out)
+    return False
 
 
 def _extract(path: Path, folder: Path) -> Path:
@@ -245,7 +261,8 @@ def _convert(file: Path, out: Path) -> None:
     try:
         plain.save_pretrained(part)
         AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(part)
-        (part / "done.json").write_text(json.dumps({"file": file.name}))
+        sums = {kept.name: file_sum(kept) for kept in part.iterdir()}
+        (part / "done.json").write_text(json.dumps({"file": file.name, "sha256": sums}))
         part.rename(out)
     except OSError:
         if not (out / "done.json").is_file():  # else another process was faster
