@@ -4,8 +4,9 @@ import atexit
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,15 +55,19 @@ def map_items(
         pool = _kept.pop(workers, None) if initializer is None else None
         pool = pool or _new_pool(workers, initializer, initargs)
         finished = False
+        _deaths.clear()
         try:
             futures = [pool.schedule(function, args=(item,), timeout=timeout) for item in items]
             for future in futures:
+                _await(future)
                 yield _outcome(future, timeout)
                 bar.update()
             finished = True
         finally:
             if finished and initializer is None and workers not in _kept:
                 _kept[workers] = pool
+            elif _deaths:
+                _abandon(pool)
             else:
                 _end(pool)
 
@@ -72,8 +77,37 @@ _kept: dict[int, ProcessPool] = {}
 
 
 def _new_pool(workers: int, initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> ProcessPool:
+    threading.excepthook = _note
     context = multiprocessing.get_context("spawn")
     return ProcessPool(max_workers=workers, context=context, initializer=_start, initargs=(initializer, initargs))
+
+
+# What killed threads that pass tasks and results between the processes: mostly a lack of memory.
+_deaths: list[BaseException] = []
+_hook = threading.excepthook
+WATCH = 1.0  # seconds between two looks at them
+
+
+def _note(args: threading.ExceptHookArgs) -> None:
+    of_pool = args.thread is not None and args.thread.name.endswith("_loop)")
+    if of_pool and args.exc_value is not None:
+        _deaths.append(args.exc_value)
+    else:
+        _hook(args)
+
+
+def _await(future: Future[Any]) -> None:
+    """Waits for a result. Raises what killed the thread that would bring it."""
+    while not wait([future], timeout=WATCH).done:
+        if _deaths:
+            raise _deaths[0]
+
+
+def _abandon(pool: ProcessPool) -> None:
+    """Ends the processes of a pool whose threads cannot do so."""
+    threading.Thread(target=pool.stop, daemon=True).start()
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def _end(pool: ProcessPool) -> None:

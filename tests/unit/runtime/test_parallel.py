@@ -115,3 +115,12 @@ def test_available_cores():
 def test_quiet_when_standard_error_is_no_terminal(capfd):
     assert run([1, 2], workers=1, timeout=None) == [1, 2]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_lack_of_memory_between_the_processes_is_an_error_and_no_wait_for_ever(monkeypatch):
+    def fail(*_):
+        raise MemoryError("no more")
+
+    monkeypatch.setattr("pebble.pool.process.PoolManager.process_next_message", fail)
+    with pytest.raises(MemoryError, match="no more"):
+        list(map_items(abs, [-1, -2], workers=1, timeout=60.0, label="test"))

@@ -564,6 +564,6 @@ def test_json_of_more_than_its_bound_is_refused_with_the_remedy(tmp_path, monkey
     monkeypatch.setitem(structure_files.FORMATS, ".json", chosen)
     with pytest.raises(
         ValueError,
-        match=r"mine\.json: larger than 1000 bytes \(\.json is read as a whole\)\. Write one structure per line \(\.jsonl\)",
+        match=r"mine\.json: larger than 1000 bytes \(\.json is read as a whole\)\. Write one structure per line",
     ):
         imported(tmp_path, "mine.json", json.dumps([SALT.as_dict()] * 9))
