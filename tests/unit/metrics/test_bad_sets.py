@@ -105,7 +105,7 @@ def test_ten_thousand_times_the_same_crystal():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_hostile_predictions(recipe, tmp_path, monkeypatch):
-    import xtalgen.structure.matcher as module
+    import xtalgen.metrics.tasks.csp as module
     from xtalgen.runtime.resume import map_resumably
 
     in_process = lambda *args, **options: map_resumably(*args, **(options | {"timeout": None}))  # noqa: E731

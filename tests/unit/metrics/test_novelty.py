@@ -6,15 +6,15 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from crystal_cases import broken, caesium_chloride, diffcsp, library, moved, mp_20, one_atom, rock_salt, with_nan
 from xtalgen.crystals import Crystal
-from xtalgen.metrics import uniqueness
-from xtalgen.metrics.uniqueness import unique_and_novel
+from xtalgen.metrics import novelty
+from xtalgen.metrics.novelty import Matching
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.matcher import SAME, matcher
 from xtalgen.structure.pymatgen import to_structure
 
 
 def judge(crystals, known=(), **options):
-    return unique_and_novel(crystals, known, **({"workers": 1, "timeout": 60.0} | options))
+    return Matching(**options).compare(crystals, known)
 
 
 def naive(crystals, known):
@@ -131,7 +131,7 @@ def test_ten_thousand_identical_crystals_are_compared_once(monkeypatch):
 
 def test_structures_of_other_size_are_not_even_reduced(monkeypatch):
     calls = []
-    monkeypatch.setattr(uniqueness, "reduce", count_calls(uniqueness.reduce, calls))
+    monkeypatch.setattr(novelty, "reduce", count_calls(novelty.reduce, calls))
     generator, perovskite = np.random.default_rng(0), np.array([8, 8, 8, 22, 56], dtype=np.uint8)
     five = Crystal("five", "ok", 4.0 * np.eye(3), generator.random((5, 3)), perovskite)
     more = Crystal("more", "ok", 6.0 * np.eye(3), generator.random((15, 3)), np.tile(perovskite, 3))
