@@ -12,7 +12,7 @@ rule import_structures:
     benchmark:
         "logs/sample/{own}/import.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         mem_mb=4000,
@@ -35,7 +35,7 @@ rule merge:
     benchmark:
         "logs/{stage}/{set}/merge.tsv"
     conda:
-        "../../envs/models.yaml"
+        "../../../envs/models.yaml"
     resources:
         mem_mb=4000,
         runtime=30,

@@ -14,7 +14,7 @@ rule tables:
     benchmark:
         "logs/tables.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
@@ -37,7 +37,7 @@ rule curves:
     benchmark:
         "logs/curves/{run}/{training}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     resources:
         mem_mb=4000,
         runtime=30,

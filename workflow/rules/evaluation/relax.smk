@@ -17,7 +17,7 @@ rule relax:
     benchmark:
         "logs/relax/{set}/{scatteritem}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         gpu=GPU,

@@ -16,7 +16,7 @@ rule phase_diagram:
     benchmark:
         "logs/hull/mp2020.tsv"
     conda:
-        "../../envs/matbench.yaml"
+        "../../../envs/matbench.yaml"
     resources:
         mem_mb=32000,
         runtime="2h",
@@ -39,7 +39,7 @@ rule hull:
     benchmark:
         "logs/hull/{set}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         gpu=GPU,

@@ -12,7 +12,7 @@ rule fingerprints:
     benchmark:
         "logs/fingerprints/{set}/{scatteritem}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         mem_mb=6000,

@@ -4,7 +4,7 @@ from snakemake.utils import validate
 
 from xtalgen.experiment.plan import GENERATION, SHARED, SPLITS, TASKS, Plan, own_file
 
-validate(config, "../schemas/config.schema.yaml")
+validate(config, "../../schemas/config.schema.yaml")
 plan = Plan(config)
 # Jobs that use a GPU where there may be one.
 GPU = int(config["device"] != "cpu")

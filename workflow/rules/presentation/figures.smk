@@ -15,7 +15,7 @@ rule figures:
     benchmark:
         "logs/figures.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
@@ -39,7 +39,7 @@ rule conditional:
     benchmark:
         "logs/conditional/{run}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     resources:
         mem_mb=4000,
         runtime=30,

@@ -27,7 +27,7 @@ rule evaluate:
     benchmark:
         "logs/evaluate/{set}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         mem_mb=8000,

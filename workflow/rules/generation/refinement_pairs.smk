@@ -44,7 +44,7 @@ rule refinement_pairs:
     benchmark:
         "logs/refinement_pairs/{run}/{split}.tsv"
     conda:
-        "../../envs/models.yaml"
+        "../../../envs/models.yaml"
     resources:
         mem_mb=4000,
         runtime=30,

@@ -17,7 +17,7 @@ rule distil:
     benchmark:
         "logs/distil/labels/{scatteritem}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         gpu=GPU,

@@ -10,7 +10,7 @@ rule data:
     benchmark:
         "logs/data/{dataset}/{split}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         mem_mb=4000,

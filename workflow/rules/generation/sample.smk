@@ -13,7 +13,7 @@ rule sample:
     benchmark:
         "logs/sample/{run}/{task}/{scatteritem}.tsv"
     conda:
-        "../../envs/models.yaml"
+        "../../../envs/models.yaml"
     threads: config["threads"]
     resources:
         gpu=GPU,

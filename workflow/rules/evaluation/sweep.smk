@@ -14,7 +14,7 @@ rule sweep:
     benchmark:
         "logs/sweep/{run}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     resources:
         mem_mb=4000,
         runtime=30,

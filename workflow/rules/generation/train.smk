@@ -15,7 +15,7 @@ rule train:
     benchmark:
         "logs/train/{run}/{training}.tsv"
     conda:
-        "../../envs/models.yaml"
+        "../../../envs/models.yaml"
     threads: config["threads"]
     resources:
         gpu=GPU,

@@ -12,7 +12,7 @@ rule bonds:
     benchmark:
         "logs/bonds/{dataset}/{split}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         mem_mb=6000,
@@ -36,7 +36,7 @@ rule wyckoff:
     benchmark:
         "logs/wyckoff/{dataset}/{split}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         mem_mb=4000,

@@ -19,7 +19,7 @@ rule embeddings:
     benchmark:
         "logs/embeddings/{set}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         gpu=GPU,

@@ -25,7 +25,7 @@ rule explorer:
     benchmark:
         "logs/explorer.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         mem_mb=8000,

@@ -12,7 +12,7 @@ rule distil_training:
     benchmark:
         "logs/distil/training.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         gpu=GPU,
@@ -42,7 +42,7 @@ rule distil_card:
     benchmark:
         "logs/distil/card.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         gpu=GPU,

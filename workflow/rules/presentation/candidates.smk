@@ -15,7 +15,7 @@ rule second_potential:
     benchmark:
         "logs/second_potential/{set}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     threads: 2
     resources:
         gpu=GPU,
@@ -46,7 +46,7 @@ rule candidates:
     benchmark:
         "logs/candidates/{set}.tsv"
     conda:
-        "../../envs/crystals.yaml"
+        "../../../envs/crystals.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
