@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crystal_cases import broken, caesium_chloride, one_atom, rock_salt, with_nan
-from crystal_lists import listed
+from crystal_cases import broken, caesium_chloride, listed, one_atom, rock_salt, with_nan
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import N_OPS, Fingerprints
 from xtalgen.metrics.coverage import Cutoffs

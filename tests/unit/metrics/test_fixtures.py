@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import real_crystals
-from crystal_cases import diffcsp
-from crystal_lists import listed
+from crystal_cases import diffcsp, listed
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import Fingerprints, structure_fingerprint
 from xtalgen.featurizers.magpie import magpie_features

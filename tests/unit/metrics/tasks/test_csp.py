@@ -3,8 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crystal_cases import broken, caesium_chloride, library, moved, mp_20, one_atom, rock_salt, with_nan
-from crystal_lists import listed
+from crystal_cases import broken, caesium_chloride, library, listed, moved, mp_20, one_atom, rock_salt, with_nan
 from tolerances import SUMS
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.tasks.csp import Predictions, assign_targets, match_targets, score_prediction

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny_text import SCRATCH
+from tiny_language import SCRATCH
 from xtalgen.models.crystal_text_llm import Asked, answer
 from xtalgen.models.language.decoding import Request, Text, TextSampling, choose, write_texts
 from xtalgen.models.language.language_model import new_model
