@@ -2,10 +2,10 @@
 
     python benchmarks/walk.py xtalgen.stages.evaluate:evaluate settings --list
 
-The value is what the parameter holds and what is taken from it by attribute or index, not what calls return. A place is a
-function that gets it as an argument, or a method that uses a field that holds it. A climb is a call back into a module
-that is on the way already. A name is a variable of a place that holds the value. Methods called on the value are counted
-apart: there its choices are applied.
+The value is what the parameter holds and what is taken from it by attribute or index, not what calls return. A place
+is a function that gets it as an argument, or a method that uses a field that holds it. A climb is a call back into a
+module that is on the way already. A name is a variable of a place that holds the value. Methods called on the value
+are counted apart: there its choices are applied.
 """
 
 import argparse
