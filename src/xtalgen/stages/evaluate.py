@@ -29,7 +29,7 @@ from xtalgen.runtime.parallel import Failure, map_items
 from xtalgen.runtime.resume import clear, content_key
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.space_group import SYMPREC
-from xtalgen.thermodynamics.mp2020 import correction
+from xtalgen.thermodynamics.mp2020 import correction, warm_up
 
 CORRECTION_TIMEOUT = 20.0  # seconds per crystal
 CARRIED = ("energy", "e_initial", "max_force", "n_steps", "seconds", "rmsd", "volume_ratio", "relax_error")
@@ -125,7 +125,14 @@ def correct_for_hull(relaxed: CrystalList, sample: CrystalList, *, workers: int)
         if row.ok and (energy := after.info.get(name)) is not None
     ]
     rows = [row for _, _, row, _ in wanted]
-    found = map_items(correction, rows, workers=workers, timeout=CORRECTION_TIMEOUT, label="MP2020 corrections")
+    found = map_items(
+        correction,
+        rows,
+        workers=workers,
+        timeout=CORRECTION_TIMEOUT,
+        label="MP2020 corrections",
+        initializer=warm_up,
+    )
     energies: list[dict[str, float | None]] = [{"hull_energy": None, "hull_e_initial": None} for _ in relaxed]
     for (index, name, _, energy), each in zip(wanted, found, strict=True):
         energies[index][f"hull_{name}"] = None if isinstance(each, Failure) else energy + each

@@ -1,4 +1,5 @@
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -331,6 +332,15 @@ def test_crystal_without_a_correction_has_no_energy_for_the_hull(monkeypatch):
     monkeypatch.setattr(stage, "map_items", lambda _function, items, **_: _fail(items))
     sample = [binary("MgO", energy=-1.0)]
     assert correct_for_hull(CrystalList(sample), CrystalList(sample), workers=1)[0].info["hull_energy"] is None
+
+
+def test_imports_of_a_new_process_do_not_count_as_time_of_its_first_crystal(monkeypatch):
+    options = {}
+    monkeypatch.setattr(stage, "map_items", lambda _function, items, **given: (options.update(given), _fail(items))[1])
+    sample = CrystalList([binary("MgO", energy=-1.0)])
+    correct_for_hull(sample, sample, workers=1)
+    options["initializer"]()
+    assert "pymatgen.io.vasp.sets" in sys.modules
 
 
 def _fail(items):
