@@ -79,7 +79,7 @@ def _number(identifier: str) -> int:
     number = identifier.rpartition("-")[2]
     if not number.isdecimal():
         raise crystals.ContractError(
-            f"{identifier!r} is not an id of the form NAME-000000, so the first crystals are unknown. Relax all of them."
+            f"{identifier!r} is not an id of the form NAME-000000, so it says no position in a set. Relax all crystals."
         )
     return int(number)
 
