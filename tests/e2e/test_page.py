@@ -14,7 +14,7 @@ from xtalgen.crystals import to_table, write_table
 from xtalgen.explorer import columns, projection
 from xtalgen.explorer.columns import Colour, Column, Kind, Shown
 from xtalgen.explorer.crystal_sets import Files
-from xtalgen.stages.explorer import Options, explorer
+from xtalgen.stages.explorer import Options, write_explorer
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_chromium() is None, reason="needs a Chromium program")]
 
@@ -23,7 +23,7 @@ def build(folder, files, name="explorer.html", **options):
     page = folder / name
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(projection, "FEWEST", 1000)  # principal components: UMAP takes half a minute to compile itself
-        explorer(files, [], options=Options(**options), umap=projection.UmapConfig(), cache=None, out=page)
+        write_explorer(files, [], options=Options(**options), umap=projection.UmapConfig(), cache=None, out=page)
     return page
 
 

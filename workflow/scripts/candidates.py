@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.candidates import candidates
+from xtalgen.stages.candidates import write_candidates
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="zip archive to write")
     given = vars(parser.parse_args(argv))
     with one_line():
-        candidates(given.pop("evaluated"), **given)
+        write_candidates(given.pop("evaluated"), **given)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from xtalgen.crystals import ContractError
-from xtalgen.stages.conditional import draw_answers
+from xtalgen.stages.conditional import draw_conditional
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, nargs="+", required=True, help="SVG or PNG files to write")
     args = parser.parse_args(argv)
     try:
-        draw_answers(args.evaluated, args.metrics, out=args.out)
+        draw_conditional(args.evaluated, args.metrics, out=args.out)
     except (ContractError, ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.distil import LabelConfig, label
+from xtalgen.stages.distil import LabelConfig, distil
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     number, _, of = given.pop("shard").partition("-of-")
     config = LabelConfig(given.pop("crystals"), given.pop("distorted"), given.pop("seed"))
     with one_line():
-        label(given.pop("tables"), config=config, part=(int(number), int(of)), **given)
+        distil(given.pop("tables"), config=config, part=(int(number), int(of)), **given)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.distil_card import TestSize, write_card
+from xtalgen.stages.distil_card import TestSize, write_distil_card
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     size = TestSize(given.pop("given"), given.pop("relaxed"), given.pop("hull"), seed=given.pop("seed"))
     given["device"] = pick_device(given["device"])
     with one_line():
-        write_card(given.pop("model"), size=size, **given)
+        write_distil_card(given.pop("model"), size=size, **given)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.distil_training import read_recipe, train
+from xtalgen.stages.distil_training import read_recipe, run_distil_training
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = vars(parser.parse_args(argv))
     with one_line():
         given |= {"recipe": read_recipe(json.loads(given["recipe"])), "device": pick_device(given["device"])}
-        train(given.pop("labels"), **given)
+        run_distil_training(given.pop("labels"), **given)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from xtalgen.runtime.arguments import add_potential
 from xtalgen.runtime.errors import one_line
 from xtalgen.runtime.parallel import available_cores
-from xtalgen.stages.embeddings import embed
+from xtalgen.stages.embeddings import compute_embeddings
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))
     with one_line():
-        embed(given.pop("crystals"), **given)
+        compute_embeddings(given.pop("crystals"), **given)
 
 
 if __name__ == "__main__":

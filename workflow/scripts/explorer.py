@@ -10,7 +10,7 @@ from pathlib import Path
 from xtalgen.explorer.crystal_sets import Files
 from xtalgen.explorer.projection import UmapConfig
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.explorer import Options, explorer
+from xtalgen.stages.explorer import Options, write_explorer
 
 SET = ("NAME", "EVALUATED", "SAMPLE", "EMBEDDING", "METRICS")
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     options = Options(args.title, args.max_crystals, args.max_reference, args.seed)
     curves = [(name, Path(log)) for name, log in args.curve]
     with one_line():
-        explorer(sets, curves, options=options, umap=UmapConfig(seed=args.seed), cache=args.cache, out=args.out)
+        write_explorer(sets, curves, options=options, umap=UmapConfig(seed=args.seed), cache=args.cache, out=args.out)
 
 
 if __name__ == "__main__":

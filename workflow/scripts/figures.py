@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xtalgen.explorer.crystal_sets import Files
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.figures import figures
+from xtalgen.stages.figures import draw_figures
 
 SET = ("NAME", "EVALUATED", "SAMPLE", "EMBEDDING", "METRICS")
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder")
     args = parser.parse_args(argv)
     with one_line():
-        figures(Files.from_arguments(args.sets, args.reference), args.out)
+        draw_figures(Files.from_arguments(args.sets, args.reference), args.out)
 
 
 if __name__ == "__main__":

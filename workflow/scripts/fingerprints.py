@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xtalgen.runtime.errors import one_line
 from xtalgen.runtime.parallel import available_cores
-from xtalgen.stages.fingerprints import fingerprint
+from xtalgen.stages.fingerprints import compute_fingerprints
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     with one_line():
-        fingerprint(
+        compute_fingerprints(
             args.crystals,
             out=args.out,
             work=args.work,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xtalgen.runtime.arguments import add_potential
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.hull import hull
+from xtalgen.stages.hull import write_hull
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))
     with one_line():
-        hull(given.pop("relaxed"), given.pop("references"), **given)
+        write_hull(given.pop("relaxed"), given.pop("references"), **given)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xtalgen.runtime.arguments import add_potential
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.second_potential import second_potential
+from xtalgen.stages.second_potential import apply_second_potential
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))
     with one_line():
-        second_potential(given.pop("evaluated"), given.pop("hull"), **given)
+        apply_second_potential(given.pop("evaluated"), given.pop("hull"), **given)
 
 
 if __name__ == "__main__":

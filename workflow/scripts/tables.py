@@ -11,7 +11,7 @@ from pathlib import Path
 from xtalgen.metrics.result_file import read_evaluations
 from xtalgen.report.markdown import compact
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.tables import tables
+from xtalgen.stages.tables import write_tables
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--print", action="store_true", help="print the scores to the terminal too")
     args = parser.parse_args(argv)
     with one_line():
-        tables(args.evaluations, out_markdown=args.out, out_csv=args.csv, published=args.published)
+        write_tables(args.evaluations, out_markdown=args.out, out_csv=args.csv, published=args.published)
         if args.print:
             sys.stdout.write(compact(read_evaluations(args.evaluations)))
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xtalgen.io.entries import MAX_BYTES
+
 KINDS = (".csv", ".json")
 COMPRESSIONS = ("", ".gz", ".zip")
 SHARED_FILE = "structures"  # one file for all splits: {split: {id: text}}
 REQUIRED = ("material_id", "cif")
 LONGEST_CELL = 2**31 - 1
-MAX_BYTES = 2 * 1024**3  # a guard against archives that unpack to far more than they weigh
 
 
 class SourceError(ValueError):

@@ -22,17 +22,8 @@ from xtalgen.experiment.model_traits import (
     takes_prompts,
     tasks_of,
 )
+from xtalgen.runtime.names import ENERGIES, GENERATION, PROMPTED_TASKS, SHARED, TASKS, TRAINED_TASKS
 
-TASKS = ("dng", "csp", "conditional", "infilling")
-# Tasks whose crystals are judged as a whole, relaxed and shown on the map; the others are judged target by target.
-GENERATION = ("dng", "own")
-PROMPTED = ("conditional", "infilling")
-# Tasks of every model whose class does not name its own.
-USUAL = ("dng", "csp")
-# Attributes whose obtained values need relaxed energies and a hull.
-ENERGIES = frozenset({"e_form_per_atom", "e_above_hull"})
-SPLITS = ("train", "val", "test")
-SHARED = "shared"
 # Of all settings of training the one that is the workflow's, not the model's.
 BUDGET = "max_seconds"
 PUBLISHED_SETS = published_sets()
@@ -95,15 +86,15 @@ class Plan:
             raise ConfigError(f"{where}: {base!r} learns from another data set than {name!r}.")
 
     def _check_prompts(self, name: str, run: Mapping[str, Any]) -> None:
-        asked = [task for task in PROMPTED if task in run.get("tasks", ())]
+        asked = [task for task in PROMPTED_TASKS if task in run.get("tasks", ())]
         if asked and not takes_prompts(run["model"]):
             raise ConfigError(f"runs.{name}.tasks: model {run['model']} takes no prompts; remove {asked[0]!r}.")
         if "attributes" in run and "conditional" not in asked:
             raise ConfigError(f"runs.{name}.attributes: only the task 'conditional' asks for them; add it to `tasks`.")
 
     def _check_tasks(self, name: str, run: Mapping[str, Any]) -> None:
-        fitting = tasks_of(run["model"], USUAL)
-        wrong = [task for task in USUAL if task in run.get("tasks", USUAL) and task not in fitting]
+        fitting = tasks_of(run["model"], TRAINED_TASKS)
+        wrong = [task for task in TRAINED_TASKS if task in run.get("tasks", TRAINED_TASKS) and task not in fitting]
         if wrong:
             remedy = f"write `tasks: [{', '.join(fitting)}]`"
             raise ConfigError(f"runs.{name}.tasks: model {run['model']} is not for {wrong[0]!r}; {remedy}.")
@@ -167,7 +158,7 @@ class Plan:
     def relaxed(self, name: str) -> bool:
         """Whether a set is relaxed: what is judged as a whole, and what was asked for by energy."""
         task = self.task(name)
-        by_energy = task == "conditional" and ENERGIES & set(self.attributes(name.split("/", maxsplit=1)[0]))
+        by_energy = task == "conditional" and set(ENERGIES) & set(self.attributes(name.split("/", maxsplit=1)[0]))
         return task in GENERATION or bool(by_energy)
 
     def dataset(self, name: str) -> str:

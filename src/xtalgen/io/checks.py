@@ -15,9 +15,9 @@ from jaxtyping import Float
 from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
 from xtalgen.io.entries import CrystalError
 from xtalgen.structure.elements import ALL_SYMBOLS
+from xtalgen.structure.geometry import MIN_VOLUME
 from xtalgen.structure.lattice import lattice_from_parameters, wrap
 
-SMALLEST_VOLUME = 0.1  # Å³ per cell, the bound of CDVAE's structural validity
 SMALLEST_SPACING = 0.01  # Å between opposite faces of the cell, the bound of pymatgen's CIF reader
 LARGEST_COORDINATE = 1e9  # fractional; beyond it a double has too few digits left to say where in the cell it lies
 SYNTHETIC = 100  # elements from here on are in no crystal
@@ -51,8 +51,8 @@ def check_lattice(lattice: Float[np.ndarray, "3 3"]) -> None:
     if not np.isfinite(lattice).all():
         raise CrystalError("bad_lattice", "the cell holds a number that is not finite")
     volume = abs(float(np.linalg.det(lattice)))
-    if not volume >= SMALLEST_VOLUME:
-        raise CrystalError("bad_lattice", f"the cell has a volume of {volume:.3g} Å³, less than {SMALLEST_VOLUME} Å³")
+    if not volume >= MIN_VOLUME:
+        raise CrystalError("bad_lattice", f"the cell has a volume of {volume:.3g} Å³, less than {MIN_VOLUME} Å³")
     # The spacing of the faces along an axis is one over the length of its reciprocal vector.
     spacing = 1 / float(np.linalg.norm(np.linalg.inv(lattice), axis=0).max())
     if not spacing >= SMALLEST_SPACING:

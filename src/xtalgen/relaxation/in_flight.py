@@ -16,10 +16,9 @@ from xtalgen.crystals import Crystal
 from xtalgen.potentials.types import Geometry, Potential, Prediction
 from xtalgen.relaxation.fire import Motion, max_forces
 from xtalgen.runtime.quiet import quiet
-from xtalgen.structure.geometry import MIN_DISTANCE
+from xtalgen.structure.geometry import MIN_DISTANCE, MIN_VOLUME_PER_ATOM
 from xtalgen.structure.lattice import wrap
 
-MIN_VOLUME = 1.0  # Å³ per atom; diamond has 5.7, and a denser cell than this costs gigabytes of neighbours
 MAX_VOLUME = 1e5  # Å³ per atom, thinner than air; the search for neighbours divides such a void into gigabytes of boxes
 MAX_VOLUME_RATIO = 3.0
 
@@ -248,8 +247,8 @@ def _flaw(lattice: np.ndarray, frac_coords: np.ndarray) -> str | None:
     if not np.isfinite(lattice).all() or not np.isfinite(frac_coords).all():
         return "lattice or coordinates are not finite"
     volume = _volume(lattice) / len(frac_coords)
-    if volume < MIN_VOLUME:
-        return f"{volume:.3g} Å³ per atom, less than {MIN_VOLUME} Å³"
+    if volume < MIN_VOLUME_PER_ATOM:
+        return f"{volume:.3g} Å³ per atom, less than {MIN_VOLUME_PER_ATOM} Å³"
     if volume > MAX_VOLUME:
         return f"{volume:.3g} Å³ per atom, more than {MAX_VOLUME:g} Å³"
     try:

@@ -21,7 +21,7 @@ COLUMNS = (
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
-def candidates(
+def write_candidates(
     evaluated: Path,
     *,
     count: int,

@@ -24,7 +24,7 @@ NUMBERS = (
 )
 
 
-def draw_answers(evaluated: Path, metrics: Path, *, out: Sequence[Path]) -> None:
+def draw_conditional(evaluated: Path, metrics: Path, *, out: Sequence[Path]) -> None:
     """Draws asked against obtained to each `out` (.svg or .png); the same files give the same bytes.
 
     evaluated, metrics: what the evaluate stage wrote about a set of the task "conditional". Raises ContractError when

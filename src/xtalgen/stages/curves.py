@@ -6,7 +6,7 @@ from xtalgen.report.learning_curve import draw, read_log
 from xtalgen.runtime.atomic import write_bytes
 
 
-def curves(log: Path, *, out: Path) -> None:
+def draw_curves(log: Path, *, out: Path) -> None:
     """Draws the learning curve of a log to an SVG; the same log gives the same bytes.
 
     Its title is the log's last two folders, RUN/TASK. Raises ValueError when the file is no training log.

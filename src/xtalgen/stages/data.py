@@ -46,7 +46,7 @@ CHUNK = 64  # rows per task: large enough to hide the cost of a task, small enou
 ROW_SECONDS = 60.0
 
 
-def prepare_split(
+def prepare_data(
     dataset: str,
     split: str,
     *,

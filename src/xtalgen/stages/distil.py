@@ -53,7 +53,7 @@ class LabelConfig:
     seed: int
 
 
-def label(
+def distil(
     tables: Sequence[Path],
     *,
     config: LabelConfig,

@@ -42,7 +42,7 @@ class TestSize:
     seed: int = 0
 
 
-def write_card(
+def write_distil_card(
     model: Path,
     *,
     teacher: str,

@@ -74,7 +74,9 @@ def read_recipe(given: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def train(labels: Sequence[Path], *, recipe: Recipe, out: Path, work: Path, seed: int, device: str = "cpu") -> None:
+def run_distil_training(
+    labels: Sequence[Path], *, recipe: Recipe, out: Path, work: Path, seed: int, device: str = "cpu"
+) -> None:
     """Writes the potential trained on the labels as safetensors, with their origin in its metadata.
 
     work: keeps the program's files and checkpoints; a killed training resumes at its last epoch, one with other labels

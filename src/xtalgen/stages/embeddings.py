@@ -19,17 +19,16 @@ from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.parallel import Failure
 from xtalgen.runtime.quiet import quiet
 from xtalgen.runtime.resume import clear, content_key, map_resumably
-from xtalgen.structure.geometry import usable, volume
+from xtalgen.structure.geometry import MIN_VOLUME_PER_ATOM, usable, volume
 from xtalgen.structure.space_group import Item, space_group
 
 METHOD = "mean-invariants/1"
 FINGERPRINTS = "fingerprints"
-MIN_VOLUME_PER_ATOM = 1.0  # Å³; denser cells cost gigabytes of neighbours
 FEW = 100  # crystals; for fewer, loading the potential in several processes takes longer than it saves
 DIGITS = 6  # significant digits of a descriptor; further ones make no visible difference on the map
 
 
-def embed(
+def compute_embeddings(
     crystals: Path,
     *,
     potential: str,

@@ -53,7 +53,7 @@ class Options:
     seed: int = 0
 
 
-def explorer(
+def write_explorer(
     sets: Sequence[Files],
     logs: Sequence[tuple[str, Path]],
     *,

@@ -27,7 +27,7 @@ HULL_RANGE = (-0.1, 0.5)  # eV/atom
 Values = Float[np.ndarray, " n"]
 
 
-def figures(sets: Sequence[Files], out: Path) -> list[Path]:
+def draw_figures(sets: Sequence[Files], out: Path) -> list[Path]:
     """Draws all figures into the folder `out` and returns their files, `NAME.svg` and `NAME.png` for each of `DRAWN`.
 
     Sets without the values that a figure shows are left out of it; a figure without any says so. The same input gives

@@ -19,7 +19,7 @@ from xtalgen.structure.geometry import MIN_VOLUME, usable, volume
 from xtalgen.structure.matcher import Arrays, arrays, content
 
 
-def fingerprint(
+def compute_fingerprints(
     crystals: Path, *, out: Path, work: Path, workers: int, timeout: float, limit: int | None, seed: int
 ) -> None:
     """Writes a table of the same ids with `structure_fingerprint` and `composition_fingerprint` to `out`.

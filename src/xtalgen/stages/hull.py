@@ -43,7 +43,7 @@ PROTOTYPE_STEPS = 100
 COLUMNS = {"source": pa.string(), "energy": pa.float64(), "converged": pa.bool_(), "relax_error": pa.string()}
 
 
-def hull(
+def write_hull(
     relaxed: Path,
     references: Sequence[Path],
     *,

@@ -12,7 +12,7 @@ from xtalgen.runtime.atomic import write_bytes
 from xtalgen.thermodynamics.phase_diagram_files import read_phase_diagram
 
 
-def fetch_diagram(out: Path) -> None:
+def fetch_phase_diagram(out: Path) -> None:
     """Writes the composition and the corrected energy (eV) of every entry, whole or not at all.
 
     Raises ModuleNotFoundError, with the remedy, where matbench-discovery is not installed, and ContractError when the

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 COLUMNS = {"base_lattice": pa.list_(pa.float64()), "base_frac_coords": pa.list_(pa.float64()), "target_id": pa.string()}
 
 
-def pair(split: Path, predicted: Path, *, out: Path) -> None:
+def write_refinement_pairs(split: Path, predicted: Path, *, out: Path) -> None:
     """Writes one row per prediction: its target's crystal, with the prediction as `base_lattice`, `base_frac_coords`.
 
     split: crystal table of a data set; predicted: the samples of another run for its compositions, with `target_id`.

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 COLUMNS = {"second_e_above_hull": pa.float64(), "second_status": pa.string()}
 
 
-def second_potential(
+def apply_second_potential(
     evaluated: Path,
     hull: Path,
     *,

@@ -12,7 +12,7 @@ from xtalgen.report.published import read_published
 from xtalgen.runtime.atomic import write_text
 
 
-def tables(evaluations: list[Path], *, out_markdown: Path, out_csv: Path, published: bool) -> None:
+def write_tables(evaluations: list[Path], *, out_markdown: Path, out_csv: Path, published: bool) -> None:
     """Writes the tables of the given metrics files, rows in the order given.
 
     published: whether published values follow our rows, marked as such, for the data sets that occur. The same files

@@ -9,9 +9,10 @@ from xtalgen import models
 from xtalgen.crystals import from_table, read_facts, read_table
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.locks import alone
+from xtalgen.runtime.names import SHARED
 from xtalgen.training.contract import check_training
 from xtalgen.training.distributed import together
-from xtalgen.training.job import SHARED, Job
+from xtalgen.training.job import Job
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from typing import Any
 from xtalgen.crystals import Crystal, from_table, read_metadata, read_table, replace_columns, write_table
 from xtalgen.runtime.parallel import Failure, map_items
 from xtalgen.structure.space_group import SYMPREC
-from xtalgen.structure.wyckoff import CHUNK, COLUMN, KIND, describe, describe_chunk
+from xtalgen.structure.wyckoff import CHUNK, KIND, describe, describe_chunk
+from xtalgen.structure.wyckoff_positions import COLUMN
 
 log = logging.getLogger(__name__)
 

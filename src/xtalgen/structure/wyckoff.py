@@ -33,7 +33,6 @@ KIND = pa.struct(
         pa.field("free", pa.list_(pa.float64())),  # the free ones of x, y, z of each orbit, orbit after orbit
     ]
 )
-COLUMN = "wyckoff"
 CHUNK = 64  # crystals per task of a worker
 SAME = 1e-3  # fractional: coordinates nearer than this are the same
 DECIMALS = 3  # of coordinates that are compared, so that the choice does not depend on the last digits

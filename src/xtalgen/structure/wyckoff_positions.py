@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from xtalgen.structure.elements import ORDER
 
+COLUMN = "wyckoff"  # of a table of crystals
 # Rank of an atomic number in the order of electronegativity.
 ELEMENT_RANK = {number: place for place, number in enumerate(ORDER)}
 AXES = "xyz"

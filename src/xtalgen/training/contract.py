@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 import numpy as np
 import yaml
 
-from xtalgen.crystals import Crystal
+from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
+from xtalgen.runtime.names import TRAINED_TASKS
 
-TASKS = ("dng", "csp")
 TRAINING, CHECKPOINT, LOG = "training.json", "checkpoint.safetensors", "log.csv"
 TRAINING_CONTRACT, CHECKPOINT_CONTRACT = "training/1", "checkpoint/1"
 # The one entry of a checkpoint's metadata: safetensors writes several in random order, and equal trainings must give
@@ -60,7 +60,7 @@ def check_class(name: str, kind: Any, base: type) -> None:
             if known.default is MISSING and known.default_factory is MISSING:
                 broken(name, "settings", f"{part}.{known.name} has no default")
     tasks = getattr(kind, "tasks", ())
-    if not tasks or not set(tasks) <= set(TASKS):
+    if not tasks or not set(tasks) <= set(TRAINED_TASKS):
         broken(name, "traits", f"tasks is {tasks!r}")
     for trait in TRAITS:
         if not isinstance(getattr(kind, trait), bool):
@@ -138,7 +138,8 @@ def _fault(crystal: Crystal) -> str | None:
         return "its geometry is not finite"
     if coords.min() < 0 or coords.max() >= 1:
         return f"its coordinates reach from {coords.min()} to {coords.max()}"
-    return None if numbers.min() >= 1 and numbers.max() <= 118 else f"its atomic numbers are {numbers.tolist()}"
+    known = numbers.min() >= 1 and numbers.max() <= MAX_ATOMIC_NUMBER
+    return None if known else f"its atomic numbers are {numbers.tolist()}"
 
 
 def _check_facts(

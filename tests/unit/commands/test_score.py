@@ -108,7 +108,7 @@ def test_structures_are_scored(run, sample, capsys, tmp_path):
 def test_what_took_long_is_kept_by_content(run, sample, monkeypatch, source):
     first, _ = run(sample)
     made = []
-    for name in ("prepare_split", "fingerprint", "read_structures"):
+    for name in ("prepare_data", "compute_fingerprints", "read_structures"):
         real = getattr(scoring, name)
         monkeypatch.setattr(
             scoring, name, lambda *a, _real=real, _name=name, **o: (made.append(_name), _real(*a, **o))[1]
@@ -121,7 +121,7 @@ def test_what_took_long_is_kept_by_content(run, sample, monkeypatch, source):
     # A split with another content is read again, the others are not.
     (source / "train.csv").write_text((source / "train.csv").read_text().replace("cscl", "other"))
     run(sample)
-    assert made == ["prepare_split"]
+    assert made == ["prepare_data"]
 
 
 def test_predictions_are_paired_by_name_or_in_order(run, tmp_path, capsys):
@@ -193,7 +193,7 @@ def test_some_misspelt_ids_are_refused(run, tmp_path):
 
 
 def test_a_file_without_any_crystal_is_refused_before_data_are_read(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "prepare_split", lambda *_, **__: pytest.fail("read the data set"))
+    monkeypatch.setattr(scoring, "prepare_data", lambda *_, **__: pytest.fail("read the data set"))
     file = tmp_path / "broken.csv"
     file.write_text('id,cif\na,nothing\nb,"more nothing"\n')
     with pytest.raises(SystemExit, match=r"broken\.csv: none of its 2 entries is a crystal \(a: unparsable"):
@@ -263,7 +263,7 @@ def test_relaxation_gives_stability(run, sample, monkeypatch):
         write(out, terminals, -2.0)
 
     monkeypatch.setattr("xtalgen.stages.relax.relax", relax)
-    monkeypatch.setattr("xtalgen.stages.hull.hull", hull)
+    monkeypatch.setattr("xtalgen.stages.hull.write_hull", hull)
     monkeypatch.setattr("xtalgen.potentials.registry.identify", lambda *_: SimpleNamespace(sha256="a" * 64))
     found, ledger = run(sample, "--relax", "made")
     values = {name: entry["value"] for name, entry in found["metrics"].items()}

@@ -21,6 +21,7 @@ import torch
 
 from random_crystals import random_crystals
 from xtalgen import models
+from xtalgen.runtime.names import SHARED
 from xtalgen.training.contract import (
     ModelContractError,
     broken,
@@ -30,7 +31,7 @@ from xtalgen.training.contract import (
     describe_contract,
     read_contract,
 )
-from xtalgen.training.job import SHARED, Job
+from xtalgen.training.job import Job
 
 # Whatever of these a model's settings know makes it small.
 TINY = {
@@ -253,7 +254,8 @@ import json
 import xtalgen.stages.train
 from random_crystals import random_crystals
 from xtalgen import models
-from xtalgen.training.job import SHARED, Job
+from xtalgen.runtime.names import SHARED
+from xtalgen.training.job import Job
 def tiny(kind):
     return models.build(kind, {k: v for k, v in {values}.items() if k in kind.__dataclass_fields__}, "test")
 def train(model, task, folder, **_):

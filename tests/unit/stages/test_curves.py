@@ -8,7 +8,7 @@ import pytest
 
 import curves as script
 from xtalgen.report.learning_curve import draw, read_log, summary
-from xtalgen.stages.curves import curves
+from xtalgen.stages.curves import draw_curves
 
 HEAD = "epoch,step,seconds,loss,loss_coords,val_loss,lr,skipped,samples_per_s\n"
 ROWS = "0,10,1.5,2.5,1.0,,0.001,0,100\n1,20,3.0,,,2.2,0.001,10,100\n2,30,4.5,1.5,0.7,,0.001,0,120\n"
@@ -40,7 +40,7 @@ def test_columns_are_read_with_gaps(tmp_path):
 def test_half_written_row_of_a_killed_training_is_left_out(tmp_path):
     path = log_file(tmp_path, HEAD + ROWS + "3,40,6.0,0.1")
     assert read_log(path)["step"].tolist() == [10, 20, 30]
-    curves(path, out=tmp_path / "curve.svg")
+    draw_curves(path, out=tmp_path / "curve.svg")
     assert (tmp_path / "curve.svg").read_text().endswith("</svg>\n")
 
 

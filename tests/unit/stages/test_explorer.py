@@ -10,7 +10,7 @@ from xtalgen.explorer import projection
 from xtalgen.explorer.crystal_sets import Files, learning_curves, load, thin
 from xtalgen.explorer.encoding import MISSING
 from xtalgen.explorer.projection import UmapConfig
-from xtalgen.stages.explorer import Options, explorer, viewer_script
+from xtalgen.stages.explorer import Options, viewer_script, write_explorer
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def by_components(monkeypatch):
 
 def build(folder, files, logs=(), **options):
     out = folder / "page.html"
-    explorer(files, logs, options=Options(**options), umap=UmapConfig(), cache=None, out=out)
+    write_explorer(files, logs, options=Options(**options), umap=UmapConfig(), cache=None, out=out)
     text = out.read_text()
     return text, *unpack(re.search(r'id="payload">([^<]*)<', text)[1])
 

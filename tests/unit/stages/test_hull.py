@@ -76,7 +76,7 @@ def files(tmp_path_factory):
 
 def run(relaxed, references, out, cache, **options):
     options = OPTIONS | {"relax_steps": 100, "fmax": 0.02} | options
-    hull.hull(relaxed, references, out=out, cache=cache, **options)
+    hull.write_hull(relaxed, references, out=out, cache=cache, **options)
     table = crystals.read_table(out)
     return crystals.from_table(table), crystals.read_metadata(table)
 

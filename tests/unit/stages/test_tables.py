@@ -22,7 +22,7 @@ from xtalgen.report.long_csv import long_csv
 from xtalgen.report.markdown import TABLES, compact, markdown
 from xtalgen.report.published import read_published
 from xtalgen.report.score_table import DE_NOVO, PREDICTION, STABILITY, SYMMETRY, best_rows, scores
-from xtalgen.stages.tables import tables
+from xtalgen.stages.tables import write_tables
 
 DNG = {
     "struct_valid": {"value": 0.9346, "n": 10000, "low": 0.9296, "high": 0.9393},
@@ -101,7 +101,7 @@ Lead beyond noise: Validity: Structural, cdvae over flowmm, p < 0.001 (Fisher).
 
 def made(paths, *, published=False):
     folder = paths[0].parent
-    tables(paths, out_markdown=folder / "t.md", out_csv=folder / "t.csv", published=published)
+    write_tables(paths, out_markdown=folder / "t.md", out_csv=folder / "t.csv", published=published)
     return (folder / "t.md").read_text(), (folder / "t.csv").read_text()
 
 

@@ -23,10 +23,10 @@ from xtalgen.crystals import Crystal
 from xtalgen.models.orbits.formula_model import END, period_and_column
 from xtalgen.models.orbits.steps import Formula, Groups, answers_of, formula_of
 from xtalgen.structure.elements import ORDER
+from xtalgen.structure.wyckoff_positions import COLUMN
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT, Split, mix_seed
 from xtalgen.training.loop import Trainable
 
-COLUMN = "wyckoff"
 DIMENSIONS = 16  # of the space in which elements have distances
 FLOOR = 1e-3  # the probability of a symmetry that no analogue has
 MOST_RETRIEVED = 64  # analogues of one symmetry whose numbers are used

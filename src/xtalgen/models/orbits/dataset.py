@@ -11,9 +11,9 @@ import torch
 from xtalgen.crystals import Crystal
 from xtalgen.models.orbits.network import Steps, TokenBuffer
 from xtalgen.models.orbits.steps import Answer, Formula, Groups, Query, answers_of, formula_of, write
+from xtalgen.structure.wyckoff_positions import COLUMN
 from xtalgen.training.batches import Bucketed, Split, select, select_both
 
-COLUMN = "wyckoff"
 BUCKET = 8  # steps
 
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from xtalgen.crystals import MAX_ATOMIC_NUMBER
 from xtalgen.structure.elements import ORDER
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT, Batch
 from xtalgen.training.loop import Trainable
@@ -209,7 +210,7 @@ def period_and_column(atomic_number: int) -> tuple[int, int]:
     """Returns period and column of an element; columns 1 to 32 of the long periodic table, the same for its block."""
     before = max((noble for noble in NOBLE if noble < atomic_number), default=0)
     period = 1 + sum(noble < atomic_number for noble in NOBLE)
-    after = min((noble for noble in (*NOBLE, 118) if noble >= atomic_number), default=118)
+    after = min((noble for noble in (*NOBLE, MAX_ATOMIC_NUMBER) if noble >= atomic_number), default=MAX_ATOMIC_NUMBER)
     into, width = atomic_number - before, after - before
     # From the left up to the alkaline earths, from the right for all others: halogens are column 31 in every period.
     return period, into if into <= 2 else 32 - (width - into)

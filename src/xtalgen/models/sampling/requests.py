@@ -12,14 +12,13 @@ from torch import Tensor
 
 from xtalgen.crystals import Crystal
 from xtalgen.models.manifolds import torus
+from xtalgen.structure.elements import MAX_VALID_NUMBER
 from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT, bucket_ceiling, mask_of, mix_seed
 from xtalgen.training.checkpoint import load_checkpoint
 from xtalgen.training.loop import Trainable
 from xtalgen.training.performance import compile_network
 
-# The evaluation of CDVAE, DiffCSP and FlowMM knows elements 1 to 104.
-HIGHEST_ELEMENT = 104
 # Volume of the cell over a · b · c, squared.
 SMALLEST_VOLUME = 1e-9
 
@@ -139,7 +138,7 @@ def to_crystals(
         if not (np.isfinite(lattices[row]).all() and np.isfinite(coords[row, :n]).all()):
             crystals.append(Crystal(id="", status="not_finite", atomic_numbers=numbers))
             continue
-        known = numbers.max() <= HIGHEST_ELEMENT
+        known = numbers.max() <= MAX_VALID_NUMBER
         status = "bad_lattice" if not possible[row] else "ok" if known else "unknown_element"
         crystals.append(Crystal("", status, lattices[row], coords[row, :n], numbers))
     return crystals
