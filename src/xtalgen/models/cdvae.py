@@ -1,7 +1,7 @@
 """CDVAE: crystal diffusion variational autoencoder (Xie et al. 2022, arXiv 2110.06197), for both tasks.
 
 Written from the equations; docs/models/cdvae.md lists the defaults and every deviation. The paper has no structure
-prediction: that variant is our reading of the baseline in later papers.
+prediction; that variant follows our reading of the baseline in later papers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,10 +30,10 @@ class CDVAEConfig(FitConfig):
     """Hyper-parameters of CDVAE on MP-20.
 
     bonds: graph of the encoder, "crystal_nn" (the column of the stage `bonds`) or "radius" (like the decoder's);
-    property: column that a head learns to predict from the latent vector, None for no head; teacher_forcing: last
-    epoch in which the decoder sees true cells; hidden: width of encoder and decoder; triplet: width of the decoder's
-    triplets; slots: of the decoder's graph, 0 for as many as needed; levels: of noise, geometric from *_begin to *_end
-    (coordinates in Å); *_weight: of the parts of the loss.
+    property: column that a head predicts from the latent vector, None for no head; teacher_forcing: last epoch in which
+    the decoder gets true cells; hidden: width of encoder and decoder; triplet: width of the decoder's triplets; slots:
+    of the decoder's graph, 0 for as many as needed; levels: of noise, geometric from *_begin to *_end (coordinates in
+    Å); *_weight: of the parts of the loss.
     """
 
     epochs: int = 1000
@@ -78,7 +78,7 @@ class Model(AbstractModel):
     Config = CDVAEConfig
     Sampling = CDVAESampling
     shared_checkpoint = False
-    # Read by the workflow without importing this file: the run's splits pass through the stage `bonds`.
+    # Read by the workflow without importing this file: the run's splits go through the stage `bonds`.
     needs_bonds: ClassVar[bool] = True
 
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: CDVAEConfig, job: Job) -> None:
@@ -93,7 +93,7 @@ class Model(AbstractModel):
         usable, _ = select(train, refuse)
         constants = fit_constants(usable, config.property) if usable else None
         split = load_split(train, val, job.device, refuse, extra_of(config.bonds, config.property, constants))
-        assert constants is not None  # `load_split` has refused a set without usable crystals
+        assert constants is not None  # `load_split` refuses a set without usable crystals
         module = initialise(lambda: build(job.task, constants, asdict(config)), job)
         generator = torch.Generator(job.device).manual_seed(mix_seed(job.seed, 3))
         module.fit_scales(next(split.train.batches(config.batch_size)), generator)
@@ -125,7 +125,7 @@ class Model(AbstractModel):
         yield from decode(module, torch.stack(latents).to(device), sampling, seed, numbers=numbers)
 
     def network_evaluations(self, sampling: CDVAESampling) -> int:
-        """Returns how often the decoder is evaluated for one crystal: once per Langevin step."""
+        """Returns the number of decoder evaluations per crystal: one per Langevin step."""
         return sampling.levels * sampling.steps
 
 
@@ -139,10 +139,10 @@ def reconstruct(
     true_counts: bool = False,
     true_numbers: bool = False,
 ) -> list[Crystal]:
-    """Returns each crystal encoded and decoded again; those that are not ok come back as they are.
+    """Encodes and decodes each crystal; those that are not ok are returned unchanged.
 
-    true_counts, true_numbers: the number of atoms, or the elements, are given instead of predicted (always, with a
-    checkpoint of the task csp). Raises ValueError when crystals lack the bonds that the encoder was trained with.
+    true_counts, true_numbers: use the true number of atoms, or the true elements, instead of predictions (always the
+    case for a csp checkpoint). Raises ValueError when crystals lack the bonds that the encoder was trained with.
     """
     module = load_module(checkpoint, device)
     usable = [crystal for crystal in crystals if crystal.ok]
@@ -174,11 +174,11 @@ def optimise_property(
     snapshots: int = 10,
     learning_rate: float = 1e-3,
 ) -> list[Crystal]:
-    """Returns crystals decoded along a descent of the predicted property in latent space (Xie et al. 2022).
+    """Minimises the predicted property by gradient descent in latent space and decodes crystals on the way (Xie et al.
 
-    Starts from the first `starts` crystals, or from random latent vectors without crystals. Adam takes `steps` steps,
-    and all latent vectors are decoded at `snapshots` of them. Ids are START-STEP; `info` holds `step` and `predicted`,
-    in the property's unit. Raises ValueError when the model was trained without a property.
+    2022, section 5.3). Starts from the first `starts` crystals, or from random latent vectors without crystals. Adam
+    takes `steps` steps, and all latent vectors are decoded at `snapshots` of them. Ids are START-STEP; `info` holds
+    `step` and `predicted`, in the property's unit. Raises ValueError when the model was trained without a property.
     """
     module = load_module(checkpoint, device)
     if module.head_property is None:

@@ -25,7 +25,7 @@ from xtalgen.models.flow_matching.riemannian_flow import (
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import logit_to_angles
 from xtalgen.models.sampling.requests import (
-    Wanted,
+    RequestBatch,
     draw_sizes,
     histogram_of,
     in_batches,
@@ -102,7 +102,7 @@ class Model(AbstractModel):
         )
 
     def network_evaluations(self, sampling: FlowMMSampling) -> int:
-        """Returns how often the network is evaluated for one crystal: once per Euler step."""
+        """Returns the number of network evaluations per crystal: one per Euler step."""
         return sampling.steps
 
 
@@ -119,7 +119,7 @@ def build(task: str, constants: Constants, config: dict[str, Any]) -> Riemannian
     )
 
 
-def finish(module: RiemannianFlow, start: State, wanted: Wanted, sampling: FlowMMSampling) -> list[Crystal]:
+def finish(module: RiemannianFlow, start: State, wanted: RequestBatch, sampling: FlowMMSampling) -> list[Crystal]:
     """Returns the crystals at the end of the flow from `start`, by Euler steps."""
     slopes = (sampling.slope_types, sampling.slope, sampling.slope_lattice)
     end = integrate(module, start, wanted, sampling.steps, slopes)

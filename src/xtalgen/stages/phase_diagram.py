@@ -1,7 +1,7 @@
 """Stage `phase_diagram`: the Materials Project's entries of 2023-02-07 with MP2020 corrections, in one small file.
 
-matbench-discovery downloads them (figshare, 170 MB, with structures); nothing else of it is used, and only this
-module imports it, since importing it downloads files and makes folders.
+matbench-discovery downloads them (figshare, 170 MB, with structures). Only this module imports it, since its import
+downloads files and creates folders.
 """
 
 import gzip

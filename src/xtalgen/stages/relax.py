@@ -1,4 +1,4 @@
-"""Stage `relax`: relaxes every crystal of a table with a potential; failures become a status, no row is dropped."""
+"""Stage `relax`: relaxes every crystal of a table with a potential. Failures become a status; no row is dropped."""
 
 import logging
 from dataclasses import asdict, replace
@@ -42,10 +42,10 @@ def relax(
     device: str = "auto",
     sha256: str | None = None,
 ) -> None:
-    """Writes the table of the relaxed crystals: same ids, same order, all columns of the input and `COLUMNS`.
+    """Writes the table of relaxed crystals: same ids and order, the columns of the input and `COLUMNS`.
 
     A crystal that is not "ok", or whose relaxation fails, keeps its geometry; `status` says what failed, `relax_error`
-    the details. One that has not converged after `max_steps` stays "ok" with converged = false. `work` keeps every
+    gives details. One that has not converged after `max_steps` stays "ok" with converged = false. `work` keeps every
     finished crystal, so that a killed run resumes where it stopped. Raises PotentialError and ContractError.
     """
     table = crystals.read_table(crystals_file)
@@ -61,7 +61,7 @@ def relax(
     relaxed = [_relaxed(row, outcomes.get(row.id)) for row in rows]
     metadata = crystals.read_facts(table)
     metadata |= energy_metadata(identity, config, device)
-    # Equal crystals share one outcome, which counts once.
+    # Equal crystals share one outcome, which is counted once.
     seconds = sum({id(outcome): outcome.seconds or 0.0 for outcome in found}.values())
     metadata |= {"n_computed": str(n_computed), "seconds": f"{seconds:.3f}"}
     kept = {field.name: field.type for field in table.schema if field.name not in crystals.GEOMETRY.names}

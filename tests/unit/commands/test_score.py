@@ -82,7 +82,7 @@ def quick_fingerprints(monkeypatch):
         ]  # fmt: skip
         write_table(to_table(rows, {"structure_fingerprint": kind, "composition_fingerprint": kind}), out)
 
-    monkeypatch.setattr(scoring, "fingerprint", write)
+    monkeypatch.setattr(scoring, "compute_fingerprints", write)
 
 
 @pytest.mark.usefixtures("quick_fingerprints")

@@ -13,7 +13,7 @@ from xtalgen.crystals import Crystal, read_crystals
 from xtalgen.models.formula_orbits import FormulaOrbitsConfig, FormulaOrbitsSampling, Model
 from xtalgen.models.orbits.contacts import _shortest, pair_distances
 from xtalgen.models.orbits.sampling import to_crystal
-from xtalgen.models.orbits.steps import Group, Groups, Position, Written
+from xtalgen.models.orbits.steps import Group, Groups, Position, WyckoffCrystal
 from xtalgen.structure.elements import ORDER
 from xtalgen.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from xtalgen.training.job import Job
@@ -52,7 +52,7 @@ def test_atoms_come_in_the_order_asked_for(checkpoint):
 def test_atoms_keep_their_places_when_ordered():
     groups = Groups([Group(221, "", (Position("a", "0,0,0", 1), Position("b", "1/2,1/2,1/2", 1)), 0)])
     # Caesium on a, chlorine on b; elements by their place in the order of electronegativity.
-    written = Written(0, ((ORDER.index(55), 0), (ORDER.index(17), 1)), (0.5,), ())
+    written = WyckoffCrystal(0, ((ORDER.index(55), 0), (ORDER.index(17), 1)), (0.5,), ())
     for numbers in ([55, 17], [17, 55]):
         crystal = to_crystal(np.array(numbers), written, groups, "")
         where = dict(zip(crystal.atomic_numbers.tolist(), crystal.frac_coords.tolist(), strict=True))
@@ -66,7 +66,7 @@ def test_what_cannot_be_made_has_a_status(checkpoint):
     assert statuses == ["ok", "no_atoms", "too_large", "unknown_element"]
     assert to_crystal(np.array([11, 17]), None, GROUPS, "no_space_group").status == "no_space_group"
     groups = Groups([Group(1, "", (Position("a", "x,y,z", 1),), 0)])
-    flat = Written(0, ((0, 0),), (0.5, 0.5, 0.5, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
+    flat = WyckoffCrystal(0, ((0, 0),), (0.5, 0.5, 0.5, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
     assert to_crystal(np.array([87]), flat, groups, "").status == "bad_lattice"
 
 

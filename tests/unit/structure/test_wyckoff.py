@@ -44,7 +44,7 @@ def item(given):
 
 
 def rebuilt(described):
-    """The crystal in a primitive cell that a description tells."""
+    """The crystal in a primitive cell given by a description."""
     free, members, numbers = iter(described["free"]), [], []
     for form, number in zip(described["forms"], described["atomic_numbers"], strict=True):
         values = np.zeros(3)
@@ -97,9 +97,9 @@ def test_groups_and_multiplicities_are_moyos():
 def test_orbits_come_by_element_then_letter_then_coordinates():
     for given, described in all_described():
         free = iter(described["free"])
-        told = [[round(next(free), 3) for _ in parse_form(form)[3]] for form in described["forms"]]
+        coordinates = [[round(next(free), 3) for _ in parse_form(form)[3]] for form in described["forms"]]
         ranks = [ELEMENT_RANK[number] for number in described["atomic_numbers"]]
-        order = list(zip(ranks, described["letters"], told, strict=True))
+        order = list(zip(ranks, described["letters"], coordinates, strict=True))
         assert order == sorted(order), given.id
         assert all(0.0 <= value < 1.0 for value in described["free"]), given.id
 
@@ -193,14 +193,14 @@ def test_three_nearly_equal_axes_keep_their_lengths():
     """P222 allows any order of the axes, and here moyo's tolerance does too."""
     rng = np.random.default_rng(0)
     for _ in range(5):
-        told = {
+        description = {
             "generators": "-x,-y,z;x,-y,-z",
             "cell": [5.60, 5.63, 5.66, 90.0, 90.0, 90.0],
             "atomic_numbers": [11, 17],
             "forms": ["x,y,z"] * 2,
             "free": (0.05 + 0.15 * rng.random(6) + [0.0, 0.0, 0.0, 0.05, 0.1, 0.15]).tolist(),
         }
-        given = rebuilt(told)
+        given = rebuilt(description)
         described = wyckoff.describe(given)
         assert described["spg_num"] == 16
         assert distances(rebuilt(described)) == pytest.approx(distances(given), abs=1e-3)

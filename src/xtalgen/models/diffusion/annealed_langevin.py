@@ -19,14 +19,14 @@ from xtalgen.models.diffusion.vae import CrystalVAE, geometric, inverse, multipl
 from xtalgen.models.manifolds import torus
 from xtalgen.models.manifolds.lattices import lattice_from_parameters
 from xtalgen.models.networks.periodic_graph import PeriodicGraph, nearest_graph
-from xtalgen.models.sampling.requests import Wanted, in_batches
+from xtalgen.models.sampling.requests import RequestBatch, in_batches
 from xtalgen.training.batches import MAX_ELEMENT, mix_seed
 from xtalgen.training.performance import MOST_PROGRAMS
 
-# Slots are added in such steps, so that products stay well shaped and few steps are recorded.
+# Slots are added in multiples of this, so that matrix products stay efficient and few graphs are recorded.
 ROOM = 8
 ROUNDING = 1e-3  # of fractional coordinates, in one step
-# Turns a step into one that the device repeats without the host.
+# Records a step for replay on the device without the host.
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ class CDVAESampling:
 
     levels: of noise, geometric between the ends that the training used; steps: at each level; step_rate: α at the
     lowest level in Å², growing with the square of the noise; min_sigma: Å, no noise is added at levels at or below it;
-    batch_size: crystals that run together; slots: neighbours per atom that the decoder's tables hold at first, 0 for as
-    many as needed; compile: compile the step; precision: of matrix products, "trained" for that of the training.
+    batch_size: crystals that run together; slots: initial number of neighbours per atom in the decoder's tables, 0 for
+    as many as needed; compile: compile the step; precision: of matrix products; "trained" keeps that of the training.
     """
 
     levels: int = 50
@@ -60,7 +60,7 @@ class CDVAESampling:
 
 @dataclass(frozen=True)
 class Start:
-    """Crystals before the dynamics, padded. fixed: whether the elements are given and stay."""
+    """Crystals before the dynamics, padded. fixed: whether the elements are given and kept."""
 
     latent: Float[Tensor, "batch latent"]
     numbers: Int[Tensor, "batch atoms"]
@@ -83,9 +83,9 @@ def decode(
     """Returns a crystal for each latent vector, in order; ids are empty.
 
     counts: the numbers of atoms, instead of the head's; numbers: the elements, instead of those of the composition head
-    and the type head. Status is "bad_lattice" when the predicted cell cannot exist, "not_finite" when a number on the
-    way was not finite, and as in `in_batches` for impossible compositions. Starting points depend on the seed and the
-    index, the noise of the dynamics also on batch size and device.
+    and the type head. Status is "bad_lattice" when the predicted cell cannot exist, "not_finite" when the dynamics
+    diverged, and as in `in_batches` for impossible compositions. Initial coordinates depend on the seed and the index,
+    the noise of the dynamics also on batch size and device.
     """
     fixed = numbers is not None
     if numbers is None:
@@ -94,7 +94,7 @@ def decode(
             counts = module.head_count(latents).argmax(dim=1).tolist()
         numbers = _compositions(module, latents, counts, seed)
 
-    def make(batch: Wanted) -> list[Crystal]:
+    def make(batch: RequestBatch) -> list[Crystal]:
         return _decode_batch(module, latents[batch.indices], batch, fixed=fixed, sampling=sampling, seed=seed)
 
     return in_batches(numbers, sampling.batch_size, str(latents.device), make)
@@ -108,10 +108,10 @@ def anneal(
     generator: torch.Generator,
     record: Recorder | None = None,
 ) -> tuple[Float[Tensor, "batch atoms 3"], Int[Tensor, "batch atoms"]]:
-    """Returns coordinates in [0, 1) and elements after the dynamics. The cells stay.
+    """Returns coordinates in [0, 1) and elements after the dynamics. The cells are fixed.
 
     Each step moves atoms by α F / σ + √(2 α) ε in Å, with α = step_rate (σ / σ_min)² and F the decoder's vectors; then,
-    unless they are given, the elements become the most likely ones. record: makes a step repeatable without the host;
+    unless they are given, the elements become the most likely ones. record: records a step for replay without the host;
     by default a CUDA graph on a GPU and nothing elsewhere.
     """
     noise = module.noise
@@ -124,9 +124,9 @@ def anneal(
 
 
 class _Dynamics:
-    """The state of the dynamics, in tensors that are updated in place, so that one recorded step serves all steps.
+    """The state of the dynamics, in tensors that are updated in place, so that one recorded step can be replayed.
 
-    With a fixed number of slots the host waits for the device once per level, to learn whether an atom had more
+    With a fixed number of slots the host synchronises with the device once per level, to check whether an atom had more
     neighbours than slots; if so, the level is repeated with more slots. No edge is ever lost.
     """
 
@@ -153,7 +153,7 @@ class _Dynamics:
         self.step: Callable[[], None] | None = None
 
     def run(self, steps: int, *, rate: float, spread: float) -> None:
-        """Takes the steps of a level: atoms move by rate · F + spread · ε."""
+        """Runs the steps of a level: atoms move by rate · F + spread · ε."""
         self.rate.fill_(rate)
         self.spread.fill_(spread)
         while True:
@@ -172,10 +172,10 @@ class _Dynamics:
             self.step = None
 
     def _prepared(self) -> Callable[[], None]:
-        """Returns the step for the present number of slots, recorded where recording works and gives equal results."""
+        """Returns the step for the current number of slots, recorded if that works and gives equal results."""
         self.advance = self._advance
         if self.compile:
-            # One program per shape of a batch and number of slots.
+            # One compiled program per batch shape and number of slots.
             torch.compiler.config.recompile_limit = MOST_PROGRAMS
             self.advance = torch.compile(self._advance, fullgraph=True, dynamic=False)
         if self.record is None:
@@ -194,7 +194,7 @@ class _Dynamics:
             reason = str(error)
         finally:
             self._restore(before)
-        logger.warning("the steps cannot be recorded and run one by one, which is slower: %s", reason)
+        logger.warning("the steps cannot be recorded as a CUDA graph, so sampling is slower: %s", reason)
         self.record = None
         return self._in_place
 
@@ -207,7 +207,7 @@ class _Dynamics:
     def _advance(
         self, coords: Tensor, numbers: Tensor, noise: Tensor, rate: Tensor, spread: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns coordinates and elements after a step, and the slots that it needed."""
+        """Returns coordinates and elements after a step, and the number of slots needed."""
         start = self.start
         with torch.autocast(coords.device.type, torch.bfloat16, enabled=self.bfloat16):
             atoms, vectors, needed = self.network(start.latent, numbers, coords, start.lattice, start.mask)
@@ -238,7 +238,7 @@ class _Dynamics:
 
 
 def _same(coords: Tensor, wanted: Tensor) -> bool:
-    """Whether coordinates are equal up to rounding, also across the edge of the cell."""
+    """Whether coordinates are equal up to rounding, modulo 1."""
     away = torus.log_map(coords, wanted).abs()
     return torch.equal(coords.isfinite(), wanted.isfinite()) and not bool((away > ROUNDING).any())
 
@@ -263,7 +263,7 @@ def record_cuda(step: Callable[[], None]) -> Callable[[], None]:
 def _decode_batch(
     module: CrystalVAE,
     latents: Float[Tensor, "batch latent"],
-    batch: Wanted,
+    batch: RequestBatch,
     *,
     fixed: bool,
     sampling: CDVAESampling,
@@ -287,9 +287,9 @@ def _decode_batch(
 
 
 def _start(
-    module: CrystalVAE, latents: Float[Tensor, "batch latent"], batch: Wanted, *, fixed: bool, seed: int
+    module: CrystalVAE, latents: Float[Tensor, "batch latent"], batch: RequestBatch, *, fixed: bool, seed: int
 ) -> tuple[Start, list[bool]]:
-    """Returns uniform coordinates in the predicted cells, and which of these exist; the others get a unit cell."""
+    """Returns uniform coordinates in the predicted cells, and which cells are valid; others become unit cells."""
     (coords,) = batch.draw(seed, lambda n, generator: (torch.rand(n, 3, generator=generator),))
     standardised = module.lattice_of(latents, batch.atomic_numbers, batch.mask)
     lengths, angles, exists = module.parameters_of(standardised, batch.mask.sum(dim=1))
@@ -302,7 +302,7 @@ def _start(
 def _compositions(
     module: CrystalVAE, latents: Float[Tensor, "crystals latent"], counts: Sequence[int], seed: int
 ) -> list[Int[np.ndarray, "atoms"]]:
-    """Returns elements by the composition head, see `sample_composition`."""
+    """Returns elements drawn from the composition head, see `sample_composition`."""
     logits = module.composition(latents)
     assert logits is not None  # the task is dng
     shares = logits.softmax(dim=-1).double().cpu().numpy()

@@ -2,8 +2,8 @@
 
 Cells L, and in de novo generation elements (one-hot), follow denoising diffusion (DDPM, Ho et al. 2020) with the cosine
 schedule: L_t = √ᾱ_t L_0 + √(1 - ᾱ_t) ε, and the network predicts ε. Fractional coordinates follow variance-exploding
-score matching on the torus: f_t = f_0 + σ_t ε mod 1, and the network predicts -∂ log p(f_t | f_0) / ∂f_t over its root
-mean square, p a wrapped normal distribution.
+score matching on the torus: f_t = f_0 + σ_t ε mod 1. The network predicts -∂ log p(f_t | f_0) / ∂f_t divided by its
+root mean square, where p is a wrapped normal distribution.
 """
 
 import functools
@@ -21,13 +21,13 @@ from xtalgen.models.networks.cell_network import CellNetwork
 from xtalgen.training.batches import Batch
 from xtalgen.training.performance import Precision
 
-IMAGES = 10  # the sum over the images of the wrapped normal runs from -10 to 10
+IMAGES = 10  # periodic images i = -10 … 10 in the sum of the wrapped normal distribution
 OFFSET, SMALLEST_BETA, LARGEST_BETA = 0.008, 1e-4, 0.9999  # of the cosine schedule (Nichol & Dhariwal 2021)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Noise by step, from step 0 without noise up to the noisiest.
+    """Noise levels from step 0 (no noise) to the noisiest.
 
     level: input of the network; alpha_bar: ᾱ, the share of the signal's variance in cells and elements; sigma: σ of the
     fractional coordinates; score_scale: root mean square of their score.
@@ -47,7 +47,7 @@ class Schedule:
         return Schedule(**{name: values[kept] for name, values in vars(self).items()})
 
     def downwards(self) -> Iterator["Step"]:
-        """Yields the steps of sampling, from the noisiest down."""
+        """Yields the steps of sampling, from the noisiest level down."""
         for index in range(len(self.level) - 1, 0, -1):
             above, below = float(self.alpha_bar[index]), float(self.alpha_bar[index - 1])
             alpha = above / below  # α_t = ᾱ_t / ᾱ_{t-1} = 1 - β_t
@@ -92,7 +92,7 @@ def schedule(levels: int, sigma_begin: float, sigma_end: float) -> Schedule:
 def wrapped_normal_score(shift: Float[Tensor, "*shape"], sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Returns -∂ log Σᵢ exp(-(x + i)² / 2σ²) / ∂x, i from -10 to 10: the score towards larger noise (DiffCSP, eq. 8).
 
-    The weights of the images are a softmax, so that nothing underflows however small σ is.
+    The weights of the images are a softmax, so that nothing underflows for small σ.
     """
     images = shift.unsqueeze(-1) + torch.arange(-IMAGES, IMAGES + 1, device=shift.device, dtype=shift.dtype)
     variance = (sigma**2).unsqueeze(-1)
@@ -101,7 +101,7 @@ def wrapped_normal_score(shift: Float[Tensor, "*shape"], sigma: Float[Tensor, "*
 
 
 def score_scale(sigma: float) -> float:
-    """Returns √E[score²] under the noise of σ, by quadrature over ±8 σ."""
+    """Returns √E[score²] for noise of standard deviation σ, by quadrature over ±8 σ."""
     epsilon = torch.linspace(-8, 8, 2001, dtype=torch.float64)
     density = torch.exp(-(epsilon**2) / 2)
     score = wrapped_normal_score(
@@ -141,16 +141,17 @@ class CrystalDiffusion(CellNetwork):
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted squared error of noise and score, and its parts; one level per crystal, uniform.
 
-        Each part is a mean over all numbers of the batch, so that crystals count by their atoms, as in DiffCSP.
+        Each part is a mean over all elements of the batch's tensors, so crystals are weighted by their atoms, as in
+        DiffCSP.
         """
         levels = torch.randint(1, self.levels + 1, (len(batch),), device=batch.mask.device, generator=generator)
         point, target = self.diffuse(batch, levels, generator)
         return self.error(self.predict(point, levels, batch.atomic_numbers, batch.mask), target, batch.mask)
 
     def diffuse(self, batch: Batch, levels: Int[Tensor, "batch"], generator: torch.Generator) -> tuple[State, State]:
-        """Returns the crystals with noise of their levels, and the targets of the network.
+        """Returns the noisy crystals and the targets of the network.
 
-        Targets are the noise of cells and elements, and the score of the coordinates over its root mean square.
+        Targets are the noise of cells and elements, and the score of the coordinates divided by its root mean square.
         """
 
         def draw(like: Tensor) -> Tensor:

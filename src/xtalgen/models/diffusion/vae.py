@@ -1,8 +1,8 @@
 """CDVAE (Xie et al. 2022, arXiv 2110.06197): a variational autoencoder whose decoder removes noise from crystals.
 
-The latent vector z of a crystal gives the number of its atoms, its cell and its composition. The decoder learns to move
-noisy atoms back and to classify their elements: with Cartesian noise of σ it predicts F ≈ d / σ, d the displacement (Å)
-from a noisy atom to the nearest image of its true position, by the loss ½ ‖d / σ - F‖² per atom.
+Heads on the latent vector z predict the number of atoms, the cell and the composition. The decoder learns to move noisy
+atoms back and to classify their elements. For Cartesian noise of standard deviation σ it predicts F ≈ d / σ, where d is
+the displacement (Å) from a noisy atom to the nearest image of its true position; the loss is ½ ‖d / σ - F‖² per atom.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ from xtalgen.training.loop import Trainable
 
 HEAD = 256
 COMPOSITION = 128  # width of the embedded composition (csp)
-STD_FLOOR = 1e-5  # added to standard deviations, as CDVAE does
-SMALLEST_VOLUME = 1e-3  # of a cell over a · b · c
+STD_FLOOR = 1e-5  # added to standard deviations, as in CDVAE
+SMALLEST_VOLUME = 1e-3  # smallest volume of a cell, relative to a · b · c
 SHORTEST, LONGEST = 0.5, 200.0  # Å, of a cell's sides
-# Slots per atom that crystals of MP-20 need: of bonds, and of the decoder's graph for noisy atoms.
+# Mean slots per atom for MP-20: bonds, and the decoder's graph of noisy atoms.
 BOND_SLOTS, DECODER_SLOTS = 16, 28
 Six = tuple[float, float, float, float, float, float]
 
@@ -49,7 +49,7 @@ class Constants:
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the parts of the loss; the defaults are CDVAE's."""
+    """Weights of the parts of the loss; the defaults are CDVAE's."""
 
     count: float = 1.0
     lattice: float = 10.0
@@ -99,8 +99,8 @@ def geometric(begin: float, end: float, levels: int) -> Float[Tensor, "levels"]:
 class CrystalVAE(Trainable):
     """Encoder, heads, decoder and loss. `task` is "dng" or "csp".
 
-    In csp the elements are known: the lattice head sees the composition besides the latent vector, the decoder the true
-    elements, and the parts of the loss about number and kind of atoms are gone.
+    In csp the elements are known: the lattice head also gets the composition, the decoder gets the true elements, and
+    the loss has no terms for number and type of atoms.
     """
 
     network: DenseGemNetT
@@ -147,9 +147,9 @@ class CrystalVAE(Trainable):
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss of the batch and its parts before weighting; in evaluation mode coords and types only.
 
-        Up to and with epoch `teacher_forcing` of a training the decoder sees the true cell, else the predicted one.
-        `replaced` is the share of predicted cells that cannot exist: the decoder sees the true ones instead;
-        `overflow` the share of crystals that lost edges because an atom had more neighbours than slots.
+        Up to and including epoch `teacher_forcing` of a training the decoder gets the true cell, later the predicted
+        one. `replaced` is the share of predicted cells that cannot exist, for which the decoder gets the true ones;
+        `overflow` is the share of crystals that lost edges because an atom had more neighbours than slots.
         """
         mean, log_variance = self.encode(batch)
         latent = mean + torch.exp(0.5 * log_variance) * _normal(mean.shape, mean, generator)
@@ -219,7 +219,7 @@ class CrystalVAE(Trainable):
         predicted = composition.detach().softmax(dim=-1) * level.unsqueeze(1)
         chances = _one_hot(numbers) + predicted.unsqueeze(1)
         # argmax p_k / E_k with exponential E_k draws k with probability p_k / Σ p. torch.multinomial would make the
-        # host wait, and refuse probabilities that are not finite; the step of such a crystal is skipped anyway.
+        # host wait and reject probabilities that are not finite; such a step is skipped anyway.
         clocks = torch.empty_like(chances).exponential_(generator=generator)
         return ((chances / clocks).argmax(dim=-1) + 1) * mask
 
@@ -229,7 +229,7 @@ class CrystalVAE(Trainable):
         return self.mean(pooled).float(), self.log_variance(pooled).float()
 
     def graph(self, batch: Batch) -> PeriodicGraph:
-        """Returns the encoder's graph: the bonds that came with the data, or the decoder's kind of graph."""
+        """Returns the encoder's graph: the bonds stored with the data, or a graph like the decoder's."""
         if self.bonds == "crystal_nn":
             return bonded_graph(batch.extra, batch.mask)
         return nearest_graph(
@@ -250,7 +250,7 @@ class CrystalVAE(Trainable):
         numbers: Int[Tensor, "batch atoms"],
         mask: Bool[Tensor, "batch atoms"],
     ) -> Float[Tensor, "batch 6"]:
-        """Returns the standardised lattice; the elements are read only in csp."""
+        """Returns the standardised lattice; the elements are used only in csp."""
         if self.embed_composition is not None:
             counts = _one_hot(numbers).sum(dim=1)
             total = mask.sum(dim=1, keepdim=True)
@@ -277,14 +277,14 @@ class CrystalVAE(Trainable):
 
     @torch.no_grad()
     def fit_scales(self, batch: Batch, generator: torch.Generator) -> None:
-        """Sets the decoder's constant scale factors so that each block keeps the variance on this batch."""
+        """Fits the decoder's constant scale factors so that each block preserves the variance on this batch."""
         with fitting_scales(self.network):
             self.loss(batch, generator)
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
         """Returns the FLOP of one crystal padded to n_atoms: (forward, forward and backward).
 
-        With the slots that MP-20 needs on average; the heads are counted, geometry and bases are not.
+        With the average slots of MP-20. The heads are included, geometry and bases are not.
         """
         heads = [head for head in (self.head_lattice, self.head_count, self.head_composition) if head is not None]
         linear = sum(layer.weight.numel() for head in heads for layer in head if isinstance(layer, nn.Linear))

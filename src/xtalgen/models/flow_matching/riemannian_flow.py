@@ -64,7 +64,7 @@ class Constants:
 
 
 def angles_outside(crystal: Crystal) -> str | None:
-    """Returns why the logit of the crystal's angles does not exist, or None."""
+    """Returns the reason why the logit of the crystal's angles does not exist, or None."""
     _, angles = lattice_to_parameters(crystal.lattice)
     fits = np.all((angles > LOWEST_ANGLE) & (angles < LOWEST_ANGLE + ANGLE_SPAN))
     return (
@@ -75,10 +75,10 @@ def angles_outside(crystal: Crystal) -> str | None:
 def fit_constants(crystals: Sequence[Crystal]) -> Constants:
     """Returns the constants of a training set, in closed form.
 
-    With x₁ from the data, x₀ from the base and t uniform, all independent, Var x_t = (Var x₀ + Var x₁) / 3 +
-    (E x₁ - E x₀)² / 12, and the velocity x₁ - x₀ has the variance Var x₀ + Var x₁. The displacement from a uniform
-    point of the torus is uniform, so without its mean over n atoms it has the variance (1 - 1/n) / 12 per component.
-    A standard deviation of zero (all cells the same) becomes 1: nothing is left to learn there.
+    With x₁ from the data, x₀ from the base and t uniform, all independent, Var x_t = (Var x₀ + Var x₁) / 3 + (E x₁ - E
+    x₀)² / 12, and the velocity x₁ - x₀ has the variance Var x₀ + Var x₁. The displacement from a uniform point of the
+    torus is uniform, so without its mean over n atoms it has the variance (1 - 1/n) / 12 per component. A standard
+    deviation of zero (all cells equal) is replaced by 1.
     """
     lengths, angles = lattice_to_parameters(np.stack([crystal.lattice for crystal in crystals]))
     data = np.concatenate([lengths, angles_to_logit(torch.from_numpy(angles)).numpy()], axis=1)
@@ -183,7 +183,7 @@ class RiemannianFlow(Flow):
         return State(types=bits, coords=batch.frac_coords, lattice=lattice)
 
     def start(self, batch: Batch, generator: torch.Generator) -> State:
-        """Returns where the paths begin: at the structures paired with the data (FlowLLM), else at the base."""
+        """Returns the start of the paths: the structures paired with the data (FlowLLM), else points of the base."""
         if "base_coords" not in batch.extra:
             return self.base(batch.mask, generator)
         return State(
@@ -213,7 +213,7 @@ class RiemannianFlow(Flow):
         atomic_numbers: Int[Tensor, "batch atoms"],
         mask: Bool[Tensor, "batch atoms"],
     ) -> State:
-        """Returns v(x, t); atomic_numbers are read only in crystal structure prediction.
+        """Returns v(x, t); atomic_numbers are used only in crystal structure prediction.
 
         Its coordinates have mean 0 over the atoms of a crystal and are 0 at padding. The network sees a standardised
         lattice, and its outputs are scaled to the mean and standard deviation of u.

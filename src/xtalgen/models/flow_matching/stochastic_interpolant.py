@@ -42,7 +42,7 @@ def fit_lengths(crystals: Sequence[Crystal]) -> Lengths:
 class CellFlow(CellNetwork, Flow):
     """Base distribution and data of the flow; the network is `CellNetwork`. weights: of lattice and coords."""
 
-    # Of the coordinates it is not 0 at padding.
+    # The velocity of the coordinates is not 0 at padding.
     velocity = CellNetwork.predict
 
     log_mean: Tensor
@@ -64,7 +64,7 @@ class CellFlow(CellNetwork, Flow):
         self.register_buffer("log_std", torch.tensor(lengths.log_std, dtype=torch.float32), persistent=False)
 
     def encode(self, batch: Batch) -> State:
-        """Returns the data, their cells in the same orientation as those of the base."""
+        """Returns the data, with cells in the same orientation as those of the base."""
         lattice = lattice_from_parameters(batch.lengths, batch.angles)
         return State(types=batch.frac_coords[..., :0], coords=batch.frac_coords, lattice=lattice)
 

@@ -1,4 +1,4 @@
-"""Crystals as texts for training; task, attributes and translation of each are drawn anew in every epoch."""
+"""Crystals as texts for training; task, attributes and translation of each are redrawn in every epoch."""
 
 import hashlib
 import json

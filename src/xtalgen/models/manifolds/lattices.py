@@ -44,14 +44,14 @@ def lattice_to_parameters(
 
 
 def gram_of(lattice: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Returns the Gram matrix L Lᵀ (Å²) of row vectors, in full precision whatever that of matrix products."""
+    """Returns the Gram matrix L Lᵀ (Å²) of row vectors, in full float32 precision."""
     return (lattice.unsqueeze(-2) * lattice.unsqueeze(-3)).sum(-1)
 
 
 def gram_from_parameters(
     lengths: Float[Tensor, "*batch 3"], angles: Float[Tensor, "*batch 3"]
 ) -> Float[Tensor, "*batch 3 3"]:
-    """Returns the Gram matrix L Lᵀ (Å²), from lengths and angles (degrees), impossible ones too."""
+    """Returns the Gram matrix L Lᵀ (Å²) from lengths and angles (degrees), even impossible ones."""
     cos_alpha, cos_beta, cos_gamma = torch.deg2rad(angles).cos().unbind(-1)
     one = torch.ones_like(cos_alpha)
     rows = [(one, cos_gamma, cos_beta), (cos_gamma, one, cos_alpha), (cos_beta, cos_alpha, one)]

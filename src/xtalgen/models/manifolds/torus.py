@@ -21,7 +21,7 @@ def log_map(start: Float[Tensor, "*shape"], end: Float[Tensor, "*shape"]) -> Flo
 
 
 def remove_mean(vectors: Float[Tensor, "batch atoms 3"], mask: Bool[Tensor, "batch atoms"]) -> Float[Tensor, "..."]:
-    """Returns the vectors less their mean over the atoms of each crystal; 0 at padding."""
+    """Returns the vectors minus their mean over the atoms of each crystal; 0 at padding."""
     weight = mask.unsqueeze(-1).to(vectors.dtype)
     mean = (vectors * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True)
     return (vectors - mean) * weight

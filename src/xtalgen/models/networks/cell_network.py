@@ -68,9 +68,9 @@ class CellNetwork(Trainable):
         atomic_numbers: Int[Tensor, "batch atoms"],
         mask: Bool[Tensor, "batch atoms"],
     ) -> State:
-        """Returns the outputs of the heads at a point; atomic_numbers are read only in structure prediction.
+        """Returns the outputs of the heads at a point; atomic_numbers are used only in structure prediction.
 
-        That of the cell is φ(h) L with a matrix φ (3, 3) from the pooled atoms, so it turns with the cell L (O(3)
+        The output of the cell is φ(h) L with a 3 × 3 matrix φ of the pooled atoms, so it rotates with the cell L (O(3)
         equivariance). The network sees the cell as its Gram matrix L Lᵀ.
         """
         phases = time.unsqueeze(-1) * self.rates
@@ -96,7 +96,7 @@ class CellNetwork(Trainable):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted squared error, and its parts before weighting.
 
-        Each part is a mean over all numbers of the batch, so that crystals count by their atoms.
+        Each part is a mean over all elements of the batch's tensors, so crystals are weighted by their atoms.
         """
         atoms = mask.unsqueeze(-1) / mask.sum()
         parts = {

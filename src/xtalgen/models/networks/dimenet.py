@@ -1,8 +1,8 @@
 """DimeNet++ (Gasteiger et al. 2020, arXiv 2011.14115) on dense slots: CDVAE's encoder.
 
-The message of an edge j → i is updated by those of the edges k → j, directional message passing (arXiv 2003.03123):
-m_ji ← f(m_ji, Σ_k g(m_kj, e_RBF(d_ji), a_SBF(d_kj, angle kji))). On a symmetric graph the edges that leave atom j are
-the reverses of those that enter it: the sum over k is one batched product per atom j, passed on by swapping edges.
+Directional message passing (arXiv 2003.03123) updates the message of an edge j → i from those of the edges k → j: m_ji
+← f(m_ji, Σ_k g(m_kj, e_RBF(d_ji), a_SBF(d_kj, angle kji))). On a symmetric graph the outgoing edges of atom j are the
+reverses of its incoming ones, so the sum over k is one batched product per atom j, followed by a swap of edges.
 """
 
 from typing import Any
@@ -96,7 +96,7 @@ class Interaction(nn.Module):
         edges: Edges,
     ) -> Float[Tensor, "edges hidden"]:
         """Returns the messages after this round."""
-        # Absent edges send nothing: their radial basis is 0 and the layer that follows has no bias.
+        # Absent edges send no message: their radial basis is 0 and the next layer has no bias.
         sent = functional.silu(self.down(functional.silu(self.from_reverse(rows)) * self.radial(radial)))
         # The two linear layers of the basis as one: (medium, orders, radial).
         weight = (self.circular[1].weight @ self.circular[0].weight).unflatten(1, (ORDERS, RADIAL))
@@ -111,7 +111,7 @@ class Interaction(nn.Module):
 
 
 class Output(nn.Module):
-    """Sums the messages into each atom, then dense layers; the last one starts at 0."""
+    """Sums the messages of each atom, then applies dense layers; the last one is initialised to 0."""
 
     def __init__(self, hidden: int, outputs: int) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class DenseDimeNet(nn.Module):
     def _angular(self, directions: Tensor, graph: PeriodicGraph) -> Float[Tensor, "atoms slots slots_orders"]:
         """Returns Y_l(α) at atom j between the edge that leaves for i and the edges that come from k ≠ i.
 
-        k ≠ i as numbers of atoms, as in DimeNet's code: messages from other images of i are left out too.
+        k ≠ i as numbers of atoms, as in DimeNet's code: messages from other images of i are omitted too.
         """
         other = graph.source.unsqueeze(-1) != graph.source.unsqueeze(-2)
         return harmonics_between(directions, other, ORDERS, dim=-1).flatten(-2).flatten(0, 1)

@@ -21,7 +21,7 @@ def polynomial_envelope(distance: Float[Tensor, "*shape"], exponent: int) -> Flo
 
 
 class GaussianBasis(nn.Module):
-    """Gaussians evenly spread over [0, cut-off], as wide as they are apart, times the envelope (GemNet-T)."""
+    """Gaussians evenly spaced over [0, cut-off], with widths equal to their spacing, times the envelope (GemNet-T)."""
 
     centres: Tensor
 
@@ -38,7 +38,7 @@ class GaussianBasis(nn.Module):
 
 
 class BesselBasis(nn.Module):
-    """sin(ω_n x) / x with ω_n = n π at the start, times the envelope (DimeNet, eq. 7); the ω are learnt."""
+    """sin(ω_n x) / x times the envelope (DimeNet, eq. 7), with learnt ω_n initialised to n π."""
 
     def __init__(self, number: int, cutoff: float, exponent: int = 5) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""Analogues: training crystals with as many atoms of each element, weighted by how alike their elements are.
+"""Analogues: training crystals with the same numbers of atoms per element, weighted by similarity of elements.
 
-The distances of elements are learnt such that near crystals have the same symmetry and Wyckoff positions, by
-neighbourhood components analysis (Goldberger et al. 2004): crystal i takes the symmetry of crystal j ≠ i with the
-probability p_ij = exp(s_ij) / Σ_k exp(s_ik), s the similarity of their formulas, and the loss is -log Σ_j p_ij over the
-crystals j of the right symmetry. Predicting structures by substitution is old (Hautier et al. 2011); a network combined
-with retrieval is a nearest-neighbour language model (Khandelwal et al. 2020).
+Distances of elements are learnt so that close crystals share symmetry and Wyckoff positions, by neighbourhood
+components analysis (Goldberger et al. 2004): crystal i takes the symmetry of crystal j ≠ i with the probability p_ij =
+exp(s_ij) / Σ_k exp(s_ik), s the similarity of their formulas, and the loss is -log Σ_j p_ij over the crystals j of the
+right symmetry. Structure prediction by substitution goes back to Hautier et al. (2011); combining a network with
+retrieval, to nearest-neighbour language models (Khandelwal et al. 2020).
 """
 
 import hashlib
@@ -27,16 +27,16 @@ from xtalgen.structure.wyckoff_positions import COLUMN
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT, Split, mix_seed
 from xtalgen.training.loop import Trainable
 
-DIMENSIONS = 16  # of the space in which elements have distances
+DIMENSIONS = 16  # of the space in which elements are embedded
 FLOOR = 1e-3  # the probability of a symmetry that no analogue has
 MOST_RETRIEVED = 64  # analogues of one symmetry whose numbers are used
 SMALLEST = 1e-12
-LEAST_SIMILAR = -1e4  # where a crystal has no other to be compared with
+LEAST_SIMILAR = -1e4  # log probability of a crystal without any other of its counts
 
 
 @dataclass(frozen=True)
 class AnalogueBatch:
-    """Formulas with their targets. symmetry: index of their choices among those of the memory, -1 where it lacks them.
+    """Formulas with their targets. symmetry: index of their choices among those of the memory, -1 where missing.
 
     elements, counts: END and 0 at padding. own: the crystal's own index in the memory, -1 for none.
     """
@@ -69,7 +69,7 @@ class Memory:
         for crystal in crystals:
             answers = answers_of(crystal.info[COLUMN], groups)
             if answers is None:
-                raise ValueError(f"{crystal.id}: a Wyckoff position of it does not occur in the training set.")
+                raise ValueError(f"{crystal.id}: one of its Wyckoff positions does not occur in the training set.")
             chosen = 1 + len(crystal.info[COLUMN]["letters"])
             choices.append(tuple(map(int, answers[:chosen])))
             numbers.append(tuple(answers[chosen:]))
@@ -106,7 +106,7 @@ class Memory:
 
 
 class AnalogueData:
-    """Formulas on the device; crystals with as many atoms of each element come in the same batches.
+    """Formulas on the device; crystals with the same numbers of atoms per element share batches.
 
     memory: where analogues are retrieved from; within: whether the crystals are those of the memory. Its sizes are
     numbers of elements.
@@ -139,7 +139,7 @@ class AnalogueData:
         return [(first, min(first + batch_size, len(self))) for first in range(0, len(self), batch_size)]
 
     def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[AnalogueBatch]:
-        """Yields every crystal once, in an order that only depends on the seed; leaves out the first `skip` batches."""
+        """Yields every crystal once, in an order that depends only on the seed, without the first `skip` batches."""
         generator = np.random.default_rng(mix_seed(*seed))
         order = [generator.permutation(self.kinds[kind]) for kind in generator.permutation(len(self.kinds))]
         yield from self._in_order(np.concatenate(order), batch_size, skip)
@@ -169,9 +169,10 @@ def load_analogues(split: Split, groups: Groups) -> tuple[AnalogueData, Analogue
 
 
 class ElementDistances(nn.Module):
-    """Distances of elements: between sums of a vector of the element, of its period and of its column.
+    """Distances between embeddings of elements.
 
-    Rare elements thus lie near their neighbours in the periodic table.
+    An embedding is the sum of a vector of the element, of its period and of its column. Rare elements thus lie near
+    their neighbours in the periodic table.
     """
 
     periods: Tensor
@@ -321,7 +322,7 @@ class Retriever:
 
     @torch.inference_mode()
     def __call__(self, formula: Formula) -> Retrieved | None:
-        """Returns the analogues of a formula; None where no crystal has the same counts."""
+        """Returns the analogues of a formula; None if no crystal has the same counts."""
         kind = counts_of(formula)
         if kind not in self.indices:
             return None

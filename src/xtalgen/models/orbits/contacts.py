@@ -15,24 +15,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xtalgen.crystals import Crystal
-from xtalgen.models.orbits.steps import Groups, Written, affine_of
+from xtalgen.models.orbits.steps import Groups, WyckoffCrystal, affine_of
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT
 
-# Quantile of the shortest distances of a pair of elements over the crystals that hold it: what is below counts as odd.
+# Quantile of the shortest distances of a pair of elements over the crystals containing it; outliers lie below.
 ODD = 0.002
-# d / d₀ below which a contact is too short, and to which it is lengthened.
+# d / d₀ below which a contact is too short, and the value to which it is lengthened.
 TOO_NEAR, ENOUGH = 0.8, 0.85
 IMAGES = torch.tensor(list(itertools.product((-1, 0, 1), repeat=3)), dtype=torch.float64)
-# Steps between checks for contacts; length of a step, which falls to 0; displacement that separates equal positions.
+# Steps between checks for contacts; initial step length, decaying to 0; displacement that separates equal positions.
 ROUND, RATE, JITTER = 10, 0.03, 1e-3
-SWELLING = 0.1  # step of the swelling, relative to that of the coordinates
+SWELLING = 0.1  # step length of the swelling, relative to that of the coordinates
 TINY = 1e-12
 
 
 def pair_distances(crystals: Sequence[Crystal]) -> Float[np.ndarray, "elements elements"]:
-    """Returns d₀ (Å) by atomic numbers: the distance that two elements keep in all but 0.2 % of the crystals.
+    """Returns d₀ (Å) by atomic numbers: the 0.2 % quantile of the shortest distance of two elements over the crystals.
 
-    A pair that no crystal holds gets the mean of both elements' smallest d₀, and 0 where an element does not occur.
+    A pair that does not occur gets the mean of both elements' smallest d₀; with an element that does not occur, 0.
     """
     shortest: dict[tuple[int, int], list[float]] = {}
     for crystal in crystals:
@@ -52,13 +52,13 @@ def pair_distances(crystals: Sequence[Crystal]) -> Float[np.ndarray, "elements e
 
 
 def move_apart(
-    written: Sequence[Written],
+    written: Sequence[WyckoffCrystal],
     groups: Groups,
     distances: Float[np.ndarray, "elements elements"],
     steps: int,
     device: str = "cpu",
-) -> list[Written]:
-    """Returns the crystals with atoms that are too near moved apart, in at most `steps` steps.
+) -> list[WyckoffCrystal]:
+    """Moves atoms that are too close apart, in at most `steps` steps, and returns the crystals.
 
     distances: d₀ in Å (`pair_distances`). The result for a crystal does not depend on the other crystals.
     """
@@ -83,7 +83,11 @@ class _Problem:
     """Crystals as dense tensors: positions are maps @ free + shifts, in fractions of the conventional cell."""
 
     def __init__(
-        self, written: Sequence[Written], groups: Groups, distances: Float[np.ndarray, "elements elements"], device: str
+        self,
+        written: Sequence[WyckoffCrystal],
+        groups: Groups,
+        distances: Float[np.ndarray, "elements elements"],
+        device: str,
     ) -> None:
         parts = [affine_of(one, groups) for one in written]
         rows, n = len(written), max(len(part.numbers) for part in parts)
@@ -149,7 +153,7 @@ class _Problem:
 
 
 def _shortest(crystal: Crystal) -> Float[np.ndarray, "atoms atoms"]:
-    """Returns the shortest distance (Å) of each pair of atoms over 27 images, of an atom and its own images too."""
+    """Returns the shortest distance (Å) of each pair of atoms over 27 images, including an atom and its own images."""
     away = crystal.frac_coords[:, None] - crystal.frac_coords[None]
     away = away - np.round(away)
     vectors = (away[:, :, None] + IMAGES.numpy()) @ crystal.lattice

@@ -1,7 +1,7 @@
 """A causal transformer over the steps of a crystal given its formula: symmetry, Wyckoff positions, cell, coordinates.
 
-Numbers are predicted as probabilities of bins, learnt from soft labels around the true number; a drawn bin is turned
-into a number by the mean over its neighbourhood.
+Numbers are predicted as probabilities of bins, trained on soft labels around the true number; a drawn bin becomes a
+number by averaging over neighbouring bins.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from xtalgen.structure.wyckoff_positions import parse_form
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT
 from xtalgen.training.loop import Trainable
 
-BINS = 96  # a multiple of 24, so that special coordinates are the middles of bins
-WIDTH = 1.0  # of soft labels: the standard deviation, in bins
+BINS = 96  # a multiple of 24, so that special coordinates are centres of bins
+WIDTH = 1.0  # standard deviation of soft labels, in bins
 NEAR = 3  # bins on either side over which the mean is taken
 WAVES = 8  # sines and cosines that encode a number
 MOST_ORBITS = MAX_ATOMS
@@ -32,8 +32,8 @@ MOST_ORBITS = MAX_ATOMS
 class Steps:
     """The steps of crystals, padded; NOWHERE and 0 where a field does not apply. See `steps.Query`.
 
-    chosen: the answer of steps that choose; value: the answer of steps that ask for a number; open: slots that a site
-    may occupy; mask: False at padding; elements, counts: of the formulas, END and 0 at padding.
+    chosen: the answer of discrete steps; value: the answer of numerical steps; open: slots that a site may occupy;
+    mask: False at padding; elements, counts: of the formulas, END and 0 at padding.
     """
 
     kind: Int[Tensor, "batch steps"]
@@ -58,7 +58,7 @@ class Steps:
 
 
 class TokenBuffer:
-    """Arrays that are filled with steps, one row per formula."""
+    """Buffer for steps, one row per formula."""
 
     def __init__(self, formulas: Sequence[Formula], width: int) -> None:
         rows, most = len(formulas), max(map(len, formulas))
@@ -93,7 +93,7 @@ class TokenBuffer:
 
 
 class Block(nn.Module):
-    """A transformer layer with normalisation before attention and before the token-wise network (Xiong et al. 2020)."""
+    """A pre-norm transformer layer (Xiong et al. 2020)."""
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Block(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch tokens hidden"], seen: Bool[Tensor, "batch tokens tokens"]
     ) -> Float[Tensor, "batch tokens hidden"]:
-        """Returns the tokens after the layer. seen: which tokens (last dimension) each token attends to."""
+        """Returns the tokens after the layer. seen: attention mask; the last dimension is the tokens attended to."""
         three = self.to_three(self.before(tokens)).unflatten(-1, (3, self.heads, -1))
         query, key, value = three.permute(2, 0, 3, 1, 4)
         mixed = nn.functional.scaled_dot_product_attention(
@@ -118,7 +118,7 @@ class Block(nn.Module):
 
 
 class OrbitNetwork(nn.Module):
-    """The transformer. The token of a step encodes the answer of the step before and the query of this one."""
+    """The transformer. The token of a step encodes the previous answer and the current query."""
 
     periods: Tensor
     columns: Tensor
@@ -155,7 +155,7 @@ class OrbitNetwork(nn.Module):
                 nn.init.normal_(part.weight, std=0.3 / hidden**0.5)
 
     def positions(self) -> Float[Tensor, "positions hidden"]:
-        """Returns the embeddings of all Wyckoff positions, and last that of none."""
+        """Returns the embeddings of all Wyckoff positions, followed by that of "none"."""
         return self.of_position.weight + nn.functional.pad(self.of_feature(self.features), (0, 0, 0, 1))
 
     def forward(self, steps: Steps) -> Float[Tensor, "batch steps hidden"]:
@@ -236,7 +236,7 @@ class Orbits(Trainable):
         network = self.network
         kind = torch.where(steps.mask, steps.kind, NOWHERE)
         group = nn.functional.cross_entropy(network.group_scores(known[:, 0]), steps.chosen[:, 0], reduction="sum")
-        # Every step is scored as every kind: shapes do not depend on the data, so nothing waits for the device.
+        # Every step is scored as every kind, so shapes do not depend on the data and the host need not synchronise.
         site = network.site_scores(known, steps.group).masked_fill(~steps.open, float("-inf"))
         is_site = kind == SITE
         site = torch.where(is_site.unsqueeze(-1), site, 0.0).log_softmax(dim=-1)
@@ -270,7 +270,7 @@ def _seen(steps: Steps) -> Bool[Tensor, "batch tokens tokens"]:
     """Returns the attention mask: all tokens see the formula, steps also themselves and earlier steps."""
     elements, n = steps.elements != END, steps.kind.shape[1]
     order = torch.arange(-elements.shape[1], n, device=elements.device)
-    earlier = order <= order.clamp_min(-1).unsqueeze(-1)  # below 0: the formula, which sees itself alone
+    earlier = order <= order.clamp_min(-1).unsqueeze(-1)  # below 0: the formula, which attends only to itself
     return earlier & nn.functional.pad(elements, (0, n), value=True).unsqueeze(1)
 
 

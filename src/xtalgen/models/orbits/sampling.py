@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from xtalgen.crystals import Crystal
 from xtalgen.models.orbits.analogues import FLOOR, MOST_RETRIEVED, Retrieved
 from xtalgen.models.orbits.network import BINS, Orbits, TokenBuffer, distances_in_bins, read_number
-from xtalgen.models.orbits.steps import GROUP, SITE, Answer, Formula, Groups, Query, Written, X, build, write
-from xtalgen.models.sampling.requests import Wanted, to_crystals
+from xtalgen.models.orbits.steps import GROUP, SITE, Answer, Formula, Groups, Query, WyckoffCrystal, X, build, write
+from xtalgen.models.sampling.requests import RequestBatch, to_crystals
 from xtalgen.structure.lattice import lattice_to_parameters
 from xtalgen.training.batches import MAX_ATOMS, mix_seed
 
 MOST_STEPS = 1 + MAX_ATOMS + 6 + 3 * MAX_ATOMS
 SMALLEST_TEMPERATURE = 1e-6
-TRUST = 0.4  # weight of the network's log-likelihoods beside analogues, chosen on validation data (records/ladder.md)
+TRUST = 0.4  # weight of the network's log-likelihoods, chosen on validation data (records/ladder.md)
 BLUR = 1.0  # standard deviation, in bins, of the normal distribution around an analogue's number
-NUMBER_FLOOR = 1e-3  # probability of a bin that no analogue is near
+NUMBER_FLOOR = 1e-3  # probability of a bin far from every analogue
 
 Retrieve = Callable[[Formula], Retrieved | None]
 
@@ -41,14 +41,14 @@ def draw(
     candidates: int = 1,
     retrieve: Retrieve = lambda _: None,
     n_analogues: int = 0,
-) -> list[Written | None]:
+) -> list[WyckoffCrystal | None]:
     """Returns a crystal for each formula; None where no known space group has positions for its atoms.
 
-    temperature: of all choices and numbers; 0 takes the likeliest. candidates: symmetries (a space group with all
+    temperature: of all choices and numbers; 0 takes the most likely. candidates: symmetries (a space group with all
     positions) drawn per formula, the first at `temperature`, the others at 1. retrieve: returns the analogues of a
-    formula, whose `n_analogues` likeliest symmetries are candidates too. The candidate of the highest probability by
-    network and analogues is kept, and its numbers are drawn from the product of both. Results depend on the seed and a
-    formula's index, not on the batch.
+    formula; their `n_analogues` most likely symmetries are added to the candidates. The candidate of the highest
+    probability by network and analogues is kept, and its numbers are drawn from the product of both. Results depend on
+    the seed and a formula's index, not on the batch.
     """
     retrieved = [retrieve(formula) if n_analogues else None for formula in formulas]
     drawing = _Drawing(
@@ -66,31 +66,31 @@ def draw(
 
 @dataclass
 class _Row:
-    """A crystal in the making.
+    """A partially generated crystal.
 
-    index: of its formula in the batch; first: whether it is the first row of its formula; given: choices that are
-    prescribed instead of drawn; answers: so far; score: their log-likelihood by the network.
+    index: of its formula in the batch; first: whether it is the first row of its formula; given: prescribed choices,
+    which are not drawn; answers: those so far; score: their log-likelihood under the network.
     """
 
     number: int
     index: int
-    writing: Generator[Query, Any, Written | None]
+    writing: Generator[Query, Any, WyckoffCrystal | None]
     query: Query | None
     first: bool = False
     given: tuple[int, ...] = ()
     answers: list[Answer] = field(default_factory=list)
     score: float = 0.0
-    written: Written | None = None
+    written: WyckoffCrystal | None = None
 
     @property
     def asked(self) -> Query:
-        """What its next step asks for, until it is written."""
+        """The current query, until the crystal is complete."""
         assert self.query is not None
         return self.query
 
     @property
     def choices(self) -> tuple[int, ...]:
-        """Its answers, as long as they are choices."""
+        """The discrete answers, which come first."""
         return tuple(map(int, self.answers))
 
     @property
@@ -99,7 +99,7 @@ class _Row:
         return len(self.answers)
 
     def go_on(self, answer: Answer) -> None:
-        """Answers the present query and receives the next."""
+        """Answers the current query and receives the next one."""
         self.answers.append(answer)
         try:
             self.query = self.writing.send(answer)
@@ -147,7 +147,7 @@ class _Drawing:
         return [row for _, row in best.values()]
 
     def choose(self, rows: Sequence[_Row], heats: Float[Tensor, " all"]) -> None:
-        """Draws a group or a position for each of these rows, at their temperatures.
+        """Draws a group or position for each of these rows at its temperature.
 
         The network is evaluated once for all rows of a formula with the same answers so far.
         """
@@ -195,7 +195,7 @@ class _Drawing:
     def _hidden(
         self, rows: Sequence[_Row]
     ) -> tuple[Float[Tensor, "rows hidden"], Int[Tensor, " rows"], Int[Tensor, " rows"]]:
-        """Returns the hidden states before the rows' present queries, and the queries' kinds and groups."""
+        """Returns the hidden states at the rows' current queries, and the queries' kinds and groups."""
         last = torch.tensor([row.steps for row in rows], device=self.device)
         steps = self.buffer.steps([row.number for row in rows], int(last.max()) + 1, self.device)
         at = (torch.arange(len(rows), device=self.device), last)
@@ -206,7 +206,7 @@ class _Drawing:
 
 
 class _Numbers:
-    """Numbers of the analogues of the chosen symmetry; analogues that agree with the numbers drawn gain weight."""
+    """Numbers of the analogues with the chosen symmetry, reweighted by agreement with the numbers drawn so far."""
 
     def __init__(self, best: Sequence[_Row], retrieved: Sequence[Retrieved | None], device: str) -> None:
         analogues: list[tuple[Any, Any]] = [
@@ -236,7 +236,7 @@ class _Numbers:
         return torch.where(weights.sum(dim=1, keepdim=True) > 0, scores, torch.nan)
 
     def follow(self, rows: Sequence[_Row], numbers: Float[Tensor, " rows"], circular: Tensor) -> None:
-        """Updates the weights of the analogues by the numbers drawn: w_a ∝ w_a exp(-(x - x_a)² / 2 BLUR²)."""
+        """Updates the weights of the analogues after a number is drawn: w_a ∝ w_a exp(-(x - x_a)² / 2 BLUR²)."""
         indices, values = self._next(rows)
         away = distances_in_bins(values, numbers.unsqueeze(-1), circular.unsqueeze(-1))
         weights = self.weights[indices] * (torch.exp(-0.5 * (away / BLUR) ** 2) + NUMBER_FLOOR)
@@ -251,13 +251,15 @@ class _Numbers:
         return indices, self.values[indices, :, step]
 
 
-def atoms_of(batch: Wanted) -> list[Int[np.ndarray, " atoms"]]:
+def atoms_of(batch: RequestBatch) -> list[Int[np.ndarray, " atoms"]]:
     """Returns the atomic numbers of each crystal of a batch, without padding."""
     return [row[:n] for row, n in zip(batch.atomic_numbers.cpu().numpy(), batch.n_atoms, strict=True)]
 
 
-def to_crystal(wanted: Int[np.ndarray, " atoms"], written: Written | None, groups: Groups, otherwise: str) -> Crystal:
-    """Returns the crystal with its atoms in the wanted order; for None a failed one of status `otherwise`."""
+def to_crystal(
+    wanted: Int[np.ndarray, " atoms"], written: WyckoffCrystal | None, groups: Groups, otherwise: str
+) -> Crystal:
+    """Returns the crystal with its atoms in the wanted order; None gives a failed crystal of status `otherwise`."""
     if written is None:
         return Crystal(id="", status=otherwise, atomic_numbers=wanted.astype(np.uint8))
     lattice, coords, numbers = build(written, groups)
@@ -271,7 +273,7 @@ def to_crystal(wanted: Int[np.ndarray, " atoms"], written: Written | None, group
 def _pick(
     scores: Float[Tensor, "batch classes"], chances: Float[Tensor, " batch"], temperatures: Float[Tensor, " batch"]
 ) -> Int[Tensor, " batch"]:
-    """Returns the class at which a row's cumulative probability passes its chance; the likeliest at temperature 0."""
+    """Returns a class per row by inverse transform sampling; the most likely class at temperature 0."""
     summed = (scores / temperatures.clamp_min(SMALLEST_TEMPERATURE).unsqueeze(-1)).softmax(dim=-1).cumsum(dim=-1)
     drawn = torch.searchsorted(summed, chances.unsqueeze(-1) * summed[:, -1:], right=True).squeeze(-1)
     return torch.where(temperatures == 0, scores.argmax(dim=-1), drawn)

@@ -1,7 +1,7 @@
 """A crystal of a given formula as a sequence of steps: space group, Wyckoff positions, cell, free coordinates.
 
-`write` alone defines the order of the steps and the choices of each: in training it is sent the answers of a crystal,
-in sampling those that a network draws.
+The generator `write` alone defines the order of the steps and their choices. In training it is sent the answers of a
+crystal, in sampling those drawn by a network.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -40,9 +40,9 @@ SYSTEMS = (
 )
 HEXAGONAL = range(143, 195)
 MOST_LETTERS = 27
-REDUCTIONS, HALVES = 100, 1e-4  # of a cell: passes at most; tolerance within which a half counts as one
+REDUCTIONS, HALVES = 100, 1e-4  # of the cell reduction: maximum number of passes; tolerance for halves
 REMEMBERED = 1_000_000
-FLAT = 1e-6  # volume of a cell of lengths 1 below which it counts as flat
+FLAT = 1e-6  # volume of a cell with unit lengths below which it is flat
 
 Formula = tuple[tuple[int, int], ...]  # (index in ORDER, atoms in the primitive cell) of each element, by index
 
@@ -79,14 +79,14 @@ class Group:
 
 
 class Groups(Sequence[Group]):
-    """The space groups that crystals of a training set have, with the positions they occupy."""
+    """The space groups of a training set, with the Wyckoff positions occupied in it."""
 
     def __init__(self, groups: Iterable[Group]) -> None:
         self.groups = tuple(groups)
         self.indices = {group.spg_num: index for index, group in enumerate(self.groups)}
         self.positions = tuple(position for group in self.groups for position in group.positions)
 
-    def __getitem__(self, index: int) -> Group:  # type: ignore[override]  # nobody takes slices
+    def __getitem__(self, index: int) -> Group:  # type: ignore[override]  # no slices
         return self.groups[index]
 
     def __len__(self) -> int:
@@ -130,7 +130,7 @@ class Groups(Sequence[Group]):
 
     @lru_cache(maxsize=REMEMBERED)  # noqa: B019 - groups live as long as the program
     def possible(self, index: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
-        """Returns whether all remaining atoms fit on positions of a group.
+        """Whether all remaining atoms can be placed on positions of a group.
 
         left: atoms of the present element, for positions from `slot` on; rest: atoms of the elements after it; used:
         bits of the occupied positions without free coordinates.
@@ -144,11 +144,11 @@ class Groups(Sequence[Group]):
         )
 
     def fits(self, index: int, slot: int, left: int, used: int) -> bool:
-        """Returns whether a position can be occupied now, with so many atoms left."""
+        """Whether a position can be occupied with this number of atoms left."""
         return self.groups[index].positions[slot].multiplicity <= left and not used & self.taken(index, slot)
 
     def leads_on(self, index: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
-        """Returns whether all remaining atoms fit once this position is occupied."""
+        """Whether all remaining atoms can be placed after this position is occupied."""
         multiplicity = self.groups[index].positions[slot].multiplicity
         return self.possible(index, slot, left - multiplicity, rest, used | self.taken(index, slot))
 
@@ -159,7 +159,7 @@ class Groups(Sequence[Group]):
 
 @dataclass(frozen=True)
 class Query:
-    """The question of a step with its context.
+    """The query of a step with its context.
 
     group: index of the group; element: index in ORDER; left: its atoms without a position; ordinal: index of the orbit;
     position: index among all positions; choices: possible groups, or slots of the group. NOWHERE where it does not
@@ -176,10 +176,10 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A crystal as the answers to all steps: group, sites as (index in ORDER, slot in the group), numbers from 0 to 1.
+class WyckoffCrystal:
+    """A crystal as answers to all steps: group, sites as (index in ORDER, slot in the group), numbers from 0 to 1.
 
-    swelling: ln(volume / volume by the answers), by which the cell was enlarged afterwards.
+    swelling: ln(volume / volume from the answers), the later enlargement of the cell.
     """
 
     group: int
@@ -204,11 +204,11 @@ class Affine:
     primitive: Float[np.ndarray, "3 3"]
 
 
-def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator[Query, Any, Written | None]:
+def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator[Query, Any, WyckoffCrystal | None]:
     """Yields the query of each step, receives the answers, and returns the crystal; None where no group is possible.
 
     An answer is the index of a group, the slot of a position, or a number from 0 to 1. looking_ahead: offer only
-    choices after which all remaining atoms can be placed; otherwise all that are possible at this step alone.
+    choices after which all remaining atoms can be placed, rather than all that are valid at this step.
     """
     counts = tuple(count for _, count in formula)
     every = tuple(range(len(groups)))
@@ -237,10 +237,10 @@ def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator
         answer = yield query
         numbers.append(answer)
     n_cell = len(group.cell_kinds)
-    return Written(index, tuple(sites), tuple(numbers[:n_cell]), tuple(numbers[n_cell:]))
+    return WyckoffCrystal(index, tuple(sites), tuple(numbers[:n_cell]), tuple(numbers[n_cell:]))
 
 
-def written_of(formula: Formula, answers: Sequence[Answer], groups: Groups) -> Written:
+def crystal_of_answers(formula: Formula, answers: Sequence[Answer], groups: Groups) -> WyckoffCrystal:
     """Returns the crystal of these answers. Raises ValueError when `write` asks for more."""
     writing = write(formula, groups, looking_ahead=False)
     next(writing)
@@ -290,7 +290,7 @@ def _cell_answers(group: Group, cell: Sequence[float], atoms: int) -> list[float
     ]
 
 
-def affine_of(written: Written, groups: Groups) -> Affine:
+def affine_of(written: WyckoffCrystal, groups: Groups) -> Affine:
     """Returns the positions of the atoms of a primitive cell as affine functions of the free coordinates."""
     group = groups[written.group]
     numbers, maps, shifts, n_free = [], [], [], 0
@@ -309,9 +309,9 @@ def affine_of(written: Written, groups: Groups) -> Affine:
 
 
 def build(
-    written: Written, groups: Groups
+    written: WyckoffCrystal, groups: Groups
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "atoms 3"], Int[np.ndarray, " atoms"]]:
-    """Returns lattice (Å), frac_coords and atomic_numbers of a primitive cell, which is flat for impossible angles."""
+    """Returns lattice (Å), frac_coords and atomic_numbers of a primitive cell; impossible angles give a flat cell."""
     affine = affine_of(written, groups)
     coords = affine.maps @ np.array(written.free) + affine.shifts
     return affine.primitive @ affine.cell, coords @ np.linalg.inv(affine.primitive) % 1.0, affine.numbers

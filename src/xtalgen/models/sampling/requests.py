@@ -24,10 +24,10 @@ SMALLEST_VOLUME = 1e-9
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A batch of crystals to be sampled. atomic_numbers: 0 where they are unknown, and at padding.
+class RequestBatch:
+    """A batch of crystals to be sampled. atomic_numbers: 0 where unknown, and at padding.
 
-    indices: of the crystals among all that were asked for.
+    indices: positions of the crystals in the whole request.
     """
 
     atomic_numbers: Int[Tensor, "batch atoms"]
@@ -36,7 +36,7 @@ class Wanted:
     indices: list[int]
 
     def draw(self, seed: int, draw: Callable[[int, torch.Generator], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """Returns noise that depends on the seed and a crystal's index alone: each has its own generator, on the CPU.
+        """Returns noise that depends only on the seed and a crystal's index: each crystal has its own CPU generator.
 
         draw: returns tensors (n_atoms, …) or (1, …) of one crystal from its number of atoms and its generator; they are
         padded and stacked to (batch, atoms, …) and (batch, 1, …).
@@ -85,7 +85,7 @@ def draw_sizes(histogram: Mapping[str, int], number: int, seed: int) -> list[np.
 
 
 def in_batches(
-    wanted: Sequence[np.ndarray], batch_size: int, device: str, make: Callable[[Wanted], list[Crystal]]
+    wanted: Sequence[np.ndarray], batch_size: int, device: str, make: Callable[[RequestBatch], list[Crystal]]
 ) -> list[Crystal]:
     """Returns a crystal for each array of atomic numbers (0 where unknown), in order; similar sizes run together.
 
@@ -144,11 +144,11 @@ def to_crystals(
     return crystals
 
 
-def _pad(wanted: Sequence[np.ndarray], indices: Sequence[int], device: str) -> Wanted:
+def _pad(wanted: Sequence[np.ndarray], indices: Sequence[int], device: str) -> RequestBatch:
     width = max(len(numbers) for numbers in wanted)
     padded = np.zeros((len(wanted), width), dtype=np.int64)
     for row, numbers in enumerate(wanted):
         padded[row, : len(numbers)] = numbers
     n_atoms = [len(numbers) for numbers in wanted]
     mask = mask_of(torch.tensor(n_atoms, device=device), width)
-    return Wanted(torch.from_numpy(padded).to(device), mask, n_atoms, list(indices))
+    return RequestBatch(torch.from_numpy(padded).to(device), mask, n_atoms, list(indices))
