@@ -104,7 +104,7 @@ class Plan:
         for where, own in (("train", common), *((f"train.{task}", values) for task, values in of_tasks.items())):
             limit = own.get(BUDGET)
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0):
-                raise ConfigError(f"runs.{name}.{where}.{BUDGET}: {limit!r} is not a positive number of seconds.")
+                raise ConfigError(f"runs.{name}.{where}.{BUDGET}: {limit!r} is not a number of seconds above 0.")
 
     def _check_dataset(self, name: str, where: str) -> None:
         if name not in self.config["datasets"]:

@@ -1,4 +1,4 @@
-"""Shards: a table of crystals split into parts that jobs share out, and merged again."""
+"""Shards: splits a table of crystals into parts for separate jobs."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Symmetry of a set: share without any, number of space groups, distance of their distribution to the test split."""
+"""Symmetry of a set: share of P1, number of space groups, distance of their distribution to the test split."""
 
 from collections.abc import Sequence
 

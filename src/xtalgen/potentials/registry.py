@@ -1,4 +1,4 @@
-"""The list of potentials, and how one is identified and loaded. To add one: docs/guides/add-a-potential.md."""
+"""The list of potentials, their identification and loading. To add one: docs/guides/add-a-potential.md."""
 
 import hashlib
 import importlib.metadata
@@ -19,11 +19,11 @@ from xtalgen.potentials.types import (
 from xtalgen.runtime.quiet import quiet
 
 CHGNET, MACE = Chgnet(), Mace()
-CHECKPOINTS = MACE  # the family of weights that are given by path
+CHECKPOINTS = MACE  # the family of weights given by path
 ASL = "ASL"  # Academic Software License, as the authors publish some MACE weights (github.com/ACEsuit/mace-foundations)
 
-# Name, family, licence of the weights, scale of the total energies. Models of other training sets (OMat24, MatPES,
-# r2SCAN) lie on neither of the Materials Project's scales.
+# Name, family, licence of the weights, scale of the total energies. Models trained on other data sets (OMat24, MatPES,
+# r2SCAN) match neither of the Materials Project's scales.
 ENTRIES = (
     PotentialEntry(
         "mace-small", MACE, "MIT", CORRECTED, "mace-small.safetensors",
@@ -76,7 +76,7 @@ def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> 
             f"potential {name!r}: {file} has sha256 {found}, the configuration wants {wanted}. "
             "Fetch the file again, or correct the configuration if this is the file you mean."
         )
-    # A checkpoint says nothing of its functional; the authors' file names do.
+    # A checkpoint does not state its functional; the authors' file names do.
     floor = entry.energy_floor if entry else R2SCAN_FLOOR if "r2scan" in name else PBE_FLOOR
     return Identity(
         name,
@@ -93,7 +93,7 @@ def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> 
 
 
 def energy_scale(name: str) -> str | None:
-    """Returns the scale of a listed potential's total energies, `RAW` or `CORRECTED`; None where on neither."""
+    """Returns the scale of a listed potential's total energies, `RAW` or `CORRECTED`; None for other scales."""
     return POTENTIALS[name].energy_scale if name in POTENTIALS else None
 
 

@@ -1,8 +1,8 @@
 """Names that the configuration, the stages, the metrics and the models share. Imports nothing."""
 
-# What a model is trained for. "dng": de novo generation; "csp": crystal structure prediction.
+# Tasks for which models are trained. "dng": de novo generation; "csp": crystal structure prediction.
 TRAINED_TASKS = ("dng", "csp")
-# What a model that takes prompts is asked for besides.
+# Further tasks of models that take prompts.
 PROMPTED_TASKS = ("conditional", "infilling")
 TASKS = (*TRAINED_TASKS, *PROMPTED_TASKS)
 # Tasks whose crystals are judged as a set, relaxed and shown on the map; the others are judged target by target.

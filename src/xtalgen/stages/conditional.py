@@ -25,7 +25,11 @@ NUMBERS = (
 
 
 def draw_conditional(evaluated: Path, metrics: Path, *, out: Sequence[Path]) -> None:
-    """Draws requested against obtained attributes to each `out` (.svg or .png); the same input gives the same bytes."""
+    """Draws requested against obtained attributes to each `out` (.svg or .png); the same input gives the same bytes.
+
+    evaluated, metrics: files of the stage `evaluate` for a set of the task "conditional". Raises ContractError when one
+    of them is another file, ValueError for a set of another task.
+    """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

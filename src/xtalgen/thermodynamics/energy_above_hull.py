@@ -89,7 +89,7 @@ def _lowest(references: Sequence[Phase]) -> dict[frozenset[int], list[Phase]]:
 
 
 def _within(system: frozenset[int], lowest: dict[frozenset[int], list[Phase]]) -> list[Phase]:
-    """Returns the phases of a system and of the systems inside it, by whichever look-up is shorter."""
+    """Returns the phases of a system and its subsystems, by the shorter of two look-ups."""
     if 2 ** len(system) > len(lowest):
         return [phase for inner, phases in lowest.items() if inner <= system for phase in phases]
     sizes = range(1, len(system) + 1)
@@ -108,5 +108,5 @@ def _above_hull(task: tuple[list[Phase], list[Phase]]) -> list[float]:
     entries = [PDEntry(made := composition(phase), phase.energy_per_atom * made.num_atoms) for phase in references]
     diagram = PhaseDiagram(entries)
     hull = [diagram.get_hull_energy_per_atom(composition(phase)) for phase in phases]
-    # Rounded, so that a crystal that is itself on the hull is at 0 and not at 1e-16, where "≤ 0" would be chance.
+    # Rounded, so that a crystal on the hull is at exactly 0 rather than ±1e-16, where "≤ 0" would be arbitrary.
     return [round(float(phase.energy_per_atom - energy), DIGITS) for phase, energy in zip(phases, hull, strict=True)]

@@ -188,7 +188,7 @@ def test_targets_without_prediction_count_as_missed(run, tmp_path, capsys):
 def test_some_misspelt_ids_are_refused(run, tmp_path):
     members = {f"{name}.cif": cif(crystal) for name, crystal in SPLITS["test"].items()}
     members["nacI.cif"] = members.pop("nacl.cif")
-    with pytest.raises(SystemExit, match=r"1 of 2 names are no ids of the test split: 'nacI\.cif'"):
+    with pytest.raises(SystemExit, match=r"1 of 2 names are not test ids: 'nacI\.cif'"):
         run(zipped(tmp_path / "wrong.zip", members), "--task", "csp")
 
 

@@ -92,7 +92,7 @@ def test_summary_states_the_facts(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "step,los"])
 def test_other_files_are_refused(tmp_path, text):
-    with pytest.raises(ValueError, match=re.escape("log.csv: no training log: columns `step` and `loss`")):
+    with pytest.raises(ValueError, match=re.escape("log.csv: not a training log: columns `step` and `loss`")):
         read_log(log_file(tmp_path, text))
 
 
@@ -106,5 +106,5 @@ def test_command_line(tmp_path):
 
 def test_a_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "log.csv").write_bytes(b"\x80\x04\x95\n")
-    with pytest.raises(ValueError, match=r"log\.csv: no training log"):
+    with pytest.raises(ValueError, match=r"log\.csv: not a training log"):
         read_log(tmp_path / "log.csv")

@@ -203,7 +203,7 @@ def test_published_rows_are_apart_and_never_bold(paths):
     assert "**" not in theirs
     assert "*99.27*" in theirs
     assert "*99.27*" not in ours
-    assert "look it up before citing" in theirs
+    assert "check the source before citing" in theirs
     assert "54.79" in section(page, "Crystal Structure")
     assert "RTX 5000 Ada" in section(page, "Cost")
     rows = [row for row in csv.DictReader(text.splitlines()) if row["origin"] == "published"]

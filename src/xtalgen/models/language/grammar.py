@@ -1,4 +1,4 @@
-"""Constrained decoding: which characters, and which tokens, may follow a text that is to become a crystal.
+"""Constrained decoding: characters and tokens that may follow the beginning of a crystal's text.
 
 The grammar accepts exactly the texts that `crystal_text.read_crystal_text` accepts, one character at a time.
 """
@@ -35,8 +35,8 @@ LONGEST_CELL = len("00.0 00.0 00.0\n000 000 000")
 class State:
     """A position in the text of a crystal.
 
-    line: kind of the current line; word: index (0 to 2) of the current word; written: its beginning; angles: those
-    finished in this line; n_atoms: elements begun; left: symbols still to come with their numbers, None for any.
+    line: kind of the current line; word: index (0 to 2) of the current word; written: its beginning; angles: finished
+    ones in this line; n_atoms: elements begun; left: remaining symbols with their counts, None for any.
     """
 
     line: str = LENGTHS
@@ -54,7 +54,7 @@ class State:
     def key(self, *, room: bool) -> tuple[object, ...]:
         """Returns the key of the mask: what determines the possible characters up to the end of the line.
 
-        room: whether one more atom fits. Number of atoms and composition only matter where an element may begin.
+        room: whether one more atom fits. Number of atoms and composition matter only where an element may begin.
         """
         if self.line == ELEMENT:
             return self.line, self.written, self.symbols()
@@ -132,12 +132,12 @@ class TokenMasks:
         Raises ValueError when the vocabulary cannot write every crystal.
         """
         self.size, self.end, self.device = len(pieces), end, device
-        # Tokens that continue after a line end are excluded: what may follow would depend on more than the line.
+        # Tokens that continue after a line end are excluded, since their validity would depend on more than the line.
         fit = {token: piece for token, piece in enumerate(pieces) if piece and "\n" not in piece[:-1] and token != end}
         numeric = {token: piece for token, piece in fit.items() if set(piece) <= NUMERIC}
         symbolic = {token: piece for token, piece in fit.items() if piece.removesuffix("\n") in PARTS}
         self.numeric, self.symbolic = _by_first(numeric), _by_first(symbolic)
-        # The rest of a symbol may have no token: "I" begins "In", but not every vocabulary has "n" alone.
+        # The rest of a symbol may have no token: "I" may begin "In", but not every vocabulary has the token "n".
         parts = {piece.removesuffix("\n") for piece in symbolic.values()}
         self.endings = {rest for rest in PARTS if _splits(rest, parts)}
         missing = sorted((NUMERIC - set(numeric.values())) | (ALL_SYMBOLS - self.endings))
@@ -212,7 +212,7 @@ def _lengths() -> tuple[frozenset[str], frozenset[str]]:
 
 @cache
 def _angles(before: tuple[int, ...]) -> tuple[frozenset[str], frozenset[str]]:
-    # For any two angles some third one exists.
+    # A third angle exists for any two angles.
     low, high = third_angles(*before) if len(before) == 2 else (SMALLEST_ANGLE, LARGEST_ANGLE)
     return _vocabulary(frozenset(map(str, range(low, high + 1))))
 

@@ -42,7 +42,7 @@ class LanguageModel(Trainable):
     """A causal language model with its vocabulary.
 
     base: name or path of a base model, or "scratch"; digest: of the base model, "" from scratch; padded: whether a
-    padding token was added to it.
+    padding token was added.
     """
 
     network: Any  # of transformers, or of peft around one
@@ -65,7 +65,7 @@ class LanguageModel(Trainable):
         return nn.functional.cross_entropy(scores.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED), {}
 
     def kept(self) -> dict[str, Tensor]:
-        """Returns the weights of a checkpoint: all from scratch; on a base, adapters and embeddings of the padding."""
+        """Returns the weights of a checkpoint: all weights from scratch; on a base, adapters and padding embeddings."""
         if self.base == SCRATCH:
             tied = self.network.get_output_embeddings().weight is self.network.get_input_embeddings().weight
             weights = self.network.state_dict()
@@ -79,9 +79,10 @@ class LanguageModel(Trainable):
         return weights
 
     def flop(self, n_tokens: int) -> tuple[int, int]:
-        """Returns the FLOP of one text of so many tokens: (forward, forward and backward).
+        """Returns the FLOP of one text of this length: (forward, forward and backward).
 
-        Products with weights, and attention over all pairs of tokens. The gradient of frozen weights is not computed.
+        Counts products with weights, and attention over all pairs of tokens. The gradient of frozen weights is not
+        computed.
         """
         frozen, learnt = self._weights()
         attention = 4 * self._pair_width() * n_tokens**2
@@ -89,7 +90,7 @@ class LanguageModel(Trainable):
         return forward, forward + 2 * (frozen + 2 * learnt) * n_tokens + 2 * attention
 
     def traffic(self, n_tokens: int) -> int:
-        """Returns an estimate of the bytes that one text of so many tokens moves in a training step, unfused.
+        """Estimates the bytes that one text of this length moves in a training step, unfused.
 
         Inputs and outputs of all products with weights, forward and twice backward; the weights themselves apart.
         """
@@ -138,7 +139,7 @@ def restore(
 ) -> LanguageModel:
     """Returns the model of a checkpoint in evaluation mode. weights, facts: of the file `checkpoint`.
 
-    base: present location of the base model, None for that of training; precision: of its weights, None for that of
+    base: current location of the base model, None for that of training; precision: of its weights, None for that of
     training. Raises BaseError when it is another base model, CheckpointError when the adapters do not fit.
     """
     config = {**facts["config"], "share_base": False}
@@ -166,7 +167,7 @@ def restore(
             for layer, row in zip(embeddings(model.network), rows, strict=True):
                 layer.weight[model.vocabulary.pad] = row.to(layer.weight.dtype)
     if config["base_precision"] == "float32":
-        # Only float32 is exact enough: coarser weights would lose the contribution of the adapters.
+        # Merging needs float32: coarser weights would lose the contribution of the adapters.
         model.network = model.network.merge_and_unload()
     return model.eval()
 

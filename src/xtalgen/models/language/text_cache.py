@@ -1,6 +1,7 @@
 """Keys and values of past tokens, in memory that grows by blocks instead of being copied at every token.
 
-Apart from `decoding`, its only user, because it needs transformers at import: a model's settings are read without it.
+Separate from `decoding`, its only user, because it imports transformers, which reading a model's settings must not
+need.
 """
 
 import torch

@@ -16,7 +16,7 @@ class Vocabulary:
     """A tokenizer with its end token and its padding token, which differ."""
 
     def __init__(self, tokenizer: Tokenizer, end: int, pad: int) -> None:
-        """Raises ValueError when the tokenizer merges the end of a prompt with the beginning of its answer."""
+        """Raises ValueError if the tokenizer merges the end of a prompt with the beginning of its answer."""
         self.tokenizer, self.end, self.pad = tokenizer, end, pad
         prompt, answer = ask_crystal({}), "5.0 5.0"
         if self.encode(prompt + answer)[: len(self.encode(prompt))] != self.encode(prompt):
