@@ -144,7 +144,7 @@ def test_filters_and_search_change_the_count(opened, rows):
         assert opened.run(shown) == ",".join(sorted(formulas)), text
     type_search(opened, "no-such-id")
     assert count(opened) == "0 of 42 crystals"
-    assert "No crystal fits" in opened.run("document.getElementById('message').textContent")
+    assert "No crystal matches" in opened.run("document.getElementById('message').textContent")
 
 
 def test_legend_switches_sets_off(opened):
@@ -184,7 +184,7 @@ def test_click_opens_the_cell_in_three_dimensions(opened):
 def test_clicking_again_reaches_the_crystal_beneath(opened):
     x, y = place(opened, number_of(opened, "first-1"))
     opened.mouse("Moved", x, y)
-    assert "more in this place" in opened.run("document.getElementById('card').textContent")
+    assert "more at this point" in opened.run("document.getElementById('card').textContent")
     reached = []
     for _ in range(opened.run(f"explorer.map.stack({number_of(opened, 'first-1')}).length")):
         opened.mouse("Pressed", x, y)

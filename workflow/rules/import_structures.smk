@@ -1,4 +1,4 @@
-"""Crystals that users bring as files of their own. Also merges the shards of any stage."""
+"""Users' own structures. Also merges the shards of any stage."""
 
 
 rule import_structures:

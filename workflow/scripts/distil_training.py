@@ -1,4 +1,4 @@
-"""Trains a small MACE on labelled configurations with mace-torch's own program, and writes it as safetensors."""
+"""Trains a small MACE on labelled configurations with mace-torch's program, and writes it as safetensors."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the stage from its command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--labels", type=Path, nargs="+", required=True, help="tables of the stage distil")
-    parser.add_argument("--recipe", default="{}", help="settings that differ from the default, as JSON")
+    parser.add_argument("--recipe", default="{}", help="settings that differ from the defaults, as JSON")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--work", type=Path, required=True, help="folder of the program's files and checkpoints")

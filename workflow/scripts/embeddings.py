@@ -1,4 +1,4 @@
-"""Computes the descriptors that the explorer's map is made of, and the space groups.
+"""Computes the descriptors for the explorer's map, and the space groups.
 
 python workflow/scripts/embeddings.py --crystals results/evaluate/flowmm/dng.parquet --potential chgnet \
     --work /tmp/work --out /tmp/embeddings.parquet
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crystals", type=Path, required=True, help="crystal table, or table of fingerprints")
     add_potential(parser, workers=available_cores(), timeout=60.0)
-    parser.add_argument("--work", type=Path, required=True, help="folder for finished parts, to resume from")
+    parser.add_argument("--work", type=Path, required=True, help="folder of finished parts, to resume from")
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))
     with one_line():

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--energies",
         choices=("consistent", "dft", "mp2020"),
         default="consistent",
-        help="by the potential, from published formation energies, of a phase diagram",
+        help="by the potential, from published formation energies, or from a phase diagram",
     )
     parser.add_argument("--phase-diagram", type=Path, help="entries of the Materials Project for mp2020 (.json[.gz])")
     parser.add_argument("--relax-steps", type=int, required=True, help="FIRE steps; 0 evaluates the given geometry")

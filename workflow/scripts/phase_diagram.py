@@ -1,4 +1,4 @@
-"""Fetches the phase diagram of the Materials Project with matbench-discovery, which has an environment of its own."""
+"""Downloads the phase diagram of the Materials Project with matbench-discovery, in a separate environment."""
 
 import argparse
 from collections.abc import Sequence

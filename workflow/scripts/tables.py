@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="Markdown page to write")
     parser.add_argument("--csv", type=Path, required=True, help="long CSV to write")
     parser.add_argument("--published", action="store_true", help="add published values, marked as such")
-    parser.add_argument("--print", action="store_true", help="print the scores to the terminal too")
+    parser.add_argument("--print", action="store_true", help="also print the scores to the terminal")
     args = parser.parse_args(argv)
     with one_line():
         write_tables(args.evaluations, out_markdown=args.out, out_csv=args.csv, published=args.published)

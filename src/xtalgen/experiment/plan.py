@@ -115,7 +115,7 @@ class Plan:
         if run.get("checkpoint") != PRETRAINED:
             return
         if "train" in run:
-            raise ConfigError(f"runs.{name}: `checkpoint: {PRETRAINED}` needs no training; remove `train`.")
+            raise ConfigError(f"runs.{name}: with `checkpoint: {PRETRAINED}` nothing is trained; remove `train`.")
         for task in run.get("tasks", TRAINED_TASKS):
             if not self._shipped(name, task).is_file():
                 shipped = ", ".join(

@@ -75,11 +75,11 @@ def relax(
 
 
 def _number(identifier: str) -> int:
-    """Returns the position of a crystal in its set, from its id. Raises ContractError when that does not say it."""
+    """Returns the position of a crystal in its set, from its id. Raises ContractError for an id without a number."""
     number = identifier.rpartition("-")[2]
     if not number.isdecimal():
         raise crystals.ContractError(
-            f"{identifier!r} is not an id of the form NAME-000000, so the first crystals are unknown. Relax all of them."
+            f"{identifier!r} is not of the form NAME-000000, so the first crystals are unknown. Relax all of them."
         )
     return int(number)
 
