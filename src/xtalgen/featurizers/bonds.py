@@ -1,7 +1,7 @@
-"""Bonds of a crystal for CDVAE's encoder. Neighbours are those of CrystalNN by geometry alone (Pan et al.
+"""Bonds of a crystal for CDVAE's encoder.
 
-2021; CDVAE's settings: no distance cut-off, no weight for electronegativity, no correction for pores): Voronoi cells
-and the solid angles of their faces.
+Neighbours are those of CrystalNN by geometry alone, that is Voronoi cells and the solid angles of their faces (Pan et
+al. 2021), with CDVAE's settings: no distance cut-off, no weight for electronegativity, no correction for pores.
 """
 
 import itertools

@@ -44,6 +44,7 @@ def coverage(
     """
     structure = minima(generated[0], references[0])
     composition = minima(generated[1], references[1])
+    # COV-R counts references with a generated crystal within both cut-offs, COV-P generated crystals with a reference.
     covered = [
         (by_structure <= limits.structure) & (by_composition <= limits.composition)
         for by_structure, by_composition in zip(structure, composition, strict=True)
@@ -67,6 +68,7 @@ def minima(
     squares = np.einsum("ij,ij->i", b, b)
     for start in range(0, len(a), BLOCK):
         rows = a[start : start + BLOCK]
+        # |x - y|² in place, (BLOCK, len(b)): -2 x·y + |y|² + |x|²
         squared = rows @ b.T
         squared *= -2.0
         squared += squares

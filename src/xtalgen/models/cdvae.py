@@ -36,6 +36,7 @@ class CDVAEConfig(FitConfig):
     Å); *_weight: of the parts of the loss.
     """
 
+    # Training: Xie et al. 2022, the configuration of the published code for MP-20.
     epochs: int = 1000
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-4
@@ -44,6 +45,7 @@ class CDVAEConfig(FitConfig):
     bonds: Literal["crystal_nn", "radius"] = "crystal_nn"
     property: str | None = None
     teacher_forcing: int = 500
+    # Sizes of encoder (DimeNet++) and decoder (GemNet-T); lengths in Å.
     latent: int = 256
     hidden: int = 128
     triplet: int = 64
@@ -52,11 +54,13 @@ class CDVAEConfig(FitConfig):
     cutoff: float = 7.0
     neighbours: int = 20
     slots: int = 0
+    # Noise: σ of coordinates from 10 to 0.01 Å, of types from 5 to 0.01, drawn independently.
     levels: int = 50
     coords_begin: float = 10.0
     coords_end: float = 0.01
     types_begin: float = 5.0
     types_end: float = 0.01
+    # Loss = Σ weight · part; the validation loss has only coords and types.
     count_weight: float = 1.0
     lattice_weight: float = 10.0
     coords_weight: float = 10.0
@@ -96,6 +100,7 @@ class Model(AbstractModel):
         assert constants is not None  # `load_split` refuses a set without usable crystals
         module = initialise(lambda: build(job.task, constants, asdict(config)), job)
         generator = torch.Generator(job.device).manual_seed(mix_seed(job.seed, 3))
+        # GemNet's scale factors must be known before training; one batch suffices.
         module.fit_scales(next(split.train.batches(config.batch_size)), generator)
         outcome = fit(module, split.train, split.val, config, job)
         write_results(
@@ -116,6 +121,7 @@ class Model(AbstractModel):
             raise ValueError(f"{checkpoint}: trained for {module.task!r}, cannot sample {asked!r}. Train that task.")
         number = wanted if isinstance(wanted, int) else len(wanted)
         latents = [
+            # z ~ N(0, 1), a generator per crystal
             torch.randn(module.latent, generator=torch.Generator().manual_seed(mix_seed(seed, 0, index)))
             for index in range(number)
         ]
@@ -174,11 +180,12 @@ def optimise_property(
     snapshots: int = 10,
     learning_rate: float = 1e-3,
 ) -> list[Crystal]:
-    """Minimises the predicted property by gradient descent in latent space and decodes crystals on the way (Xie et al.
+    """Minimises the predicted property by gradient descent in latent space and decodes crystals on the way.
 
-    2022, section 5.3). Starts from the first `starts` crystals, or from random latent vectors without crystals. Adam
-    takes `steps` steps, and all latent vectors are decoded at `snapshots` of them. Ids are START-STEP; `info` holds
-    `step` and `predicted`, in the property's unit. Raises ValueError when the model was trained without a property.
+    This is the property optimisation of Xie et al. (2022). Starts from the first `starts` crystals, or from random
+    latent vectors without crystals. Adam takes `steps` steps, and all latent vectors are decoded at `snapshots` of
+    them. Ids are START-STEP; `info` holds `step` and `predicted`, in the property's unit. Raises ValueError when the
+    model was trained without a property.
     """
     module = load_module(checkpoint, device)
     if module.head_property is None:
@@ -189,12 +196,14 @@ def optimise_property(
     else:
         latents = torch.randn(starts, module.latent, generator=torch.Generator().manual_seed(seed)).to(device)
     numbers = [crystal.atomic_numbers.astype(np.int64) for crystal in given] if module.task == "csp" else None
+    # Snapshots at equal intervals, the first and the last step included.
     every = max(steps // max(snapshots - 1, 1), 1)
     latents = latents.clone().requires_grad_()
     adam = torch.optim.Adam([latents], lr=learning_rate)
     decoded = []
     for step in range(steps):
         adam.zero_grad()
+        # Adam's steps hardly depend on the scale of the gradient, so the mean over starts does not couple them.
         module.property_of(latents).mean().backward(inputs=[latents])
         adam.step()
         if step % every == 0 or step == steps - 1:

@@ -184,6 +184,7 @@ def answer(model: LanguageModel, asked: Sequence[Asked], sampling: TextSampling,
     result: dict[int, Crystal] = {}
     pending = list(range(len(asked)))
     for attempt in range(sampling.max_tries):
+        # The seed depends on prompt and attempt, so retries differ and batches do not matter.
         requests = [_request(asked[index], mix_seed(seed, index, attempt)) for index in pending]
         for index, text in zip(pending, write_texts(model, requests, sampling), strict=True):
             crystal = _read(text, asked[index].numbers)

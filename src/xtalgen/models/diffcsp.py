@@ -47,6 +47,7 @@ class DiffCSPConfig(FitConfig):
     *_weight: of the parts of the loss.
     """
 
+    # Training of the published code on MP-20: plateau schedule without moving average.
     epochs: int = 1000
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-4
@@ -55,9 +56,11 @@ class DiffCSPConfig(FitConfig):
     hidden: int = 512
     layers: int = 6
     frequencies: int = 128
+    # T; σ_1 … σ_T of the fractional coordinates, geometric.
     levels: int = 1000
     sigma_begin: float = 0.005
     sigma_end: float = 0.5
+    # The published weights for de novo generation; structure prediction has no types.
     lattice_weight: float = 1.0
     coords_weight: float = 1.0
     types_weight: float = 20.0
@@ -154,8 +157,10 @@ class _Sampler:
         for step in self.plan.downwards():
             # The last step adds no noise.
             noise = _noise(generator) if step.sigma_below > 0 else torch.zeros_like
+            # Predictor-corrector sampling (Song et al. 2021): Langevin at level t, then ancestral to t - 1.
             point = self._correct(point, wanted, step, noise)
             point = self._advance(point, wanted, step, noise)
+        # One-hot elements were diffused as real numbers; the largest component wins.
         numbers = point.types.argmax(dim=-1) + 1 if module.n_types else wanted.atomic_numbers
         lengths, angles = lattice_to_parameters(point.lattice.double())
         return to_crystals(lengths, angles, point.coords, numbers, wanted.n_atoms)
@@ -176,7 +181,9 @@ class _Sampler:
 
         f ← f - η s + √(2 η) ε, η = step_rate (σ_t / σ_1)², s the score towards larger noise.
         """
+        # η_t = η (σ_t / σ_1)²
         length = self.rate * (step.sigma / float(self.module.schedule.sigma[1])) ** 2
+        # The network predicts the score over its root mean square.
         score = self._predict(point, wanted, step).coords * step.score_scale
         moved = point.coords - length * score + (2 * length) ** 0.5 * noise(point.coords)
         return State(types=point.types, coords=torus.wrap(moved), lattice=point.lattice)
@@ -188,6 +195,7 @@ class _Sampler:
         """
         output = self._predict(point, wanted, step)
         above, below = step.sigma**2, step.sigma_below**2
+        # Ancestral sampling of the variance-exploding process: drift (σ_t² - σ_{t-1}²) s, and the posterior's noise.
         coords = point.coords - (above - below) * step.score_scale * output.coords
         coords = coords + (below * (above - below) / above) ** 0.5 * noise(coords)
 

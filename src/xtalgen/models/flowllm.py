@@ -96,6 +96,7 @@ class Model(AbstractModel):
         weights, facts = load_checkpoint(checkpoint, device)
         module = build("csp", Constants.from_json(facts["constants"]), facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)
+        # The start of the flow is the base structure itself: no noise is added.
         usable = [start for start in starts if start.ok]
         made = iter(
             in_batches(
@@ -148,6 +149,7 @@ def _starts(crystals: Sequence[Crystal], width: int) -> Mapping[str, np.ndarray]
 
 def _padded(geometry: Sequence[tuple[np.ndarray, np.ndarray]], width: int) -> dict[str, np.ndarray]:
     lengths, angles = lattice_to_parameters(np.stack([lattice for lattice, _ in geometry]))
+    # Cells of the base run need not be Niggli-reduced; angles outside are moved just inside the logit's domain.
     inside = np.clip(angles, LOWEST_ANGLE + MARGIN, LOWEST_ANGLE + ANGLE_SPAN - MARGIN)
     coords = np.zeros((len(geometry), width, 3), dtype=np.float32)
     for row, (_, positions) in enumerate(geometry):

@@ -39,10 +39,12 @@ MEAN_STEPS = 14
 class FormulaOrbitsConfig(FitConfig):
     """Hyper-parameters of the network of orbits, and of the formulas and analogues trained before it."""
 
+    # The network of orbits.
     hidden: int = 160
     layers: int = 4
     heads: int = 4
     dropout: float = 0.1
+    # Its training; the same schedule serves formulas and analogues unless overridden below.
     epochs: int = 50
     batch_size: int = 64
     learning_rate: float = 1e-3
@@ -54,6 +56,7 @@ class FormulaOrbitsConfig(FitConfig):
     clip: Literal["value", "norm", "none"] = "norm"
     clip_at: float = 1.0
     val_every: int = 1
+    # The model of formulas.
     formula_hidden: int = 96
     formula_layers: int = 3
     formula_heads: int = 4
@@ -61,6 +64,7 @@ class FormulaOrbitsConfig(FitConfig):
     formula_epochs: int = 25
     formula_batch_size: int = 256
     formula_learning_rate: float = 3e-3
+    # Distances of elements: few parameters, hence the large learning rate.
     analogue_epochs: int = 8
     analogue_batch_size: int = 256
     analogue_learning_rate: float = 2e-2

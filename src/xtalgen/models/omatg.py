@@ -27,6 +27,7 @@ from xtalgen.training.performance import Precision
 class OMatGConfig(FitConfig):
     """Hyper-parameters of OMatG's linear interpolant on MP-20. *_weight: of the parts of the loss."""
 
+    # The authors' values for MP-20, found by search (docs/models/omatg.md).
     batch_size: int = 1024
     learning_rate: float = 6.69e-4
     schedule: Literal["cosine", "cosine_by_step", "plateau", "constant"] = "constant"

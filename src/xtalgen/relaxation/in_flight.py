@@ -132,6 +132,7 @@ class _InFlightBatch:
                 self.waiting.popleft()
                 self._finish(_Relaxation(index, crystal), refusal)
                 continue
+            # A crystal larger than the capacity still runs, but alone.
             full = load + cost(crystal) > self.capacity or index in self.alone
             if full and (self.active or joining):
                 break
@@ -155,9 +156,11 @@ class _InFlightBatch:
         staying = np.ones(len(self.active), dtype=bool)
         n_atoms = float(geometry.n_atoms.sum())
         for row, relaxation in enumerate(self.active):
+            # Shares of the batch's time, so that the time limit of a crystal does not depend on its company.
             relaxation.seconds += seconds * float(geometry.n_atoms[row]) / n_atoms
             if relaxation.e_initial is None:
                 relaxation.e_initial = float(prediction.energy[row])
+            # Judged before the step: energy, forces and geometry of an outcome belong together.
             outcome = self._outcome(row, relaxation, geometry, prediction, float(forces[row]))
             if outcome is not None:
                 staying[row] = False
@@ -223,6 +226,7 @@ class _InFlightBatch:
             self._finish(self.active[0], Outcome(status, message))
         else:
             if no_memory:
+                # Half of what did not fit; waiting crystals keep their order.
                 self.capacity = sum(cost(self.crystals[index]) for index in indices) / 2
             else:
                 self.alone.update(indices)

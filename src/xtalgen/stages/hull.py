@@ -67,8 +67,7 @@ def write_hull(
     its elements are a subset of those of a sample. relax_steps: FIRE steps for the references; 0 evaluates the given
     geometry. An element without an elemental reference gets the lowest of a few prototypes. References that failed keep
     their row, a status and a null energy. `cache` keeps every energy and is shared by all sets and runs. Raises
-    PotentialError, and ContractError when the samples were relaxed with another potential or when the phase diagram
-    cannot be read.
+    PotentialError, and ContractError for samples of another potential or an unreadable phase diagram.
     """
     identity, device = registry.identify(potential, sha256), pick_device(device)
     samples = read_samples(relaxed, identity)

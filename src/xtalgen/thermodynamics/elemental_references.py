@@ -39,6 +39,7 @@ def build_prototypes(number: int) -> list[Crystal]:
         (name, bulk(symbol, name, a=edge * volume ** (1 / 3), **ratio.get(name, {}))) for name, edge in edges.items()
     ]
     if number in DIATOMIC:
+        # Two atoms along the diagonal of a cube with twice the atomic volume.
         bond, edge = 2 * float(covalent_radii[number]), (2 * volume) ** (1 / 3)
         places = np.array([[0.0, 0.0, 0.0], [bond / edge / 3**0.5] * 3])
         built.append(("diatomic", Atoms([number] * 2, cell=np.eye(3) * edge, scaled_positions=places, pbc=True)))

@@ -31,6 +31,7 @@ def correction(crystal: Crystal) -> float:
     structure = to_structure(crystal)
     hubbards, potcars = _settings(structure)
     entry = ComputedStructureEntry(
+        # The energy does not matter: only the correction is read.
         structure,
         0.0,
         parameters={
@@ -81,6 +82,7 @@ def _settings(structure: Any) -> tuple[dict[str, float], list[str]]:
     from pymatgen.io.vasp.sets import MPRelaxSet
 
     elements = sorted(structure.composition.elements, key=lambda element: element.X)
+    # U applies to transition metals in oxides and fluorides: the table is keyed by the most electronegative element.
     by_anion = MPRelaxSet.CONFIG["INCAR"]["LDAUU"]
     values = by_anion.get(elements[-1].symbol, {})
     hubbards = {element.symbol: float(values[element.symbol]) for element in elements if element.symbol in values}

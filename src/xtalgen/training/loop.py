@@ -301,6 +301,7 @@ class _Fit:
 
     def _rate(self) -> float:
         steps, warm = self.progress.steps, self.config.warmup_steps
+        # Linear warm-up times the schedule.
         return self._scheduled() * min(1.0, (steps + 1) / warm if warm else 1.0)
 
     def _scheduled(self) -> float:
@@ -314,6 +315,7 @@ class _Fit:
         by_step = max(progress.steps - warm, 0) / max(all_steps - warm, 1)
         planned = progress.epoch / config.epochs if config.schedule == "cosine" else by_step
         if self.job.max_seconds is not None:
+            # A lagging training follows the share of time spent, so that the rate still reaches its end.
             spent = self._seconds() / self.job.max_seconds
             if spent > progress.steps / all_steps + SLACK:
                 planned = max(planned, spent)

@@ -46,6 +46,7 @@ class Optimiser:
             total += loss.detach()
         self._add_up(total)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        # The norm is finite only if all gradients are: one test for everything.
         norm = torch.nn.utils.get_total_norm(gradients)
         finite = torch.isfinite(total) & torch.isfinite(norm)
         if self.clip == "value":
@@ -57,6 +58,7 @@ class Optimiser:
         self.adamw.found_inf = (~finite).float()  # type: ignore[attr-defined]  # read by the fused step
         self.adamw.step()
         decay = min(self.ema_decay, (1 + self.steps) / (10 + self.steps))
+        # a ← d a + (1 - d) w, also after a skipped step, where w is unchanged.
         torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1.0 - decay)
         self.steps += 1
         return total, finite
@@ -106,4 +108,5 @@ class Optimiser:
 
 def cosine(start: float, end: float, progress: float) -> float:
     """Returns the learning rate at a progress from 0 to 1: half a cosine wave from start to end."""
+    # η = η_end + (η_start - η_end) (1 + cos π p) / 2 (Loshchilov & Hutter 2017)
     return end + 0.5 * (start - end) * (1.0 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))

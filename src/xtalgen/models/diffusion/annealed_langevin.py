@@ -87,6 +87,7 @@ def decode(
     diverged, and as in `in_batches` for impossible compositions. Initial coordinates depend on the seed and the index,
     the noise of the dynamics also on batch size and device.
     """
+    # N = argmax of the count head, then an initial composition from the composition head.
     fixed = numbers is not None
     if numbers is None:
         if counts is None:
@@ -116,8 +117,10 @@ def anneal(
     """
     noise = module.noise
     dynamics = _Dynamics(module, start, sampling, generator, record)
+    # α = step_rate (σ / σ_L)²: larger steps at higher noise (Song & Ermon 2019, algorithm 1).
     for sigma in geometric(noise.coords_begin, noise.coords_end, sampling.levels).tolist():
         alpha = sampling.step_rate * (sigma / noise.coords_end) ** 2
+        # √(2 α), in Å
         spread = (2 * alpha) ** 0.5 if sigma > sampling.min_sigma else 0.0
         dynamics.run(sampling.steps, rate=alpha / sigma, spread=spread)
     return dynamics.coords, dynamics.numbers
@@ -210,12 +213,14 @@ class _Dynamics:
         """Returns coordinates and elements after a step, and the number of slots needed."""
         start = self.start
         with torch.autocast(coords.device.type, torch.bfloat16, enabled=self.bfloat16):
+            # Hidden atoms (batch, atoms, hidden); F (batch, atoms, 3) in units of σ, so the score is F / σ.
             atoms, vectors, needed = self.network(start.latent, numbers, coords, start.lattice, start.mask)
             logits = None if start.fixed else self.head_types(atoms)
         # f ← f + (rate F + spread ε) L⁻¹, F and ε in Å: (batch, atoms, 3)
         moved = coords + multiply(vectors * rate + noise * spread, self.inverse)
         coords = torus.wrap(moved) * start.mask.unsqueeze(-1)
         if logits is not None:
+            # As in CDVAE, elements become the most likely ones after every step.
             numbers = (logits.argmax(dim=-1) + 1) * start.mask
         return coords, numbers, needed.max()
 
@@ -248,6 +253,7 @@ def record_cuda(step: Callable[[], None]) -> Callable[[], None]:
 
     Runs the step three times first, as recording requires.
     """
+    # CUDA graphs must be warmed up on a side stream before capture.
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):
@@ -271,6 +277,7 @@ def _decode_batch(
 ) -> list[Crystal]:
     start, exists = _start(module, latents, batch, fixed=fixed, seed=seed)
     generator = torch.Generator(latents.device).manual_seed(mix_seed(seed, 2, batch.indices[0]))
+    # Cells and numbers of atoms are fixed; only coordinates and elements evolve.
     moved, elements = anneal(module, start, sampling, generator)
     finite = (torch.isfinite(moved).all(dim=(1, 2)) & torch.isfinite(latents).all(dim=1)).tolist()
     lattices, coords = start.lattice.double().cpu().numpy(), torus.wrap(moved.double()).cpu().numpy()
@@ -293,6 +300,7 @@ def _start(
     (coords,) = batch.draw(seed, lambda n, generator: (torch.rand(n, 3, generator=generator),))
     standardised = module.lattice_of(latents, batch.atomic_numbers, batch.mask)
     lengths, angles, exists = module.parameters_of(standardised, batch.mask.sum(dim=1))
+    # An impossible cell would spread NaN through the batch; its crystal is rejected afterwards.
     lengths = torch.where(exists.unsqueeze(1), lengths, torch.full_like(lengths, 10.0))
     angles = torch.where(exists.unsqueeze(1), angles, torch.full_like(angles, 90.0))
     lattice = lattice_from_parameters(lengths, angles)
@@ -321,10 +329,12 @@ def sample_composition(
     and surplus atoms are cut off after shuffling.
     """
     share = np.nan_to_num(share, nan=1.0 / MAX_ELEMENT)
+    # round(share · N) atoms of each element, as in CDVAE's sampler.
     rounded = np.round(share * count)
     chosen = np.repeat(np.arange(1, len(share) + 1), rounded.astype(np.int64))
     missing = count - len(chosen)
     if missing > 0:
+        # The remainder is drawn from what rounding took away.
         rest = np.maximum(share - rounded / count, 0.0)
         rest = rest if rest.sum() > 0 else share
         chosen = np.concatenate([chosen, rng.choice(len(share), size=missing, p=rest / rest.sum()) + 1])

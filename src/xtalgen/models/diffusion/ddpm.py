@@ -57,7 +57,9 @@ class Schedule:
                 sigma_below=float(self.sigma[index - 1]),
                 score_scale=float(self.score_scale[index]),
                 alpha=alpha,
+                # (1 - α_t) / √(1 - ᾱ_t), the factor of ε̂ in the posterior mean
                 share=(1 - alpha) / (1 - above) ** 0.5,
+                # √β̃_t, the posterior standard deviation
                 spread=((1 - alpha) * (1 - below) / (1 - above)) ** 0.5,
             )
 
@@ -81,9 +83,12 @@ class Step:
 @functools.cache
 def schedule(levels: int, sigma_begin: float, sigma_end: float) -> Schedule:
     """Returns DiffCSP's schedules: cosine β, and σ geometric from sigma_begin to sigma_end."""
+    # ᾱ_t = cos²((t / T + s) / (1 + s) · π / 2), up to the factor ᾱ_0 (Nichol & Dhariwal 2021)
     angles = (np.arange(levels + 1) / levels + OFFSET) / (1 + OFFSET) * np.pi / 2
     kept = np.cos(angles) ** 2  # ᾱ before β is clipped
+    # β_t = 1 - ᾱ_t / ᾱ_{t-1}, clipped; ᾱ is then the cumulative product of 1 - β.
     beta = np.concatenate([[0.0], np.clip(1 - kept[1:] / kept[:-1], SMALLEST_BETA, LARGEST_BETA)])
+    # σ_t = σ_1 (σ_T / σ_1)^((t - 1) / (T - 1)), and no noise at t = 0
     sigma = np.concatenate([[0.0], np.geomspace(sigma_begin, sigma_end, levels)])
     scale = np.array([1.0, *(score_scale(value) for value in sigma[1:].tolist())])
     return Schedule(np.arange(levels + 1), np.cumprod(1 - beta), sigma, scale)
@@ -94,14 +99,17 @@ def wrapped_normal_score(shift: Float[Tensor, "*shape"], sigma: Float[Tensor, "*
 
     The weights of the images are a softmax, so that nothing underflows for small σ.
     """
+    # x + i, (…, images)
     images = shift.unsqueeze(-1) + torch.arange(-IMAGES, IMAGES + 1, device=shift.device, dtype=shift.dtype)
     variance = (sigma**2).unsqueeze(-1)
     weights = torch.softmax(-(images**2) / (2 * variance), dim=-1)
+    # Σ_i w_i (x + i) / σ², w the softmax of the log densities of the images
     return (weights * images / variance).sum(dim=-1)
 
 
 def score_scale(sigma: float) -> float:
     """Returns √E[score²] for noise of standard deviation σ, by quadrature over ±8 σ."""
+    # E over ε ~ N(0, 1); x = σ ε mod 1
     epsilon = torch.linspace(-8, 8, 2001, dtype=torch.float64)
     density = torch.exp(-(epsilon**2) / 2)
     score = wrapped_normal_score(
@@ -144,6 +152,7 @@ class CrystalDiffusion(CellNetwork):
         Each part is a mean over all elements of the batch's tensors, so crystals are weighted by their atoms, as in
         DiffCSP.
         """
+        # t ~ U{1 … T}
         levels = torch.randint(1, self.levels + 1, (len(batch),), device=batch.mask.device, generator=generator)
         point, target = self.diffuse(batch, levels, generator)
         return self.error(self.predict(point, levels, batch.atomic_numbers, batch.mask), target, batch.mask)
@@ -168,6 +177,7 @@ class CrystalDiffusion(CellNetwork):
             coords=torus.wrap(batch.frac_coords + sigma * noise.coords),
             lattice=kept * batch.lattice + lost * noise.lattice,
         )
+        # The score depends only on the displacement modulo 1.
         shift = torus.log_map(torch.zeros_like(sigma), sigma * noise.coords)
         score = wrapped_normal_score(shift, sigma) / self.score_scale[levels][:, None, None]
         return point, State(types=noise.types, coords=score, lattice=noise.lattice)

@@ -78,6 +78,7 @@ def fit_constants(crystals: Sequence[Crystal], column: str | None) -> Constants:
     """Returns the constants of a training set; `column` names the property."""
     lengths, angles = lattice_to_parameters(np.stack([crystal.lattice for crystal in crystals]))
     n_atoms = np.array([crystal.n_atoms for crystal in crystals])
+    # Lengths scale with the cube root of the number of atoms ("scale_length" in CDVAE).
     targets = np.concatenate([lengths / np.cbrt(n_atoms)[:, None], angles], axis=1)
     values = np.array([crystal.info[column] for crystal in crystals] if column else [0.0, 1.0], dtype=np.float64)
     return Constants(
@@ -152,6 +153,7 @@ class CrystalVAE(Trainable):
         `overflow` is the share of crystals that lost edges because an atom had more neighbours than slots.
         """
         mean, log_variance = self.encode(batch)
+        # Reparametrisation: z = μ + σ ε
         latent = mean + torch.exp(0.5 * log_variance) * _normal(mean.shape, mean, generator)
         composition = self.composition(latent)
         predicted = self.lattice_of(latent, batch.atomic_numbers, batch.mask)
@@ -163,6 +165,7 @@ class CrystalVAE(Trainable):
         }
         if self.head_count is not None and composition is not None:
             parts["count"] = functional.cross_entropy(self.head_count(latent).float(), batch.mask.sum(dim=1))
+            # One distribution per crystal, compared with every atom's element.
             parts["composition"] = _mean_of_atoms(_cross_entropy(composition.unsqueeze(1), batch), batch.mask)
         if self.head_property is not None:
             parts["property"] = (self.property_of(latent) - batch.extra["property"]).square().mean()
@@ -190,17 +193,21 @@ class CrystalVAE(Trainable):
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """Returns the losses of coordinates and types; both levels of noise are drawn independently per crystal."""
+        # σ of coordinates (Å) and σ^A of types, (batch,)
         coords_level = self._draw(self.coords_levels, len(batch), generator)
         types_level = self._draw(self.types_levels, len(batch), generator)
         numbers = batch.atomic_numbers
         if composition is not None:
             numbers = self.corrupt_types(numbers, batch.mask, composition, types_level, generator)
+        # f + σ ε L⁻¹ mod 1: Cartesian noise in the cell that the decoder gets.
         shift = coords_level[:, None, None] * _normal(batch.frac_coords.shape, true, generator)
         coords = torus.wrap(batch.frac_coords + multiply(shift, inverse(lattice)))
         atoms, vectors, needed = self.network(latent, numbers, coords, lattice, batch.mask)
+        # d / σ, with d measured in the true cell; (batch, atoms, 3)
         target = minimum_image(coords.detach(), torus.wrap(batch.frac_coords), true) / coords_level[:, None, None]
         parts = {"coords": _mean_of_atoms(0.5 * (vectors - target).square().sum(dim=-1), batch.mask)}
         if composition is not None:
+            # Cross-entropy over σ^A, so that noisier types count less.
             wrong = _cross_entropy(self.head_types(atoms), batch) / types_level.unsqueeze(1)
             parts["types"] = _mean_of_atoms(wrong, batch.mask)
         if self.network.slots:
@@ -254,6 +261,7 @@ class CrystalVAE(Trainable):
         if self.embed_composition is not None:
             counts = _one_hot(numbers).sum(dim=1)
             total = mask.sum(dim=1, keepdim=True)
+            # Mole fractions and the relative number of atoms: (batch, elements + 1)
             seen = torch.cat([counts / total, total / self.constants.max_atoms], dim=-1)
             latent = torch.cat([latent, self.embed_composition(seen)], dim=-1)
         return self.head_lattice(latent).float()
@@ -269,6 +277,7 @@ class CrystalVAE(Trainable):
         """Returns lengths (Å), angles (degrees), and whether a cell of these exists."""
         # A cell exists when V² / (abc)² = 1 - Σ cos² + 2 Π cos > 0.
         values = standardised * self.lattice_std + self.lattice_mean
+        # Inverse of the standardisation and of the scaling by N^(1/3).
         lengths, angles = values[:, :3] * n_atoms.unsqueeze(1) ** (1 / 3), values[:, 3:]
         cosines = torch.deg2rad(angles).cos()
         volume = 1 - cosines.square().sum(dim=1) + 2 * cosines.prod(dim=1)

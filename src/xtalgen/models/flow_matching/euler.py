@@ -50,6 +50,7 @@ class Flow(Trainable):
 
         One time per crystal, uniform in [0, 1).
         """
+        # Conditional flow matching: regress v on the velocity of the path from one x₀ to one x₁.
         start, end = self.start(batch, generator), self.encode(batch)
         time = torch.rand(len(batch), device=batch.mask.device, generator=generator)
         point, target = straight_path(start, end, time, batch.mask)
@@ -95,12 +96,14 @@ def straight_path(
     """
     per_atom = time[:, None, None]  # (batch, 1, 1)
     per_cell = time.reshape(-1, *[1] * (start.lattice.ndim - 1))  # (batch, 1) for six numbers, (batch, 1, 1) for rows
+    # log_{f₀}(f₁), (batch, atoms, 3)
     shift = torus.log_map(start.coords, end.coords)
     target = State(
         types=end.types - start.types, coords=torus.remove_mean(shift, mask), lattice=end.lattice - start.lattice
     )
     point = State(
         types=start.types + per_atom * target.types,
+        # exp_{f₀}(t log_{f₀}(f₁)), the point at t of the geodesic on the torus
         coords=torus.wrap(start.coords + per_atom * shift),
         lattice=start.lattice + per_cell * target.lattice,
     )
@@ -111,6 +114,7 @@ def draw_start(flow: Flow, wanted: RequestBatch, seed: int) -> State:
     """Returns points of the base distribution, which depend on seed and index alone, not on batch or device."""
 
     def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        # A batch of one crystal without padding.
         row = flow.base(torch.ones(1, n, dtype=torch.bool, device=wanted.mask.device), generator)
         return row.types[0], row.coords[0], row.lattice
 
@@ -131,6 +135,7 @@ def integrate(flow: Flow, point: State, wanted: RequestBatch, steps: int, slopes
         times = torch.full((len(mask),), time, device=mask.device)
         with products(flow.precision, mask.device.type):
             speed = flow.velocity(point, times, wanted.atomic_numbers, mask)
+        # Step lengths with anti-annealing, (1 + s t) Δt.
         types, coords, lattice = ((1.0 + slope * time) / steps for slope in slopes)
         point = State(
             types=point.types + types * speed.types if point.types.shape[-1] else point.types,

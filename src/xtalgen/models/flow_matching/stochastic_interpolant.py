@@ -65,6 +65,7 @@ class CellFlow(CellNetwork, Flow):
 
     def encode(self, batch: Batch) -> State:
         """Returns the data, with cells in the same orientation as those of the base."""
+        # x(t) interpolates cells entry by entry, so both ends need the same orientation.
         lattice = lattice_from_parameters(batch.lengths, batch.angles)
         return State(types=batch.frac_coords[..., :0], coords=batch.frac_coords, lattice=lattice)
 
@@ -73,6 +74,7 @@ class CellFlow(CellNetwork, Flow):
         batch, atoms = mask.shape
         device = generator.device
         coords = torch.rand(batch, atoms, 3, device=device, generator=generator).to(mask.device)
+        # Base of the cells: log-normal lengths (Å), uniform angles (degrees).
         normal = torch.randn(batch, 3, device=device, generator=generator).to(mask.device)
         uniform = torch.rand(batch, 3, device=device, generator=generator).to(mask.device)
         lattice = lattice_from_parameters(

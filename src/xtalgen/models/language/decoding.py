@@ -109,6 +109,7 @@ def write_texts(model: LanguageModel, requests: Sequence[Request], sampling: Tex
     if sampling.constrained:
         masks = token_masks(model.vocabulary.pieces, model.vocabulary.end, _device(model))
     prompts = model.vocabulary.encode_all([request.prompt for request in requests])
+    # Texts of similar length share a batch, since a batch runs until its last text ends.
     order = sorted(range(len(requests)), key=lambda index: (requests[index].size, len(prompts[index])))
     texts: dict[int, Text] = {}
     for first in range(0, len(order), sampling.batch_size):
@@ -126,6 +127,7 @@ class _Writer:
         self.network, self.vocabulary, self.device = model.network, model.vocabulary, _device(model)
         self.sampling, self.masks = sampling, masks
         size = model.network.get_input_embeddings().weight.shape[0]
+        # The embedding may have more rows than the vocabulary has tokens; those without text are never drawn.
         self.never = torch.ones(size, dtype=torch.bool, device=self.device)
         writable = [token for token, piece in enumerate(self.vocabulary.pieces) if piece]
         self.never[[*writable, self.vocabulary.end]] = False
@@ -136,10 +138,12 @@ class _Writer:
 
         limit = self.sampling.max_new_tokens
         texts = [Text(start(request.wanted if self.masks else None)) for request in requests]
+        # One uniform number per token, (texts, limit).
         drawn = [np.random.default_rng(request.seed).random(limit, np.float32) for request in requests]
         chances = torch.from_numpy(np.stack(drawn)).to(self.device)
         tokens, mask = self._pad(prompts, limit)
         width, cache = tokens.shape[1], growing_cache()
+        # Positions count from the first token of the prompt, since prompts are padded on the left.
         positions = mask[:, :width].cumsum(-1) - 1
         positions = torch.where(positions < 0, 0, positions)
         # Prompts of equal length need no mask, which is faster.
@@ -163,7 +167,9 @@ class _Writer:
             stay = [i for i, token in enumerate(chosen.tolist()) if not self._take(texts[active[i]], token)]
             if not stay:
                 break
+            # With the cache only the new token is evaluated.
             tokens, positions = chosen.unsqueeze(-1), positions[:, -1:] + 1
+            # Removing rows copies the cache, so it waits until enough texts are finished.
             if len(stay) <= (1 - LEAVING) * len(active):
                 kept = torch.tensor(stay, device=self.device)
                 cache.batch_select_indices(kept)
@@ -222,8 +228,10 @@ def choose(
         if largest.values.shape[1] < weights.shape[1] and bool((largest.values.sum(-1) < top_p).any()):
             largest = weights.sort(dim=-1, descending=True)
         weights, tokens = largest
+        # Nucleus sampling (Holtzman et al. 2020): the shortest head of the sorted tokens with at least `top_p`.
         weights = weights * (weights.cumsum(-1) - weights < top_p)
     total = weights.cumsum(-1)
+    # First token whose cumulative weight exceeds u · Σ w.
     above = total > (chances * total[:, -1]).unsqueeze(-1)
     # Rounding may leave the cumulative sum below a chance close to 1.
     index = torch.where(above.any(-1), above.int().argmax(-1), weights.argmax(-1))

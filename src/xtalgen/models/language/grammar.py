@@ -84,6 +84,7 @@ class State:
         return replace(self, word=self.word + 1, written="", angles=angles)
 
     def _end_line(self) -> "State | None":
+        # A line of numbers ends after its third word, a line with an element after a whole symbol.
         if (self.line != ELEMENT and self.word != 2) or self.written not in self._words():
             return None
         if self.line == LENGTHS:
@@ -157,6 +158,7 @@ class TokenMasks:
 
     def _compute(self, state: State, *, room: bool) -> Bool[Tensor, " tokens"]:
         allowed = torch.zeros(self.size, dtype=torch.bool)
+        # Tokens by first character: most are excluded by one step of the grammar.
         for first, tokens in (self.symbolic if state.line == ELEMENT else self.numeric).items():
             if state.follow(first) is None:
                 continue

@@ -77,6 +77,7 @@ def draw(crystal: Crystal, mixture: Mixture, rng: np.random.Generator) -> tuple[
     The element of a random atom is hidden. k ~ U{0 … 4} of the four attributes are drawn; those that the crystal lacks
     are dropped. The formula is stated when k > 0. Raises TextError when the cell cannot be written.
     """
+    # Random translation of all atoms, the augmentation of the paper.
     shift = rng.random(3)
     if rng.random() < mixture.infilling:
         masked = int(rng.choice(crystal.atomic_numbers))
@@ -84,6 +85,7 @@ def draw(crystal: Crystal, mixture: Mixture, rng: np.random.Generator) -> tuple[
     answer = write_crystal(crystal, shift)
     if rng.random() < mixture.composition:
         return ask_composition(crystal.atomic_numbers), answer
+    # k ~ U{0 … 4}, then k attributes without replacement
     k = int(rng.integers(len(MEASURED) + 1))
     chosen = {MEASURED[i] for i in rng.permutation(len(MEASURED))[:k]}
     stated = {name: value for name, value in attributes_of(crystal).items() if name in chosen}

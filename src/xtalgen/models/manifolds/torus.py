@@ -7,6 +7,7 @@ from torch import Tensor
 
 def wrap(frac_coords: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Returns coordinates in [0, 1); values that round up to 1 become 0."""
+    # -1e-9 - floor(-1e-9) rounds to 1 in float32.
     wrapped = frac_coords - torch.floor(frac_coords)
     return torch.where(wrapped >= 1.0, torch.zeros_like(wrapped), wrapped)
 

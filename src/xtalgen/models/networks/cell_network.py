@@ -43,6 +43,7 @@ class CellNetwork(Trainable):
         self.precision = precision
         self.n_types = MAX_ELEMENT if task == "dng" else 0
         self.weights = dict(zip(("lattice", "coords", "types"), weights, strict=True))
+        # Sinusoidal time embedding (Vaswani et al. 2017): rates from 1 to 1 / SLOWEST.
         rates = torch.exp(-np.log(SLOWEST) * torch.arange(TIME_WIDTH // 2) / (TIME_WIDTH // 2 - 1))
         self.register_buffer("rates", rates, persistent=False)
         self.network = DenseCSPNet(
@@ -73,6 +74,7 @@ class CellNetwork(Trainable):
         The output of the cell is φ(h) L with a 3 × 3 matrix φ of the pooled atoms, so it rotates with the cell L (O(3)
         equivariance). The network sees the cell as its Gram matrix L Lᵀ.
         """
+        # Time times rate: (batch, TIME_WIDTH / 2)
         phases = time.unsqueeze(-1) * self.rates
         gram = gram_of(point.lattice)
         atoms, pooled = self.network(
@@ -83,6 +85,7 @@ class CellNetwork(Trainable):
             gram=gram,
             mask=mask,
         )
+        # `pooled` is [mean, sum]; the head of the cell uses the mean.
         mean = pooled[:, : self.network.hidden]
         return State(
             types=self.head_types(atoms).float() if self.head_types else point.types,

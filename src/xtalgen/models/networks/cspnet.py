@@ -65,13 +65,19 @@ class CSPLayer(nn.Module):
         odd, receiver, sender, even, whole = self.edge_in.weight.split(self.columns, dim=1)
         if self.count is not None:
             crystal = torch.cat([crystal, self.count(count)], dim=-1)
+        # W_crystal [crystal, count] + b: (batch, 1, hidden)
         per_crystal = functional.linear(crystal, whole, self.edge_in.bias).unsqueeze(1)
+        # W_i h_i and W_j h_j: (batch, atoms, hidden) each
         per_atom = [functional.linear(normed, receiver) + per_crystal, functional.linear(normed, sender)]
+        # Odd and even geometry of i < j: (batch, pairs, hidden). The reverse edge has the opposite odd part.
         flipped, kept = functional.linear(pairs.odd, odd), functional.linear(pairs.even, even)
         # (batch, 2 pairs, hidden)
         edges = torch.cat([kept + flipped, kept - flipped], dim=1) + pairs.ends @ torch.cat(per_atom, dim=1)
+        # m_ij = φ_m(…), (batch, 2 pairs, hidden)
         messages = functional.silu(self.edge_out(functional.silu(edges)))
+        # Mean over the incoming messages of each atom: (batch, atoms, hidden)
         received = (pairs.sums @ messages) * pairs.inverse_count
+        # h_i ← h_i + φ_h(h_i, m_i)
         update = functional.silu(self.node_in(torch.cat([normed, received], dim=-1)))
         return atoms + functional.silu(self.node_out(update))
 
@@ -149,7 +155,9 @@ class DenseCSPNet(nn.Module):
         both = mask.index_select(1, i) & mask.index_select(1, j)
         # A self-edge is its own reverse and must be received once.
         valid = torch.cat([both, both & (i != j)], dim=1)
+        # Δ = f_j - f_i by the shortest way, (batch, pairs, 3)
         shift = torus.log_map(frac_coords.index_select(1, i), frac_coords.index_select(1, j))
+        # 2πkΔ for k = 0 … frequencies - 1, (batch, pairs, 3 · frequencies)
         phases = (shift.unsqueeze(-1) * self.waves).flatten(-2)
         odd = [torch.sin(phases)]
         if self.edge_vector:

@@ -97,6 +97,7 @@ class Interaction(nn.Module):
     ) -> Float[Tensor, "edges hidden"]:
         """Returns the messages after this round."""
         # Absent edges send no message: their radial basis is 0 and the next layer has no bias.
+        # m_kj gated by e_RBF and projected down: (edges, medium)
         sent = functional.silu(self.down(functional.silu(self.from_reverse(rows)) * self.radial(radial)))
         # The two linear layers of the basis as one: (medium, orders, radial).
         weight = (self.circular[1].weight @ self.circular[0].weight).unflatten(1, (ORDERS, RADIAL))
@@ -105,7 +106,9 @@ class Interaction(nn.Module):
         weighted = to_slots(edges, (sent.unsqueeze(-2) * filters).flatten(1)).unflatten(-1, (ORDERS, MEDIUM))
         # Σ_k Σ_l Y_l(angle kji) (…): (atoms, slots, slots · orders) @ (atoms, slots · orders, medium).
         received = (angular @ weighted.flatten(0, 1).flatten(1, 2)).view(*edges.shape, MEDIUM)
+        # The sum at atom j was stored on the edge i → j; swapping hands it to its reverse, j → i.
         received = swap(edges, to_rows(edges, received))
+        # m_ji ← f(m_ji, Σ_k …) with skip connection
         changed = self.before_skip(functional.silu(self.from_edge(rows)) + functional.silu(self.up(received)))
         return self.after_skip(functional.silu(self.last(changed)) + rows)
 
@@ -122,6 +125,7 @@ class Output(nn.Module):
         nn.init.zeros_(self.last.weight)
 
     def forward(self, rows: Tensor, radial: Tensor, edges: Edges) -> Tensor:
+        # Σ_j m_ji e_RBF(d_ji) at each atom i: (batch, atoms, OUTPUT)
         atoms = self.up(sum_at_target(edges, rows * self.from_radial(radial)))
         for layer in self.layers:
             atoms = functional.silu(layer(atoms))
@@ -161,6 +165,7 @@ class DenseDimeNet(nn.Module):
         for block, output in zip(self.blocks, self.outputs[1:], strict=True):
             rows = block(rows, radial, bessel, angular, edges)
             atoms = atoms + output(rows, radial, edges)
+        # Mean over the atoms of each crystal
         weights = mask.unsqueeze(-1) / mask.sum(dim=1)[:, None, None]
         return (atoms.float() * weights).sum(dim=1)
 
@@ -169,6 +174,7 @@ class DenseDimeNet(nn.Module):
 
         k ≠ i as numbers of atoms, as in DimeNet's code: messages from other images of i are omitted too.
         """
+        # Pairs of edges whose sources differ: (batch, atoms, slots, slots)
         other = graph.source.unsqueeze(-1) != graph.source.unsqueeze(-2)
         return harmonics_between(directions, other, ORDERS, dim=-1).flatten(-2).flatten(0, 1)
 

@@ -46,6 +46,7 @@ LinearMap = Callable[[Edges, Tensor], Tensor]
 def edges_of(graph: PeriodicGraph, *, packed: bool) -> Edges:
     """Returns the rows of a graph: those that hold an edge when `packed` (waits for the device), else all slots."""
     batch, atoms, slots = graph.mask.shape
+    # Offset of the atoms of each crystal in the numbering through the batch.
     first = torch.arange(batch, device=graph.mask.device)[:, None, None] * atoms
     source = (graph.source + first).flatten()
     target = torch.arange(batch * atoms, device=graph.mask.device).repeat_interleave(slots, output_size=len(source))
@@ -53,6 +54,7 @@ def edges_of(graph: PeriodicGraph, *, packed: bool) -> Edges:
     present, image, slot = graph.mask.flatten(), graph.image.flatten(0, 2), None
     if packed:
         slot = present.nonzero().squeeze(1)
+        # Index of each slot among the packed rows.
         row = present.cumsum(dim=0) - 1
         source, target, image, present = source[slot], target[slot], image[slot], present[slot]
         reverse = row[reverse[slot]]
@@ -67,6 +69,7 @@ def edge_vectors(
     Rows without an edge have the vector 0 and the length 1.
     """
     with torch.autocast(lattice.device.type, enabled=False):
+        # f_target - (f_source + image), then times L: Cartesian vectors (edges, 3) in Å
         away = from_target(edges, frac_coords) - from_source(edges, frac_coords) - edges.image
         vectors = to_rows(edges, (to_slots(edges, away).unsqueeze(-1) * lattice[:, None, None]).sum(dim=-2))
         present = edges.present.unsqueeze(-1)
@@ -101,6 +104,7 @@ def harmonics_between(
 
     directions: unit vectors, 0 in slots without an edge; allowed: broadcasts to (batch, atoms, slots, slots).
     """
+    # cos of the angles between all edges of an atom: (batch, atoms, slots, slots)
     cosines = directions @ directions.transpose(-1, -2)
     return torch.stack([value * allowed for value in spherical_harmonics(cosines, orders)], dim=dim)
 

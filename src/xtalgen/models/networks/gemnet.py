@@ -40,6 +40,7 @@ BEFORE_SKIP, AFTER_SKIP, AFTER_CONCAT, PER_ATOM = 1, 2, 1, 3  # residual layers
 def he_orthogonal_(weight: Tensor) -> Tensor:
     """Fills a weight with an orthogonal matrix whose rows have mean 0 and variance 1 / fan-in (GemNet, appendix B)."""
     nn.init.orthogonal_(weight)
+    # A weight with three axes is standardised over the first two, its fan-in.
     axes = list(range(1, weight.ndim)) if weight.ndim == 2 else [0, 1]
     fan_in = weight.shape[1] if weight.ndim == 2 else weight.shape[0] * weight.shape[1]
     with torch.no_grad():
@@ -62,6 +63,7 @@ class Scale(nn.Module):
     ) -> Float[Tensor, "..."]:
         """Returns the scaled value. Masks select the rows used for fitting the factor."""
         if self.fitting:
+            # factor² = Var(reference) / Var(value)
             wanted, present = _variance(reference, reference_mask), _variance(value, value_mask)
             if present > 0 and wanted > 0:
                 self.factor.copy_((wanted / present).sqrt())
@@ -165,16 +167,19 @@ class Triplets(nn.Module):
     ) -> Float[Tensor, "edges edge"]:
         """Returns the sum over triplets, mixed with that of the reversed edge."""
         sent = self.from_edge(rows)
+        # m_ba ⊙ W e_RBF(d_ba), with its variance restored, then projected down: (edges, trip)
         sent = self.scale_radial(sent, edges.present, sent * self.from_radial(radial), edges.present)
         sent = self.down(sent)
         # Absent edges carry no message: their radial basis is 0 and no layer has a bias.
         # Σ_b Y_l(cab) m_ba: (atoms, slots · orders, slots) @ (atoms, slots, trip).
         around = angular @ to_slots(edges, sent).flatten(0, 1)
+        # Back to rows: (edges, orders, trip)
         around = to_rows(edges, around.view(*edges.shape, ORDERS * sent.shape[1])).unflatten(1, (ORDERS, -1))
         weight = self.bilinear.transpose(0, 1).flatten(0, 1)  # (small · trip, trip)
         # (edges, small, orders) @ (edges, orders, trip): the sum over l.
         result = (circular @ around).flatten(-2) @ weight
         result = self.scale_sum(sent, edges.present, result, edges.present)
+        # Messages are symmetrised: c → a also gets the result of a → c.
         return halve(self.up_forward(result), swap(edges, self.up_reverse(result)))
 
 
@@ -287,6 +292,7 @@ class DenseGemNetT(nn.Module):
         whole = functional.linear(latent, crystal, self.with_latent.bias).unsqueeze(1)
         atoms = functional.linear(self.elements(atomic_numbers), element) + whole
         rows = self.embed_edge(atoms, radial, edges)
+        # The numbers s_ca of each edge: (edges, 1)
         numbers = self.outputs[0](rows, bases["output"], edges).float()
         for block, output in zip(self.blocks, self.outputs[1:], strict=True):
             atoms, rows = block(atoms, rows, bases, edges)
@@ -306,6 +312,7 @@ class DenseGemNetT(nn.Module):
             # An edge forms no triplet with itself, but does with other images of its source.
             other = ~torch.eye(edges.shape[2], dtype=torch.bool, device=lengths.device)
             angular = harmonics_between(to_slots(edges, directions), other, ORDERS, dim=-2)
+        # R_sl(d) = Σ_r W_lrs e_r(d), as one product
         circular = functional.linear(radial, self.circular.permute(2, 0, 1).flatten(0, 1))
         bases = {name: layer(radial) for name, layer in self.down.items()}
         return radial, {

@@ -74,12 +74,15 @@ def nearest_graph(
     kept, candidate = distance.topk(slots, dim=-1, largest=False)
     present = torch.isfinite(kept)
     slot_numbers = torch.arange(slots, device=mask.device).expand(batch, atoms, -1)
+    # Slot of each candidate (source, image) at its target, -1 where dropped.
     slot_of = torch.full_like(distance, -1, dtype=torch.int64).scatter_(-1, candidate, slot_numbers.where(present, -1))
+    # A candidate's index is 27 · source + image.
     source, image = candidate // 27, candidate % 27
     target = torch.arange(atoms, device=mask.device)[:, None]
     # The reverse edge: source and target exchanged, opposite image.
     row = 27 * atoms * source + 27 * target + (26 - image)
     opposite = slot_of.flatten(1).gather(1, row.flatten(1)).unflatten(1, (atoms, slots))
+    # An edge whose reverse found no slot is dropped, so the graph stays symmetric.
     present = present & (opposite >= 0)
     own = target * slots + slot_numbers
     return PeriodicGraph(
@@ -113,6 +116,7 @@ def _squared_distances(
 ) -> Float[Tensor, "batch atoms atoms 27"]:
     with torch.autocast(lattice.device.type, enabled=False):
         images = _images(lattice.device) @ lattice
+        # (f_source - f_target) L: (batch, target, source, 3)
         within = (frac_coords.unsqueeze(1) - frac_coords.unsqueeze(2)) @ lattice.unsqueeze(1)
         # One Cartesian component at a time, to keep the largest tensor small.
         parts = ((within[..., i].unsqueeze(-1) + images[:, None, None, :, i]).square() for i in range(3))

@@ -186,6 +186,7 @@ class ElementDistances(nn.Module):
         self.of_element, self.of_period, self.of_column = (
             nn.Embedding(number, DIMENSIONS) for number in (MAX_ELEMENT, 9, 33)
         )
+        # ln w(n): exponentiated in `similarity`, so that weights are positive.
         self.of_count = nn.Embedding(MAX_ATOMS + 1, 1)
         self.same = nn.Parameter(torch.zeros(()))
         for table, spread in ((self.of_element, 0.15), (self.of_period, 0.35), (self.of_column, 0.35)):
@@ -194,6 +195,7 @@ class ElementDistances(nn.Module):
 
     def forward(self) -> Float[Tensor, "elements elements"]:
         """Returns the distances d_ab of all elements, by their indices in ORDER."""
+        # One row of DIMENSIONS numbers per element.
         where = self.of_element.weight + self.of_period(self.periods) + self.of_column(self.columns)
         away = (where.unsqueeze(1) - where.unsqueeze(0)).square().sum(dim=-1)
         return (away + 1e-8).sqrt()  # the gradient of a root is not finite at 0
@@ -209,6 +211,7 @@ class ElementDistances(nn.Module):
         The weight w depends on the number of atoms of an element. c is learnt: two crystals of one formula in a data
         set usually have different structures.
         """
+        # The k-th elements of both formulas are paired, since elements are ordered by electronegativity.
         away, weights = self(), self.of_count(counts).exp().squeeze(-1)
         similarity = torch.zeros(len(elements), len(others), device=elements.device)
         for index in range(elements.shape[1]):
@@ -267,9 +270,11 @@ class Analogues(Trainable):
 
     def loss(self, batch: AnalogueBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ARG002
         """Returns the mean negative log-likelihood (nats) of a crystal's choices given all others of its counts."""
+        # Crystals compete only with those of equal counts, so each kind is one block of similarities.
         _, kinds = torch.unique(batch.counts, dim=0, return_inverse=True)
         rows = [torch.nonzero(kinds == kind).squeeze(-1) for kind in range(int(kinds.max()) + 1)]
         chances = torch.cat([self._chances(batch.take(same)) for same in rows])
+        # The floor bounds the loss of a crystal whose symmetry occurs nowhere else among its kind.
         loss = -torch.log((1 - FLOOR) * chances + FLOOR).mean()
         return loss, {"analogues": loss}
 
@@ -282,11 +287,13 @@ class Analogues(Trainable):
             return torch.zeros(len(batch), device=batch.own.device)
         known = self.elements[others, :n].long()
         similarity = self.network.similarity(batch.elements[:, :n], known, batch.counts[0, :n])
+        # j ≠ i: a crystal of the training set must not retrieve itself.
         itself = batch.own.unsqueeze(1) == others
         # Subtracting the largest exponent keeps the softmax finite.
         largest = similarity.detach().masked_fill(itself, float("-inf")).amax(dim=1, keepdim=True)
         nearest = largest.clamp_min(LEAST_SIMILAR)
         weights = torch.where(itself, 0.0, (similarity - nearest).masked_fill(itself, 0.0).exp())
+        # Σ_j p_ij over the j of the right symmetry, p_ij = exp(s_ij) / Σ_k exp(s_ik).
         hits = batch.symmetry.unsqueeze(1) == symmetry[others]
         return (weights * hits).sum(dim=1) / weights.sum(dim=1).clamp_min(SMALLEST)
 

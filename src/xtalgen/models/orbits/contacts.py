@@ -40,11 +40,13 @@ def pair_distances(crystals: Sequence[Crystal]) -> Float[np.ndarray, "elements e
         numbers = crystal.atomic_numbers.astype(int)
         kinds = np.unique(numbers)
         for first, second in itertools.combinations_with_replacement(kinds.tolist(), 2):
+            # One value per crystal and pair, however many atoms it has.
             block = apart[np.ix_(numbers == first, numbers == second)]
             shortest.setdefault((first, second), []).append(float(block.min()))
     table = np.zeros((MAX_ELEMENT + 1, MAX_ELEMENT + 1))
     for (first, second), values in shortest.items():
         table[first, second] = table[second, first] = np.quantile(values, ODD)
+    # Pairs that no crystal contains: the mean of the smallest distances of the two elements, like a sum of radii.
     nearest = np.where(table > 0, table, np.inf).min(axis=1)
     nearest[~np.isfinite(nearest)] = 0.0
     unseen = (nearest[:, None] + nearest[None]) / 2
@@ -64,6 +66,7 @@ def move_apart(
     """
     result = list(written)
     active = list(range(len(result)))
+    # The step length decays linearly; finished crystals drop out between rounds.
     for first in range(0, steps, ROUND):
         if active:
             problem = _Problem([result[row] for row in active], groups, distances, device)
@@ -111,6 +114,7 @@ class _Problem:
         self.kept, self.primitive, self.cell = tensors["kept"], tensors["primitive"], tensors["cell"]
         self.inverse = torch.linalg.inv(self.primitive)
         self.images = IMAGES.to(device)
+        # An atom is not its own neighbour in the home cell, but it is in the other images.
         same = torch.eye(n, dtype=torch.bool, device=device).unsqueeze(-1) & (self.images == 0).all(dim=-1)
         self.counts = (self.kept.unsqueeze(-1) > 0) & ~same
 
@@ -119,10 +123,12 @@ class _Problem:
     ) -> Float[Tensor, "rows atoms atoms images"]:
         """Returns max(0, part - d / d₀) for all pairs of atoms and images. free: x; swelling: s."""
         coords = torch.einsum("bnkf,bf->bnk", self.maps, free) + self.shifts
+        # Differences in fractions of the primitive cell, so that 27 images around the nearest one suffice.
         away = (coords.unsqueeze(2) - coords.unsqueeze(1)) @ self.inverse.unsqueeze(1)
         away = (away - away.detach().round()).unsqueeze(3) + self.images
         # (rows, atoms, atoms, 27, 3), in Å
         vectors = away @ (self.primitive @ self.cell)[:, None, None]
+        # All lengths scale with exp(s / 3); s = ln(V / V₀).
         lengths = ((vectors**2).sum(dim=-1) + TINY).sqrt() * torch.exp(swelling / 3)[:, None, None, None]
         short = part - lengths / self.kept.clamp_min(TINY).unsqueeze(-1)
         return torch.where(self.counts, short.clamp_min(0.0), 0.0)
@@ -144,10 +150,12 @@ class _Problem:
             for _ in range(steps):
                 free, swelling = free.detach().requires_grad_(), swelling.detach().requires_grad_()
                 short = self.overlaps(free, swelling, ENOUGH)
+                # E = Σ max(0, ENOUGH - d / d₀)²
                 slopes = torch.autograd.grad((short**2).sum(), (free, swelling))
                 # Norm in the metric in which s counts 1 / SWELLING.
                 length = (slopes[0] ** 2).sum(dim=1) + SWELLING * slopes[1] ** 2
                 scale = torch.where(length > 0, rate / length.clamp_min(TINY).sqrt(), 0.0)
+                # Normalised gradient descent: every crystal moves by `rate`, whatever the size of its overlaps.
                 free, swelling = free - scale.unsqueeze(1) * slopes[0], swelling - SWELLING * scale * slopes[1]
         return free.detach(), swelling.detach()
 

@@ -43,6 +43,7 @@ def steps_of(atomic_numbers: Int[Tensor, "batch atoms"], most: int) -> Steps:
     counts = torch.zeros(len(atomic_numbers), MAX_ELEMENT, dtype=torch.long, device=rank.device)
     counts.scatter_add_(1, rank[atomic_numbers], (atomic_numbers > 0).long())
     indices = torch.arange(MAX_ELEMENT, device=rank.device)
+    # Sorting moves END to the back: the elements present, in the order of electronegativity.
     present = torch.where(counts > 0, indices, END).sort(dim=1).values[:, :most]
     numbers = nn.functional.pad(counts, (0, 1)).gather(1, present)
     # Atoms left before step k: all atoms minus those of earlier steps.
@@ -87,6 +88,7 @@ class FormulaNetwork(nn.Module):
 
         Element and count of the last step are not used.
         """
+        # Teacher forcing: the input of step k is the element and count of step k - 1.
         begin = elements.new_full((len(elements), 1), END)
         past = torch.cat([begin, elements[:, :-1]], dim=1)
         past_counts = torch.cat([torch.zeros_like(begin), counts[:, :-1]], dim=1)
@@ -132,6 +134,7 @@ class Formulas(Trainable):
     def log_losses(self, steps: Steps) -> dict[str, Float[Tensor, ""]]:
         """Returns the mean negative log-likelihoods of the elements and of the counts of formulas."""
         known = self.network(steps.elements, steps.counts, steps.left)
+        # The end needs no loss: the formula ends when no atom is left.
         named = steps.elements != END
         indices = steps.elements.clamp_max(MAX_ELEMENT - 1)
         element = _cross_entropy(self._elements(known, steps.elements), indices)
@@ -146,6 +149,7 @@ class Formulas(Trainable):
         last = nn.functional.pad(chosen[:, :-1], (1, 0), value=-1)
         indices = torch.arange(MAX_ELEMENT, device=last.device)
         # The last element is always allowed, so that scores after the end are finite; no step follows it.
+        # Strictly increasing indices, so that every formula has one sequence only.
         past = (indices <= last.unsqueeze(-1)) & (indices < MAX_ELEMENT - 1)
         return self.network.next_element(known).masked_fill(past & (last != END).unsqueeze(-1), float("-inf"))
 
@@ -170,9 +174,11 @@ class Formulas(Trainable):
         chances = torch.rand(number, 1 + 2 * self.most, generator=generator, dtype=torch.float64).to(device)
         sizes = torch.tensor([int(size) for size in self.histogram], device=device)
         often = torch.tensor(list(self.histogram.values()), dtype=torch.float64, device=device)
+        # N ~ histogram of the training set
         left = sizes[_choose(often.log().expand(number, -1), chances[:, 0])].unsqueeze(1)
         elements = torch.full((number, 1), END, device=device)
         counts = torch.zeros_like(elements)
+        # Chances: 0 for N, then two per step, for element and count.
         for step in range(self.most):
             known = self.network(elements, counts, left)
             chosen = _choose(self._elements(known, elements)[:, -1] / temperature, chances[:, 2 * step + 1])

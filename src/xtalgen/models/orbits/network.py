@@ -108,6 +108,7 @@ class Block(nn.Module):
         self, tokens: Float[Tensor, "batch tokens hidden"], seen: Bool[Tensor, "batch tokens tokens"]
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Returns the tokens after the layer. seen: attention mask; the last dimension is the tokens attended to."""
+        # (batch, tokens, 3, heads, width) → three tensors (batch, heads, tokens, width)
         three = self.to_three(self.before(tokens)).unflatten(-1, (3, self.heads, -1))
         query, key, value = three.permute(2, 0, 3, 1, 4)
         mixed = nn.functional.scaled_dot_product_attention(
@@ -162,7 +163,9 @@ class OrbitNetwork(nn.Module):
         """Returns the hidden state before each answer; the answer of the last step is not used."""
         elements = self.of_element.weight + self.of_period(self.periods) + self.of_column(self.columns)
         positions = self.positions()
+        # The formula as a set of tokens without order, seen by all steps: (batch, elements, hidden).
         prefix = elements[steps.elements] + self.of_count(steps.counts)
+        # The query of each step: (batch, steps, hidden).
         asks = (
             self.of_kind(steps.kind)
             + self.of_group.weight[steps.group]
@@ -171,10 +174,13 @@ class OrbitNetwork(nn.Module):
             + self.of_ordinal.weight[steps.ordinal]
             + positions[steps.position]
         )
+        # Site steps encode the position chosen, coordinate steps the position they belong to.
         site = torch.where(steps.kind == SITE, self._chosen_position(steps), steps.position)
+        # [v, sin 2πkv, cos 2πkv] for k = 1 … WAVES: circular numbers need periodic features.
         angle = steps.value.unsqueeze(-1) * self.waves
         encoded = torch.cat([steps.value.unsqueeze(-1), angle.sin(), angle.cos()], dim=-1)
         number = (steps.kind > SITE).unsqueeze(-1)
+        # The answer of each step; shifted by one it becomes an input of the next.
         was = (
             self.was_kind(steps.kind)
             + self.was_ordinal.weight[steps.ordinal]
@@ -199,6 +205,7 @@ class OrbitNetwork(nn.Module):
         self, known: Float[Tensor, "*steps hidden"], group: Int[Tensor, "*steps"]
     ) -> Float[Tensor, "*steps letters"]:
         """Returns the scores of the positions of a group by slot; slots without a position have meaningless scores."""
+        # (…, positions of all groups), of which the slots of the given group are gathered: (…, letters).
         scores = self.to_site(known) @ self.positions().T
         return scores.gather(-1, self.slots[group])
 
@@ -229,6 +236,7 @@ class Orbits(Trainable):
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)  # dropout draws from the global generator
             known = self.network(batch)
+        # Negative log-likelihoods add up over the factors of P(symmetry) P(cell) P(coordinates), per crystal.
         parts = {name: value / len(batch) for name, value in self._log_losses(known, batch).items()}
         return reduce(add, parts.values()), parts
 
@@ -237,11 +245,13 @@ class Orbits(Trainable):
         kind = torch.where(steps.mask, steps.kind, NOWHERE)
         group = nn.functional.cross_entropy(network.group_scores(known[:, 0]), steps.chosen[:, 0], reduction="sum")
         # Every step is scored as every kind, so shapes do not depend on the data and the host need not synchronise.
+        # -inf at closed slots: the softmax runs over the possible positions only, as in sampling.
         site = network.site_scores(known, steps.group).masked_fill(~steps.open, float("-inf"))
         is_site = kind == SITE
         site = torch.where(is_site.unsqueeze(-1), site, 0.0).log_softmax(dim=-1)
         site = site.gather(-1, torch.where(is_site, steps.chosen, 0).unsqueeze(-1)).squeeze(-1)
         scores = network.number_scores(known, steps.kind).float().log_softmax(dim=-1)
+        # Cross-entropy with soft labels, -Σ_b q_b log p_b.
         number = -(scores * soft_labels(steps.value, steps.kind >= X)).sum(dim=-1)
         return {
             "group": group,
@@ -270,6 +280,7 @@ def _seen(steps: Steps) -> Bool[Tensor, "batch tokens tokens"]:
     """Returns the attention mask: all tokens see the formula, steps also themselves and earlier steps."""
     elements, n = steps.elements != END, steps.kind.shape[1]
     order = torch.arange(-elements.shape[1], n, device=elements.device)
+    # Order of tokens: negative for the formula, 0, 1, … for steps. A token attends to all of lower or equal order.
     earlier = order <= order.clamp_min(-1).unsqueeze(-1)  # below 0: the formula, which attends only to itself
     return earlier & nn.functional.pad(elements, (0, n), value=True).unsqueeze(1)
 
@@ -298,6 +309,7 @@ def read_number(
     indices = bins.unsqueeze(-1) + offsets
     inside = circular.unsqueeze(-1) | ((indices >= 0) & (indices < BINS))
     weights = torch.where(inside, chances.gather(-1, indices % BINS), 0.0)
+    # Mean of the distribution restricted to 2 NEAR + 1 bins, in units of bins.
     mean = bins + (weights * offsets).sum(dim=-1) / weights.sum(dim=-1)
     return torch.where(circular, (mean / BINS) % 1.0, (mean / (BINS - 1)).clamp(0.0, 1.0))
 

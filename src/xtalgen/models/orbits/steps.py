@@ -135,6 +135,7 @@ class Groups(Sequence[Group]):
         left: atoms of the present element, for positions from `slot` on; rest: atoms of the elements after it; used:
         bits of the occupied positions without free coordinates.
         """
+        # The current element is complete: continue with the next one at the first position.
         if left == 0:
             return not rest or self.possible(index, 0, rest[0], rest[1:], used)
         slots = range(slot, len(self.groups[index].positions))
@@ -154,6 +155,7 @@ class Groups(Sequence[Group]):
 
     def taken(self, index: int, slot: int) -> int:
         """Returns the bit of a position that can be occupied only once, 0 for one with free coordinates."""
+        # Without free coordinates a position is a fixed set of points, so a second orbit would coincide with the first.
         return 0 if self.groups[index].positions[slot].axes else 1 << slot
 
 
@@ -221,6 +223,7 @@ def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator
     sites: list[tuple[int, int]] = []
     for number, (element, count) in enumerate(formula):
         left, slot, rest = count, 0, counts[number + 1 :]
+        # Positions of an element are chosen in the order of their letters (slots), which makes the sequence unique.
         while left:
             choices = tuple(
                 further
@@ -233,6 +236,7 @@ def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator
             used |= groups.taken(index, slot)
             sites.append((element, slot))
     numbers = []
+    # First the cell, then the free coordinates of each orbit: (cell kinds) + Σ free axes numbers.
     for query in _queries_of_numbers(index, group, sites):
         answer = yield query
         numbers.append(answer)
@@ -275,6 +279,7 @@ def answers_of(described: Mapping[str, Any], groups: Groups) -> list[Answer] | N
     if not set(described["letters"]) <= set(slots):
         return None
     sites = [slots[letter] for letter in described["letters"]]
+    # Multiplicities refer to the primitive cell, the described cell is the conventional one.
     atoms = sum(group.positions[slot].multiplicity for slot in sites) * n_centrings(group.generators)
     return [index, *sites, *_cell_answers(group, described["cell"], atoms), *described["free"]]
 
@@ -282,6 +287,7 @@ def answers_of(described: Mapping[str, Any], groups: Groups) -> list[Answer] | N
 def _cell_answers(group: Group, cell: Sequence[float], atoms: int) -> list[float]:
     a, b, c, *angles = cell
     volume = float(np.linalg.det(lattice_from_parameters(np.array([a, b, c]), np.array(angles))))
+    # Logarithms, since volumes and axial ratios vary over orders of magnitude.
     values = {VOLUME: np.log(volume / atoms), B_TO_A: np.log(b / a), C_TO_A: np.log(c / a)}
     values |= dict(zip((ALPHA, BETA, GAMMA), angles, strict=True))
     return [
@@ -297,6 +303,7 @@ def affine_of(written: WyckoffCrystal, groups: Groups) -> Affine:
     for element, slot in written.sites:
         position = group.positions[slot]
         matrices, members = orbit_forms(group.generators, position.form)
+        # A (x, y, z) + t; the free ones of x, y, z are the next columns among the crystal's free coordinates.
         own = np.zeros((len(matrices), 3, len(written.free)))
         own[:, :, n_free : n_free + len(position.axes)] = matrices[:, :, position.axes]
         n_free += len(position.axes)
@@ -342,6 +349,7 @@ def _conventional_cell(group: Group, answers: Sequence[float], atoms: int) -> Fl
         kind: BOUNDS[kind][0] + value * (BOUNDS[kind][1] - BOUNDS[kind][0])
         for kind, value in zip(group.cell_kinds, answers, strict=True)
     }
+    # A cell with a = 1 and the right shape, scaled afterwards to the volume.
     ratios = np.exp([0.0, values.get(B_TO_A, 0.0), values.get(C_TO_A, 0.0)])
     angles = np.array([values.get(kind, 90.0) for kind in (ALPHA, BETA, GAMMA)])
     if group.spg_num in HEXAGONAL:
@@ -350,4 +358,5 @@ def _conventional_cell(group: Group, answers: Sequence[float], atoms: int) -> Fl
     volume = abs(np.linalg.det(shape))
     if volume < FLAT:
         return shape
+    # V_conventional = (volume per atom) · (atoms of the primitive cell) · (centrings)
     return shape * (np.exp(values[VOLUME]) * atoms * n_centrings(group.generators) / volume) ** (1 / 3)

@@ -92,6 +92,7 @@ def in_batches(
     Impossible compositions give failed crystals, of status "no_atoms", "too_large" or "unknown_element".
     """
     results = {i: crystal for i, numbers in enumerate(wanted) if (crystal := impossible(numbers))}
+    # Similar sizes share batches, which keeps padding small.
     order = sorted(set(range(len(wanted))) - set(results), key=lambda i: bucket_ceiling(len(wanted[i])))
     for first in range(0, len(order), batch_size):
         indices = order[first : first + batch_size]
@@ -127,6 +128,7 @@ def to_crystals(
     """
     lengths, angles = lengths.double(), angles.double()
     cosines = torch.deg2rad(angles).cos()
+    # (V / abc)² = 1 - Σ cos² + 2 Π cos
     volume = 1.0 - (cosines**2).sum(dim=-1) + 2.0 * cosines.prod(dim=-1)
     possible = ((lengths > 0).all(dim=-1) & (volume > SMALLEST_VOLUME)).tolist()
     lattices = lattice_from_parameters(lengths.cpu().numpy(), angles.cpu().numpy())
