@@ -22,9 +22,12 @@ from xtalgen.structure.space_group_settings import SpaceGroupSetting, SymbolErro
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 MAGNETIC = ("_space_group_symop_magn_operation_xyz", "_space_group_symop_magn_centering_xyz")
 SYMBOLS = (
-    "_space_group_name_h-m_alt", "_space_group_name_h-m_full", "_symmetry_space_group_name_h-m",
-    "_symmetry_space_group_name_h_m", "_space_group_name_h-m",
-)  # fmt: skip
+    "_space_group_name_h-m_alt",
+    "_space_group_name_h-m_full",
+    "_symmetry_space_group_name_h-m",
+    "_symmetry_space_group_name_h_m",
+    "_space_group_name_h-m",
+)
 HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 NUMBER = ("_space_group_it_number", "_symmetry_int_tables_number")
 TERM = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)?(?:/(\d+))?\*?([xyz]?)")

@@ -8,8 +8,16 @@ from typing import Any
 MAX_BYTES = 2 * 1024**3  # of a file; also guards against archives that unpack to far more than they weigh
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy")
 NAME_KEYS = (
-    "name", "id", "material_id", "label", "structure_id", "entry_id", "identifier", "task_id", "mat_id",
-)  # fmt: skip
+    "name",
+    "id",
+    "material_id",
+    "label",
+    "structure_id",
+    "entry_id",
+    "identifier",
+    "task_id",
+    "mat_id",
+)
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,21 @@ ASL = "ASL"  # Academic Software License, as the authors publish some MACE weigh
 # r2SCAN) match neither of the Materials Project's scales.
 ENTRIES = (
     PotentialEntry(
-        "mace-small", MACE, "MIT", CORRECTED, "mace-small.safetensors",
+        "mace-small",
+        MACE,
+        "MIT",
+        CORRECTED,
+        "mace-small.safetensors",
         "389b0b40876b4d39fc9b0075ef88923a4109948a39558bb4e6bbefa6ada2e662",
     ),
     PotentialEntry("chgnet", CHGNET, "BSD-3-Clause-LBNL", CORRECTED, "0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"),
     PotentialEntry(
-        "chgnet-r2scan", CHGNET, "BSD-3-Clause-LBNL", None,
-        "r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar", energy_floor=R2SCAN_FLOOR,
+        "chgnet-r2scan",
+        CHGNET,
+        "BSD-3-Clause-LBNL",
+        None,
+        "r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
+        energy_floor=R2SCAN_FLOOR,
     ),
     PotentialEntry("small", MACE, "MIT", RAW),
     PotentialEntry("medium", MACE, "MIT", RAW),
@@ -48,7 +56,7 @@ ENTRIES = (
     PotentialEntry("medium-omat-0", MACE, ASL, None),
     PotentialEntry("mace-matpes-pbe-0", MACE, ASL, None),
     PotentialEntry("mace-matpes-r2scan-0", MACE, ASL, None, energy_floor=R2SCAN_FLOOR),
-)  # fmt: skip
+)
 POTENTIALS = {entry.name: entry for entry in ENTRIES}
 FAMILIES = {entry.family.name: entry.family for entry in ENTRIES}
 

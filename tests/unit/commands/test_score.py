@@ -74,12 +74,17 @@ def quick_fingerprints(monkeypatch):
 
     def write(crystals, *, out, **_):
         rows = [
-            replace(row, info={
-                "structure_fingerprint": [0.1] * N_OPS,
-                "composition_fingerprint": magpie_features([reduced_counts(row.atomic_numbers)])[0],
-            }) if row.ok else replace(row, info={})
+            replace(
+                row,
+                info={
+                    "structure_fingerprint": [0.1] * N_OPS,
+                    "composition_fingerprint": magpie_features([reduced_counts(row.atomic_numbers)])[0],
+                },
+            )
+            if row.ok
+            else replace(row, info={})
             for row in read_crystals(crystals)
-        ]  # fmt: skip
+        ]
         write_table(to_table(rows, {"structure_fingerprint": kind, "composition_fingerprint": kind}), out)
 
     monkeypatch.setattr(scoring, "compute_fingerprints", write)
@@ -207,9 +212,13 @@ def test_help_and_mistakes_are_answered_at_once(root, tmp_path):
     def answer(*words):
         before = os.times()
         done = subprocess.run(
-            [sys.executable, "-m", "xtalgen", "score", *words], check=False, capture_output=True, text=True,
-            env=environment, cwd=tmp_path,
-        )  # fmt: skip
+            [sys.executable, "-m", "xtalgen", "score", *words],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+        )
         after = os.times()
         seconds = after.children_user + after.children_system - before.children_user - before.children_system
         assert seconds < 5  # of processor time; about one on a free core
@@ -249,8 +258,12 @@ def test_relaxation_gives_stability(run, sample, monkeypatch):
     calls = []
 
     def write(out, rows, per_atom):
-        found = [replace(row, info={"energy": per_atom * row.n_atoms, "e_initial": 0.0, "converged": True, "rmsd": 0.2})
-                 if row.ok else replace(row, info={}) for row in rows]  # fmt: skip
+        found = [
+            replace(row, info={"energy": per_atom * row.n_atoms, "e_initial": 0.0, "converged": True, "rmsd": 0.2})
+            if row.ok
+            else replace(row, info={})
+            for row in rows
+        ]
         write_table(to_table(found, energy), out, potential="made", potential_sha256="a" * 64)
 
     def relax(crystals, *, out, **_):

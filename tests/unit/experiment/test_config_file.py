@@ -45,7 +45,7 @@ def test_plain_ones_pass(tmp_path, content):
         (b"- 1\n", r"not of the form `key: value`"),
         (b"#" * 1_000_001, r"1,000,001 bytes is too large"),
     ],
-)  # fmt: skip
+)
 def test_others_are_refused_in_one_line(tmp_path, content, said):
     path = tmp_path / "config.yaml"
     path.write_bytes(content)

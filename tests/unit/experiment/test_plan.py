@@ -256,8 +256,13 @@ def test_names_that_are_no_names(name):
 
 
 def test_a_sweep_tries_every_combination():
-    run = {"model": "flowmm", "dataset": "mp_20", "tasks": ["csp"], "sample": {"steps": 50, "slope": 1},
-           "sweep": {"slope": [0, 5], "batch_size": [10, 20]}}  # fmt: skip
+    run = {
+        "model": "flowmm",
+        "dataset": "mp_20",
+        "tasks": ["csp"],
+        "sample": {"steps": 50, "slope": 1},
+        "sweep": {"slope": [0, 5], "batch_size": [10, 20]},
+    }
     plan = Plan(config(runs={"flow": run}))
     assert plan.swept() == ["flow"]
     assert len(plan.points("flow")) == 4

@@ -19,11 +19,18 @@ def metrics(folder, name, rate, interval, rms=0.1):
         **({"reason": "no target is matched"} if rms is None else {}),
     }
     content = {
-        "contract": "metrics/1", "set": name, "task": "csp", "n": 100, "recipe": {"name": "xtalgen"}, "funnel": [],
-        "failures": {}, "cost": {}, "outcomes": {},
+        "contract": "metrics/1",
+        "set": name,
+        "task": "csp",
+        "n": 100,
+        "recipe": {"name": "xtalgen"},
+        "funnel": [],
+        "failures": {},
+        "cost": {},
+        "outcomes": {},
         "data": {"dataset": "mp_20", "published": "no", "caveats": ["train: partly rebuilt"]},
         "metrics": {"match_rate": value, "match_rate_all": value, **dict.fromkeys(("rms_dist", "rms_dist_all"), far)},
-    }  # fmt: skip
+    }
     path = folder / f"{name}.json"
     path.write_text(json.dumps(content))
     return path

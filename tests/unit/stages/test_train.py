@@ -26,9 +26,14 @@ def run(tables, folder, **changes):
     arguments = {"settings": SETTINGS, "seed": 0, "device": "cpu", **changes}
     task = arguments.pop("task", "csp")
     train(
-        arguments.pop("model", "flowmm"), task, train=tables[0], val=tables[1], work=folder / "w", out=folder / "o",
+        arguments.pop("model", "flowmm"),
+        task,
+        train=tables[0],
+        val=tables[1],
+        work=folder / "w",
+        out=folder / "o",
         **arguments,
-    )  # fmt: skip
+    )
 
 
 def test_program_trains_and_keeps_the_facts_of_the_data(tables, tmp_path):

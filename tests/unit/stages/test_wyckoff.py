@@ -58,8 +58,12 @@ def test_failed_rows_stay_and_are_counted(tmp_path, monkeypatch, caplog):
     assert [row is None for row in read["wyckoff"].to_pylist()] == [False, True, True, True, False]
     assert read.drop_columns("wyckoff").equals(read_table(given)), "other columns are left alone"
     assert read_metadata(read) == {
-        "contract": "crystals/1", "dataset": "mine", "caveat": "few", "wyckoff_symprec": "0.1", "wyckoff_missing": "2",
-    }  # fmt: skip
+        "contract": "crystals/1",
+        "dataset": "mine",
+        "caveat": "few",
+        "wyckoff_symprec": "0.1",
+        "wyckoff_missing": "2",
+    }
     assert "no Wyckoff positions for 2 of 5 crystals" in caplog.text
     assert read_crystals(out)[0].info["wyckoff"] == wyckoff.describe(SALT)
 

@@ -50,9 +50,11 @@ def likelihood(orbits, written, formula):
         buffer.ask(0, step, query)
         steps = buffer.steps([0], step + 1, "cpu")
         hidden = orbits.network(steps)[:, -1]
-        scores = orbits.network.group_scores(hidden) if query.kind == GROUP else orbits.network.site_scores(
-            hidden, steps.group[:, -1]
-        )  # fmt: skip
+        scores = (
+            orbits.network.group_scores(hidden)
+            if query.kind == GROUP
+            else orbits.network.site_scores(hidden, steps.group[:, -1])
+        )
         choice = next(wanted)
         known = known + scores[0, list(query.choices)].log_softmax(-1)[query.choices.index(choice)]
         buffer.answer(0, step, query, choice)
@@ -113,11 +115,16 @@ def test_network_and_analogues_decide_together(orbits):
         likelihood(orbits, made, formula)
         for made in (
             drawn(orbits, [formula], [0], temperature=0.0)[0],
-            drawn(orbits, [formula], [0], temperature=0.0, retrieve=lambda _: Retrieved([choices], [numbers],
-            np.ones(1)),
-                  n_analogues=1)[0],
+            drawn(
+                orbits,
+                [formula],
+                [0],
+                temperature=0.0,
+                retrieve=lambda _: Retrieved([choices], [numbers], np.ones(1)),
+                n_analogues=1,
+            )[0],
         )
-    ]  # fmt: skip
+    ]
     # The network prefers its own by so much; a chance just above or below that decides.
     tie = FLOOR * np.exp(TRUST * (scores[0] - scores[1])) - FLOOR
     assert 0 < tie < 0.9, "otherwise this formula proves nothing"

@@ -43,7 +43,7 @@ SMALL = Groups(
             0,
         )
     ]
-)  # fmt: skip
+)
 
 
 def follow(writing, answer):
