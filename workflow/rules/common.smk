@@ -1,4 +1,4 @@
-"""Common to all rules: the checked configuration, the plan, wildcards, input functions. Defines no rules."""
+"""What all rules share: the checked configuration, the plan, wildcards, input functions. Makes no files."""
 
 from snakemake.utils import validate
 
@@ -7,12 +7,12 @@ from xtalgen.runtime.names import GENERATION, SHARED, SPLITS, TASKS
 
 validate(config, "../schemas/config.schema.yaml")
 plan = Plan(config)
-# Stages that use a GPU if available.
+# Jobs that use a GPU where there may be one.
 GPU = int(config["device"] != "cpu")
-# Numbers of threads of the networks; by default Snakemake sets these from the available cores.
+# What the threads of networks hang on; Snakemake sets these by the cores there are.
 THREADS = " ".join(f"{library}_NUM_THREADS={config['threads']}" for library in ("OMP", "MKL", "OPENBLAS"))
-# Freed memory is kept instead of returned to the system and requested again in every step: 1.4 times as many steps of a
-# small network on a CPU core. (glibc reads these; other systems ignore them.)
+# Freed memory is kept instead of given back to the system and asked for again in every step: 1.4 times as many steps of a
+# small network on a CPU core. (glibc reads these; other systems do not mind.)
 THREADS += " MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456"
 RUN = "|".join(map(re.escape, plan.runs)) or "no-run"
 
@@ -39,7 +39,7 @@ def split_of(*splits):
 
 
 def checkpoint_of(run, task):
-    """Returns the checkpoint for sampling a task; a user's own counts by content, not by date."""
+    """Returns the checkpoint that samples a task; one that the user gives counts by content, not by date."""
     path = plan.checkpoint(run, task)
     return ancient(path) if plan.given(run, task) else path
 

@@ -1,4 +1,4 @@
-"""Users' own structures. Also merges the shards of any stage."""
+"""Crystals that users bring as files of their own. Also merges the shards of any stage."""
 
 
 rule import_structures:

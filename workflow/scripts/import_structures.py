@@ -1,4 +1,4 @@
-"""Reads a user's own file of crystals into a crystal table, or into several shards.
+"""Reads a user's own file of crystals into a crystal table, or into several that share its rows out.
 
 python workflow/scripts/import_structures.py --structures structures/mine.extxyz --out results/sample/mine.parquet
 """

@@ -1,7 +1,7 @@
 """The syntax of CIF 1.1 (Hall, Allen & Brown, Acta Cryst. A47, 655, 1991): data blocks, items, loops, numbers.
 
-More lenient than the standard, like many files: data_ may be indented, a dot in DDLm and mmCIF names (_cell.length_a)
-equals an underscore, a fraction (1/3) is a number.
+More lenient than the standard where people's files are: data_ may be indented, DDLm and mmCIF names with a dot
+(_cell.length_a) are those with an underscore, a fraction (1/3) is a number.
 """
 
 import re
@@ -13,7 +13,7 @@ from xtalgen.io.entries import CrystalError
 TOKEN = re.compile(
     r"^;(?P<field>[^\n]*(?:\n(?!;)[^\n]*)*)\n;"  # a text field: from a semicolon that begins a line to the next one
     r"|\#[^\n]*"  # a comment
-    r"|'(?P<single>(?:[^'\n]|'(?=\S))*)'(?=\s|$)"  # a quote before other text does not end the value
+    r"|'(?P<single>(?:[^'\n]|'(?=\S))*)'(?=\s|$)"  # a quote inside a quoted text is followed by something
     r"|\"(?P<double>(?:[^\"\n]|\"(?=\S))*)\"(?=\s|$)"
     r"|(?P<word>\S+)",
     re.MULTILINE,
@@ -53,7 +53,7 @@ def split_blocks(text: str) -> list[tuple[str, str]]:
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")
-    # With an odd number of semicolon lines text fields are ambiguous, so none is assumed.
+    # With an odd number of semicolon lines it cannot be told which open a text field: then none does.
     fields = sum(line.startswith(";") for line in lines) % 2 == 0
     blocks: list[tuple[str, list[str]]] = []
     crystals: set[int] = set()
@@ -74,7 +74,7 @@ def split_blocks(text: str) -> list[tuple[str, str]]:
 def read_block(text: str) -> Block:
     """Returns the items of the text of one data block."""
     block = Block()
-    names: list[str] = []  # of the current loop or item
+    names: list[str] = []  # of the loop or item that is being read
     values: list[str] = []
     in_loop = False
     for quoted, token in _tokens(text):
@@ -104,7 +104,7 @@ def read_number(text: str) -> float:
 
 
 def count_decimals(text: str) -> int:
-    """Returns the number of digits after the decimal point."""
+    """Returns how many digits stand behind the decimal point of a number."""
     match = NUMBER.fullmatch(text.strip())
     return len(match[1].partition(".")[2]) if match else 16  # a fraction is exact
 
@@ -121,7 +121,7 @@ def _tag(name: str) -> str:
 
 
 def _close(block: Block, names: list[str], values: list[str]) -> None:
-    """Stores the values of a loop or item."""
+    """Stores what was read of a loop or item."""
     width = len(names)
     if not width:
         return

@@ -17,11 +17,11 @@ NAMES = {"frac_coords": (3,), "atom_types": (), "num_atoms": (), "lengths": (3,)
 
 
 def read_arrays(raw: bytes, name: str) -> Iterator[Entry]:
-    """Yields the crystals of a .npz file; several evaluations of the same targets are grouped by target.
+    """Yields the crystals of a .npz file; several evaluations of the same targets come target by target.
 
     Arrays: frac_coords (atoms, 3), atom_types (atoms,) as atomic numbers, num_atoms (crystals,), lengths (crystals, 3)
-    in Å and angles (crystals, 3) in degrees; each may have a leading axis of evaluations. Raises ValueError, naming the
-    remedy, when they are missing, do not fit each other, or are pickled objects.
+    in Å and angles (crystals, 3) in degrees; each may have one axis more, the evaluations. Raises ValueError, naming
+    the remedy, when they are missing, do not fit each other, or are pickled objects.
     """
     del name  # crystals have numbers
     arrays = _load(raw)
@@ -42,7 +42,7 @@ def read_arrays(raw: bytes, name: str) -> Iterator[Entry]:
 
 
 def parse_arrays(content: Any) -> Crystal:
-    """Returns the crystal of an entry. Raises CrystalError when it is invalid."""
+    """Returns the crystal of an entry. Raises CrystalError when its numbers make none."""
     lengths, angles, frac_coords, numbers = (np.asarray(part, dtype=np.float64) for part in content)
     return make_crystal(make_lattice(lengths, angles), frac_coords, check_numbers(numbers))
 

@@ -1,4 +1,4 @@
-"""Shards: splits a table of crystals into parts for separate jobs."""
+"""Shards: a table of crystals split into parts that jobs share out, and merged again."""
 
 from collections.abc import Sequence
 from pathlib import Path

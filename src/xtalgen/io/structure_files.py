@@ -1,8 +1,8 @@
 """The one list of formats: splits a file into entries, parses an entry or a text into a crystal.
 
-Splitting is cheap and raises ValueError when the file as a whole is wrong; parsing is done per entry, possibly in
-worker processes, and always returns a crystal with a status. A format is a function from the content of a file to its
-entries in `FORMATS`, and a function from the content of an entry to a crystal in `PARSERS`.
+Splitting is cheap and raises ValueError when the file as a whole is wrong; parsing is done entry by entry, maybe in
+worker processes, and returns a crystal with a status whatever the entry holds. A format is a function from the content
+of a file to its entries in `FORMATS`, and a function from the content of an entry to a crystal in `PARSERS`.
 """
 
 import csv
@@ -25,13 +25,13 @@ from xtalgen.io.poscar import read_poscar, split_poscar
 from xtalgen.io.pymatgen_json import read_json, read_structure, split_json, split_json_lines
 from xtalgen.structure.standard_cell import sort_atoms
 
-# Guards against archives that expand excessively.
+# Guards against archives that unpack to far more than they weigh.
 MAX_MEMBER_BYTES = 16 * 1024**2
 COLUMN = "cif"  # of a CSV: the text of a CIF, a POSCAR or a pymatgen structure's JSON
 
 
 class NotTextError(ValueError):
-    """Bytes that are not text in any encoding."""
+    """Bytes that are no text in any encoding."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_entries(path: Path) -> list[Entry]:
 
 
 def check_suffix(path: Path) -> str:
-    """Returns the suffix of a structure file, such as ".json.gz". Raises ValueError for an unknown suffix."""
+    """Returns the suffix of a structure file, such as ".json.gz". Raises ValueError when it is none of those known."""
     suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
     if suffix is None:
         raise ValueError(explain_suffix(path, (*FORMATS, "and text files with .gz behind")))
@@ -77,7 +77,7 @@ def check_suffix(path: Path) -> str:
 def parse_entry(entry: Entry) -> Crystal:
     """Returns the crystal of an entry, with an empty id; a broken one has a status and `info["error"]`.
 
-    `info` has the keys source_name, error, warning (assumptions) and energy_given.
+    `info` has the keys source_name, error, warning (what had to be assumed) and energy_given.
     """
     info = {"source_name": entry.name, "error": None, "warning": entry.warning, "energy_given": _number(entry.energy)}
     try:
@@ -93,8 +93,8 @@ def parse_entry(entry: Entry) -> Crystal:
 def read_crystal(text: str) -> Crystal:
     """Returns the crystal that a text describes, without an id: CIF, POSCAR or the JSON of a pymatgen structure.
 
-    The cell is that of the text; atoms are ordered by electronegativity, then as in the text. Assumptions are listed in
-    `info["warning"]`. Raises CrystalError with status unparsable, disordered, unknown_element or bad_lattice.
+    The cell is as it stands in the text; atoms come by electronegativity, then as in the text. What had to be assumed
+    stands in `info["warning"]`. Raises CrystalError with status unparsable, disordered, unknown_element or bad_lattice.
     """
     if not text.strip():
         raise CrystalError("unparsable", "there is no text for this crystal")
@@ -114,7 +114,7 @@ def _number(value: Any) -> float | None:
 
 
 def _text(raw: bytes) -> str:
-    """Returns bytes as text, with Latin-1 as fallback. Raises NotTextError for binary content."""
+    """Returns bytes as text, in Latin-1 where nothing else fits. Raises NotTextError where that does not either."""
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")) and len(raw) % 2 == 0:
         return raw.decode("utf-16", errors="replace")
     if b"\0" in raw:
@@ -122,7 +122,7 @@ def _text(raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return raw.decode("latin-1")  # old CIFs have authors' names in Latin-1
+        return raw.decode("latin-1")  # old CIFs carry authors' names so
 
 
 def _unzip(path: Path) -> bytes:
@@ -159,7 +159,7 @@ def _split_zip(raw: bytes, name: str) -> Iterator[Entry]:
     except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter for versions that zipfile cannot read
         raise ValueError(f"not a readable zip archive ({error}). Pack the CIFs again.") from error
     members = [(member, found) for member in archive.infolist() if (found := _member_format(member))]
-    # zipfile never reads more of a member than its stated size, so the stated sizes suffice.
+    # zipfile never reads more of a member than the archive says that it holds, so the sum need not be found out.
     if sum(min(member.file_size, MAX_MEMBER_BYTES) for member, _ in members) > MAX_BYTES:
         raise ValueError(f"unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
     for member, found in members:
@@ -171,7 +171,7 @@ def _split_zip(raw: bytes, name: str) -> Iterator[Entry]:
         except Exception as error:  # noqa: BLE001 - encrypted, truncated, no text, or of an unknown compression
             yield Entry(member.filename, "broken", f"{type(error).__name__}: {error}")
             continue
-        # Frames are counted separately in each member.
+        # Frames are counted in each member anew.
         yield from (_within(entry, member.filename) for entry in entries)
 
 
@@ -203,7 +203,7 @@ def _split_csv(text: str, name: str) -> Iterator[Entry]:
         except StopIteration:
             return
         except csv.Error as error:
-            # After an unclosed quote the rest of the file is one field that cannot be separated.
+            # Where a quote is left open the rest of the file is one field: what follows cannot be told apart.
             yield Entry(f"row {index}", "broken", f"line {rows.line_num}: {error}")
             return
         lowered = {(key or "").strip().lower(): value for key, value in row.items() if isinstance(key, str)}

@@ -1,4 +1,4 @@
-"""Distances of a set to the test split: coverage, and distances between distributions, as defined by a recipe."""
+"""How far a set is from the test split: coverage, and distances between distributions, as a recipe defines them."""
 
 import functools
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ NAMES = ("cov_recall", "cov_precision")
 
 
 def coverage_metrics(inputs: Inputs, recipe: Recipe, validity: Validity) -> tuple[dict[str, Estimate], dict[str, Any]]:
-    """Returns recall over references with fingerprint, precision over the recipe's denominator, and outcomes.
+    """Returns recall over references with fingerprint, precision over the crystals that the recipe says, and outcomes.
 
-    The outcomes state which references are covered, for paired tests of the recall.
+    The outcomes say which references are covered, for paired tests of the recall.
     """
     generated, references = inputs.fingerprints, inputs.references
     if generated is None or references is None:
@@ -63,7 +63,7 @@ def _scale(
     train = [reduced_counts(inputs.train[row].atomic_numbers) for row in np.flatnonzero(inputs.train.usable)]
     features = magpie_features(train) if train else references.composition[references.ok]
     deviation = features.std(axis=0)
-    # A constant feature of the training split has no scale; CDVAE's scaler divides by 1 then.
+    # A feature that is the same in all of the training split has no scale; CDVAE's scaler divides by 1 then.
     return features.mean(axis=0), np.where(deviation > 1e-12, deviation, 1.0)
 
 

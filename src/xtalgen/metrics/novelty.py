@@ -1,4 +1,4 @@
-"""Uniqueness within the sample (also before relaxation), novelty, and novelty as a framework."""
+"""Which crystals are new: unique among the sample, before relaxation too, unknown, and unknown as a framework."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ class Matching:
     def compare(self, crystals: Sequence[Crystal], known: Sequence[Crystal] = ()) -> list[MatchVerdict]:
         """Returns whether each crystal is unique and novel."""
         crystals = CrystalList.of(crystals)
-        if not crystals.usable.any():  # avoids starting processes
+        if not crystals.usable.any():  # spares starting processes
             return [MatchVerdict(False, False, status="no_geometry") for _ in crystals]
         return unique_and_novel(crystals, known, workers=self.workers, timeout=self.timeout, tolerances=self.tolerances)
 
@@ -34,7 +34,7 @@ class Matching:
 def judge_likeness(
     crystals: Sequence[Crystal], known: Sequence[Crystal], asked: Bool[np.ndarray, " n"], matching: Matching
 ) -> list[MatchVerdict]:
-    """Returns `compare` of the requested crystals; the others are neither unique nor novel."""
+    """Returns `compare` of the crystals that are asked for; the others are neither unique nor novel."""
     kinds = matching.compare(CrystalList.of(crystals).only(asked), known)
     return [kind if wanted else replace(kind, status=NOT_VALID) for kind, wanted in zip(kinds, asked, strict=True)]
 
@@ -45,7 +45,7 @@ def framework_novel(
     """Returns which novel crystals stay novel when all lanthanides count as one element, and all actinides.
 
     Generated crystals are often known frameworks with one rare earth for another, which StructureMatcher calls novel.
-    Only novel crystals with such elements need another comparison.
+    Only novel crystals with such elements need another comparison: what is known stays known.
     """
     novel = np.array([kind.novel for kind in kinds], dtype=bool)
     rows = np.flatnonzero(novel & has_f_block(crystals))

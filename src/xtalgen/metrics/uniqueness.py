@@ -26,7 +26,7 @@ from xtalgen.structure.matcher import (
 )
 
 Formula = tuple[tuple[int, int], ...]
-FEW = 300  # number of crystals below which processes are not worth starting
+FEW = 300  # crystals to compare that are not worth starting processes
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class _Group:
 
 @dataclass
 class _Candidate:
-    """A crystal to compare with, reduced lazily.
+    """A crystal to compare with: reduced only when its turn comes, which may be never.
 
-    sizes: possible numbers of atoms when reduced; structures of different size do not match. volume: Å³ per atom.
+    sizes: how many atoms it can have when reduced; structures of different size do not match. volume: Å³ per atom.
     """
 
     index: int
@@ -117,7 +117,7 @@ def unique_and_novel(
     ]
     sizes = [len(group.samples) + len(group.known) for group in groups]
     workers = 1 if sum(sizes) <= FEW else workers
-    limit = None if workers == 1 else timeout * max(sizes)  # a last resort; each comparison has its own limit
+    limit = None if workers == 1 else timeout * max(sizes)  # only a backstop; each comparison has its own limit
     results = map_items(_compare, groups, workers=workers, timeout=limit, label="unique, novel", initializer=warm_up)
     for formula, result in zip(asked, results, strict=True):
         rows = samples[formula]
@@ -180,7 +180,7 @@ def _compare(group: _Group) -> list[tuple[int | None, int | None, str]]:
         found.append((duplicate, match, status))
         if status == "ok" and duplicate is None:
             representatives.append(_Candidate(index, item))
-        else:  # identical crystals share the verdict; only the first copy of a unique crystal is compared with it
+        else:  # what is identical shares the verdict; only of a unique crystal the first copy still has to be compared
             settled[key] = found[-1]
     return found
 

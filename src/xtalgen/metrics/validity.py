@@ -21,12 +21,12 @@ IMAGES = np.array(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij")).reshape(3, -1).
 
 @dataclass(frozen=True)
 class ValidityRules(Rules):
-    """Choices in which definitions of "valid" differ.
+    """What papers differ in when they say "valid".
 
-    oxidation_states: the table of SMACT; max_combinations: of oxidation states, more are invalid; angles: cells with an
-    angle outside this open range (degrees) are no crystals; max_number: nor are those with heavier elements;
-    composition_needs_geometry: whether a crystal without usable cell is invalid in composition too; needs_fingerprint:
-    whether one whose CrystalNN fingerprint failed is invalid; rates_of: their denominator.
+    oxidation_states: the table of SMACT; max_combinations: of oxidation states, more are invalid; angles:
+    cells with an angle outside this open range (degrees) are no crystals; max_number: nor are those with heavier
+    elements; composition_needs_geometry: whether a crystal without usable cell is invalid in composition too;
+    needs_fingerprint: whether one whose CrystalNN fingerprint failed is invalid; rates_of: their denominator.
     """
 
     oxidation_states: OxidationStates = OxidationStates.SMACT_2_2_1
@@ -39,7 +39,7 @@ class ValidityRules(Rules):
 
 
 def fits_guards(crystals: Sequence[Crystal], rules: ValidityRules) -> Bool[np.ndarray, " n"]:
-    """Returns which rows a recipe accepts as crystals."""
+    """Returns which rows a recipe takes for crystals at all."""
     crystals = CrystalList.of(crystals)
     accepted = crystals.usable_up_to(min(rules.max_number, MAX_ATOMIC_NUMBER))
     if rules.angles is not None:
@@ -73,9 +73,9 @@ def struct_valid(
 
 @dataclass(frozen=True)
 class Validity:
-    """Validity by row, and the smallest distance in Å between two different sites.
+    """What is valid, by row, and the smallest distance in Å between two different sites.
 
-    accepted: rows that fit the guards of the recipe; the others do not count as crystals.
+    accepted: rows that fit the guards of the recipe, others are no crystals to it.
     """
 
     accepted: Bool[np.ndarray, " n"]
@@ -127,7 +127,7 @@ def _min_distances(crystals: Sequence[Crystal]) -> np.ndarray:
         moved = cartesian + (image @ lattices)[belongs]
         np.minimum(nearest, np.einsum("pi,pi->p", moved, moved), out=nearest)
     np.minimum.at(result, belongs, np.sqrt(nearest))
-    # Images beyond the first shell can be closer only if a lattice plane spacing is below the distance found.
+    # Images beyond the first shell can be nearer only if a lattice plane spacing is small against the distance found.
     spacings = 1 / np.linalg.norm(np.linalg.inv(lattices), axis=1)
     skewed = np.isfinite(result) & (result > 1.5 * spacings.min(axis=1))
     for row in np.flatnonzero(skewed).tolist():

@@ -1,4 +1,4 @@
-"""The abstract class of all models, and loading by name.
+"""The abstract class of all models, and the way to load one by name.
 
 A model is one file `models/NAME.py` that defines a final class `Model(AbstractModel)`; networks live under
 `models/networks/`. Training and sampling import only torch, numpy, pyarrow, pyyaml, safetensors, tqdm and jaxtyping, so
@@ -25,10 +25,10 @@ class AbstractModel(ABC):
     Config: frozen dataclass, every hyper-parameter of training with its default.
     Sampling: frozen dataclass, every setting of sampling with its default.
     The rest are literals in the class body, which the workflow reads without importing the file. tasks: those of
-    `TRAINED_TASKS` that the model is for; shared_checkpoint: one training for both tasks; needs_bonds,
-    needs_wyckoff: crystals come with the column `bonds` or `wyckoff`; needs_base: the model refines the crystals of
-    another run and learns from pairs (`stages.refinement_pairs`); takes_prompts: it is an `AbstractPromptedModel`.
-    training/contract.yaml has all rules.
+    `TRAINED_TASKS` that the model is for; shared_checkpoint: one training for both tasks; needs_*: crystals
+    come with the column `bonds` or `wyckoff`; needs_base: the model refines the crystals of another run and learns from
+    pairs (`stages.refinement_pairs`); takes_prompts: it is an `AbstractPromptedModel`. training/contract.yaml has all
+    rules.
     """
 
     Config: ClassVar[type]
@@ -90,8 +90,7 @@ class AbstractPromptedModel(AbstractModel):
 def load(name: str) -> AbstractModel:
     """Returns the model `models/NAME.py`.
 
-    Raises ValueError, listing the known models, for another name, and ModelContractError when the class breaks the
-    contract.
+    Raises ValueError naming the models there are, ModelContractError when its class breaks the contract.
     """
     known = names()
     if name not in known:

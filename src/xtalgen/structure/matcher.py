@@ -116,13 +116,13 @@ def rms_distance(pair: tuple[Arrays, Arrays], tolerances: Tolerances = CSP) -> f
 
 
 def warm_up() -> None:
-    """Imports libraries in a new worker process, so that its first comparison's time limit does not include this."""
+    """Loads in a new worker process what would else count into its first comparison's time."""
     cube = (np.eye(3) * 3.0, np.zeros((1, 3)), np.array([29], dtype=np.uint8))
     rms_distance((cube, cube))
 
 
 def matcher(tolerances: Tolerances) -> Any:
-    """Returns pymatgen's StructureMatcher with these tolerances and defaults otherwise."""
+    """Returns pymatgen's StructureMatcher with the tolerances, everything else as it comes."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     return StructureMatcher(ltol=tolerances.ltol, stol=tolerances.stol, angle_tol=tolerances.angle_tol)
@@ -134,7 +134,7 @@ def arrays(crystal: Crystal) -> Arrays:
 
 
 def content(item: Arrays) -> tuple[bytes, bytes, bytes]:
-    """Returns a key that is equal only for crystals that are identical to the last digit."""
+    """Returns what tells crystals apart that are not identical to the last digit."""
     kinds = (np.float64, np.float64, np.uint8)
     parts = [np.ascontiguousarray(part, dtype=kind).tobytes() for part, kind in zip(item, kinds, strict=True)]
     return parts[0], parts[1], parts[2]
@@ -148,9 +148,9 @@ def structure(item: Arrays) -> Any:
 
 
 def reduce(item: Arrays) -> Any:
-    """Returns the structure that StructureMatcher compares: Niggli-reduced, then primitive. It must not be modified.
+    """Returns the structure that StructureMatcher compares: Niggli-reduced, then primitive. Not to be changed.
 
-    The last few thousand are cached. Raises NotComparableError when reducing or comparing it would exhaust memory.
+    The last few thousand are remembered. Raises NotComparableError when reducing or comparing it would fill the memory.
     """
     return _reduced(*content(item))
 
@@ -161,12 +161,12 @@ def _reduced(lattice: bytes, frac_coords: bytes, atomic_numbers: bytes) -> Any:
     candidate = structure((np.frombuffer(lattice).reshape(3, 3), np.frombuffer(frac_coords).reshape(-1, 3), numbers))
     check_comparable(candidate)
     reduced = candidate.get_reduced_structure(reduction_algo="niggli")
-    # A cell with one formula unit is primitive; pymatgen would take two milliseconds to find out.
+    # A cell that holds one formula is primitive: pymatgen finds so too, but only after two milliseconds.
     return reduced if formulas(numbers) == 1 else reduced.get_primitive_structure()
 
 
 def formulas(atomic_numbers: np.ndarray) -> int:
-    """Returns the number of formula units in a cell; that of a primitive cell divides it."""
+    """Returns how many times a cell holds its reduced formula; a primitive cell holds a divisor of that."""
     return math.gcd(*np.unique(atomic_numbers, return_counts=True)[1].tolist())
 
 
@@ -191,13 +191,13 @@ def _lattice_points(lattice: Any) -> float:
 
 
 def failure_class(failure: Failure) -> str:
-    """Returns the failure class of a failed comparison."""
+    """Returns the class that a failed comparison is counted in."""
     return "degenerate" if NotComparableError.__name__ in failure.message else failure.kind
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError in the block after this time; without effect outside a process's main thread."""
+    """Raises TimeoutError in the block after so many seconds; without effect outside a process's main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

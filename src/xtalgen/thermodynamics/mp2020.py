@@ -31,7 +31,6 @@ def correction(crystal: Crystal) -> float:
     structure = to_structure(crystal)
     hubbards, potcars = _settings(structure)
     entry = ComputedStructureEntry(
-        # The energy does not matter: only the correction is read.
         structure,
         0.0,
         parameters={
@@ -45,7 +44,7 @@ def correction(crystal: Crystal) -> float:
     scheme = MaterialsProject2020Compatibility(check_potcar=False)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings about guessed oxidation states
+            warnings.simplefilter("ignore")  # about guessed oxidation states
             processed = scheme.process_entry(entry, on_error="raise")
     except (CompatibilityError, ValueError, KeyError) as error:
         raise CorrectionError(f"{type(error).__name__}: {error}") from error
@@ -59,8 +58,8 @@ def corrected_for_hull(
 ) -> list[Crystal]:
     """Returns the relaxed rows with corrected energies in `info` for the hull: `hull_energy` and `hull_e_initial`, eV.
 
-    The first is for the relaxed geometry, the second for the sampled one. Null where there is no energy, or no
-    correction within `timeout` seconds (guessing oxidation states can take long).
+    The first is of the relaxed geometry, the second of the sampled one; null where there is no energy, or no correction
+    within `timeout` seconds (oxidation states are guessed, which can take long).
     """
     wanted = [
         (index, name, row, energy)
@@ -78,11 +77,10 @@ def corrected_for_hull(
 
 
 def _settings(structure: Any) -> tuple[dict[str, float], list[str]]:
-    """Returns the Hubbard U values and pseudopotentials set by MPRelaxSet for this structure."""
+    """Returns the Hubbard U of each element that has one here, and the pseudopotentials, as MPRelaxSet sets them."""
     from pymatgen.io.vasp.sets import MPRelaxSet
 
     elements = sorted(structure.composition.elements, key=lambda element: element.X)
-    # U applies to transition metals in oxides and fluorides: the table is keyed by the most electronegative element.
     by_anion = MPRelaxSet.CONFIG["INCAR"]["LDAUU"]
     values = by_anion.get(elements[-1].symbol, {})
     hubbards = {element.symbol: float(values[element.symbol]) for element in elements if element.symbol in values}

@@ -12,7 +12,7 @@ const SHAPES = [
 ];
 const RING = 4; // reference crystals
 
-// Returns one entry per set. hidden: indices of hidden sets; changed() is called after a change.
+// Returns one entry per set. hidden: numbers of hidden sets; changed() is called after it changes.
 export function setEntries(crystals, visible, hidden, changed) {
   const counts = tally(crystals, visible, (i) => crystals.set[i]);
   const { sets } = crystals.header;
@@ -29,7 +29,7 @@ export function setEntries(crystals, visible, hidden, changed) {
   );
 }
 
-// Returns the legend of a colouring: a scale, or an entry for each category that occurs or is hidden.
+// Returns the legend of a colouring: a scale, or one entry per category that occurs or is hidden.
 export function legend(crystals, colouring, visible, hidden, changed) {
   if (colouring.sets) return [];
   if (colouring.value) return scale(colouring);

@@ -40,7 +40,6 @@ def rate(count: int, n: int) -> Estimate:
     """Returns count/n with Wilson's score interval (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
     if n == 0:
         return missing("nothing was asked for")
-    # (p + z² / 2n ± z √(p (1 - p) / n + z² / 4n²)) / (1 + z² / n)
     share, spread = count / n, Z_95**2 / n
     middle = (share + spread / 2) / (1 + spread)
     half = Z_95 / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
@@ -65,7 +64,6 @@ def bootstrap(
         return missing(reason)
     generator = np.random.default_rng(seed)
     value = float(statistic(values))
-    # Resamples of the same size with replacement; the 2.5 and 97.5 % quantiles bound the interval.
     drawn = [statistic(values[generator.integers(len(values), size=len(values))]) for _ in range(resamples)]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(value, len(values), min(float(low), value), max(float(high), value))
