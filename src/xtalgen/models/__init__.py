@@ -25,10 +25,10 @@ class AbstractModel(ABC):
     Config: frozen dataclass, every hyper-parameter of training with its default.
     Sampling: frozen dataclass, every setting of sampling with its default.
     The rest are literals in the class body, which the workflow reads without importing the file. tasks: those of
-    `TRAINED_TASKS` that the model is for; shared_checkpoint: one training for both tasks; needs_*: crystals
-    come with the column `bonds` or `wyckoff`; needs_base: the model refines the crystals of another run and learns from
-    pairs (`stages.refinement_pairs`); takes_prompts: it is an `AbstractPromptedModel`. training/contract.yaml has all
-    rules.
+    `TRAINED_TASKS` that the model is for; shared_checkpoint: one training for both tasks; needs_bonds, needs_wyckoff:
+    crystals come with the column `bonds` or `wyckoff`; needs_base: the model refines the crystals of another run and
+    learns from pairs (`stages.refinement_pairs`); takes_prompts: it is an `AbstractPromptedModel`.
+    training/contract.yaml has all rules.
     """
 
     Config: ClassVar[type]
