@@ -94,7 +94,7 @@ def test_the_tables_have_a_section_for_each(root, files, monkeypatch, capsys):
     text = (files / "tables.md").read_text()
     assert "## Conditional Generation on `salt`" in text
     assert "## Infilling on `salt`" in text
-    assert "Space group as asked" in text
+    assert "Space group as requested" in text
     assert "`formula_matched`" in text, "defined, though no row was asked for it"
     assert "Crystal Structure Prediction" not in text
     assert "Infilling on salt" in capsys.readouterr().out
