@@ -223,6 +223,7 @@ def encode(module: CrystalVAE, crystals: Sequence[Crystal], seed: int, device: s
     for index, crystal in enumerate(crystals):
         data = DeviceData([crystal], device, extra_of(module.bonds, None, module.constants))
         mean, log_variance = module.encode(next(data.batches(1)))
+        # z = μ + σ ε with a generator per crystal, so that encodings do not depend on their order.
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(mix_seed(seed, 0, index)))
         latents.append(mean + torch.exp(0.5 * log_variance) * noise.to(device))
     return torch.cat(latents)

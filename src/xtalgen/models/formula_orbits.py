@@ -166,7 +166,9 @@ class Model(AbstractModel):
         whole = load_split(train, val, job.device)
         facts = {"groups": groups.to_json(), "formulas": _bounds(whole)}
         module = initialise(lambda: _build(facts, asdict(config), Memory.of(split.train.crystals, groups)), job)
+        # Contacts are judged by the training set's own distances, so they are stored with the weights.
         module.distances.copy_(torch.from_numpy(pair_distances(whole.train.crystals)))
+        # Three trainings one after the other; the orbits get what is left of the budget.
         spent = _fit_first(module.formulas, (whole.train, whole.val), config.of("formula"), job, "formulas")
         spent += _fit_first(module.analogues, load_analogues(split, groups), config.of("analogue"), job, "analogues")
         left = None if job.max_seconds is None else job.max_seconds - spent
@@ -199,6 +201,7 @@ class Model(AbstractModel):
         if isinstance(wanted, int):
             heats = (sampling.temperature, sampling.count_temperature)
             drawn = module.formulas.draw(wanted, mix_seed(seed, 3), device, *heats) if wanted else []
+            # Formulas become atoms, as if the compositions had been given.
             wanted = [np.repeat([*counts], [*counts.values()]) for counts in drawn]
         retrieve = module.analogues.retriever()
 
@@ -215,6 +218,7 @@ class Model(AbstractModel):
                 retrieve=retrieve,
                 n_analogues=sampling.analogues,
             )
+            # Symmetry is kept: contacts are removed along the free coordinates only.
             written = _apart(written, module, sampling.contact_steps, device)
             return [
                 to_crystal(row, one, module.orbits.groups, "no_space_group")

@@ -106,5 +106,6 @@ def _substituted(wanted: np.ndarray, retrieve: Retriever, groups: Groups) -> Wyc
     known = retrieve(formula)
     if known is None:
         return None
+    # The likeliest symmetry over all analogues, with the numbers of the most similar crystal that has it.
     choices = next(iter(known.symmetries()))
     return crystal_of_answers(formula, (*choices, *known.numbers_of(choices)[0][0]), groups)

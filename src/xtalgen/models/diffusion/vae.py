@@ -26,6 +26,7 @@ from xtalgen.structure.lattice import lattice_to_parameters
 from xtalgen.training.batches import MAX_ELEMENT, Batch
 from xtalgen.training.loop import Trainable
 
+# Width of the encoder's output and of the heads' hidden layers.
 HEAD = 256
 COMPOSITION = 128  # width of the embedded composition (csp)
 STD_FLOOR = 1e-5  # added to standard deviations, as in CDVAE
@@ -129,9 +130,11 @@ class CrystalVAE(Trainable):
         self.task, self.constants, self.latent, self.bonds = task, constants, latent, bonds
         self.weights, self.noise, self.teacher_forcing, self.precision = weights, noise, teacher_forcing, precision
         self.encoder = DenseDimeNet(outputs=HEAD, **(encoder or {}))
+        # q(z | crystal) = N(μ, σ²), both linear in the pooled encoding.
         self.mean, self.log_variance = nn.Linear(HEAD, latent), nn.Linear(HEAD, latent)
         self.network = DenseGemNetT(latent=latent, **(decoder or {}))
         self.head_types = nn.Linear(self.network.hidden, MAX_ELEMENT)
+        # csp: composition → lattice head; dng: heads for number of atoms and composition instead.
         self.embed_composition = _head(MAX_ELEMENT + 1, COMPOSITION, COMPOSITION) if task == "csp" else None
         self.head_lattice = _head(latent + (COMPOSITION if task == "csp" else 0), HEAD, 6)
         self.head_count = _head(latent, HEAD, constants.max_atoms + 1) if task == "dng" else None

@@ -32,8 +32,10 @@ from xtalgen.structure.lattice import lattice_to_parameters
 from xtalgen.training.batches import MAX_ELEMENT, Batch
 from xtalgen.training.performance import Precision
 
+# 2⁷ = 128 ≥ 118 elements
 N_BITS = 7
 TIME_WIDTH = 256
+# Keeps the logit of a uniform number finite.
 SMALLEST_PROBABILITY = 1e-6
 SMALLEST_DEVIATION = 1e-6
 Six = tuple[float, float, float, float, float, float]

@@ -60,6 +60,7 @@ def own_vocabulary() -> Vocabulary:
     coordinates = [f"0.{hundredth:02d}" for hundredth in range(100)]
     integers = [str(number) for number in range(LARGEST_NUMBER + 1)]
     tenths = [f".{digit}" for digit in range(10)]
+    # "0.25" and " 0.25" are different tokens, so a space needs no token of its own.
     numbers = [space + word for word in [*coordinates, *integers] for space in ("", " ")]
     words = [*phrases(), *SYMBOLS, *numbers, *tenths, " ", "\n", ".", "-"]
     ids = {word: index for index, word in enumerate(dict.fromkeys([PAD, END, UNKNOWN, *words]))}
@@ -77,6 +78,7 @@ def read_vocabulary(text: str) -> Vocabulary:
 
 
 def _pattern() -> str:
+    # Alternatives are tried in order: "Co" before "C", 100 before 10.
     longest_first = sorted(SYMBOLS, key=lambda symbol: (-len(symbol), symbol))
     integers = "|".join(str(number) for number in range(LARGEST_NUMBER, -1, -1))
     return "|".join(

@@ -17,12 +17,14 @@ def log_map(start: Float[Tensor, "*shape"], end: Float[Tensor, "*shape"]) -> Flo
 
     Equals atan2(sin 2πΔ, cos 2πΔ) / 2π, the logarithmic map of FlowMM (Miller et al. 2024), without its rounding.
     """
+    # Nearest representative of Δ modulo 1
     difference = end - start
     return difference - torch.round(difference)
 
 
 def remove_mean(vectors: Float[Tensor, "batch atoms 3"], mask: Bool[Tensor, "batch atoms"]) -> Float[Tensor, "..."]:
     """Returns the vectors minus their mean over the atoms of each crystal; 0 at padding."""
+    # Projection on the subspace without translation of the whole crystal
     weight = mask.unsqueeze(-1).to(vectors.dtype)
     mean = (vectors * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True)
     return (vectors - mean) * weight

@@ -46,6 +46,7 @@ class CSPLayer(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(hidden)
         self.count = nn.Linear(MAX_ATOMS, hidden, bias=False) if counts else None
+        # Columns of the first layer of φ_m: odd geometry, h_i, h_j, even geometry, crystal.
         self.columns = [odd, hidden, hidden, even, crystal_inputs + (hidden if counts else 0)]
         self.edge_in = nn.Linear(sum(self.columns), hidden)
         self.edge_out = nn.Linear(hidden, hidden)
@@ -110,6 +111,7 @@ class DenseCSPNet(nn.Module):
         super().__init__()
         self.hidden, self.edge_vector, self.self_edges = hidden, edge_vector, self_edges
         even = 3 * frequencies
+        # Cosines are even in Δ; sines and the unit vector are odd.
         odd = even + (3 if edge_vector else 0)
         self.embed_node = nn.Linear(node_inputs, hidden, bias=bias)
         self.embed_both = nn.Linear(hidden + time_inputs, hidden, bias=bias)
@@ -148,12 +150,14 @@ class DenseCSPNet(nn.Module):
     ) -> Pairs:
         """Returns the geometry of all pairs, in float32 whatever the precision of the products."""
         width = mask.shape[1]
+        # All pairs i < j (i ≤ j with self-edges), the same for every crystal of a batch.
         i, j = torch.triu_indices(width, width, offset=0 if self.self_edges else 1, device=mask.device)
         atoms = torch.arange(width, device=mask.device)
         at_i, at_j = (i.unsqueeze(1) == atoms).float(), (j.unsqueeze(1) == atoms).float()
         receivers, senders = torch.cat([at_i, at_j]), torch.cat([at_j, at_i])
         both = mask.index_select(1, i) & mask.index_select(1, j)
         # A self-edge is its own reverse and must be received once.
+        # Edges with padding at either end are excluded from sums; both directions, (batch, 2 pairs).
         valid = torch.cat([both, both & (i != j)], dim=1)
         # Δ = f_j - f_i by the shortest way, (batch, pairs, 3)
         shift = torus.log_map(frac_coords.index_select(1, i), frac_coords.index_select(1, j))

@@ -77,6 +77,7 @@ class Interaction(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
+        # DimeNet++ factorises the basis layers through SMALL dimensions.
         self.radial = nn.Sequential(Linear(RADIAL, SMALL, bias=False), Linear(SMALL, hidden, bias=False))
         self.circular: Any = nn.Sequential(
             Linear(RADIAL * ORDERS, SMALL, bias=False), Linear(SMALL, MEDIUM, bias=False)

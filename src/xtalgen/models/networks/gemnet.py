@@ -65,6 +65,7 @@ class Scale(nn.Module):
         if self.fitting:
             # factor² = Var(reference) / Var(value)
             wanted, present = _variance(reference, reference_mask), _variance(value, value_mask)
+            # A constant value (at initialisation, or a batch of one row) leaves the factor at 1.
             if present > 0 and wanted > 0:
                 self.factor.copy_((wanted / present).sqrt())
         return value * self.factor

@@ -70,6 +70,7 @@ class Memory:
             answers = answers_of(crystal.info[COLUMN], groups)
             if answers is None:
                 raise ValueError(f"{crystal.id}: one of its Wyckoff positions does not occur in the training set.")
+            # The answers begin with the group and one slot per orbit; the rest are numbers.
             chosen = 1 + len(crystal.info[COLUMN]["letters"])
             choices.append(tuple(map(int, answers[:chosen])))
             numbers.append(tuple(answers[chosen:]))
@@ -89,6 +90,7 @@ class Memory:
     def arrays(self) -> dict[str, Tensor]:
         """Returns the memory as tensors."""
         most = max(map(len, self.formulas))
+        # Ragged sequences are stored flat with their lengths, except for formulas, which are padded.
         rows = [[*formula, *[(END, 0)] * (most - len(formula))] for formula in self.formulas]
         elements, counts = np.array(rows, dtype=np.uint8).transpose(2, 0, 1)
         return {
@@ -125,6 +127,7 @@ class AnalogueData:
             torch.tensor([indices.get(choices, -1) for choices in own.choices], device=device),
             torch.arange(len(crystals), device=device) if within else torch.full((len(crystals),), -1, device=device),
         )
+        # Kinds with equal counts stay together, so that a batch compares few kinds.
         kinds = [counts_of(formula) for formula in own.formulas]
         self.kinds = [np.array([index for index, kind in enumerate(kinds) if kind == one]) for one in Counter(kinds)]
         self.lengths = np.array([len(formula) for formula in own.formulas])
@@ -337,6 +340,7 @@ class Retriever:
         asked = torch.tensor([[element for element, _ in formula]], device=device)
         counts = torch.tensor(kind, device=device)
         similarity = self.distances.similarity(asked, self.elements[kind].to(device), counts)[0]
+        # p_j ∝ exp(s_j) over all crystals with the same counts
         weights, order = similarity.double().softmax(dim=0).sort(descending=True, stable=True)
         rows = [self.indices[kind][index] for index in order.tolist()]
         return Retrieved(

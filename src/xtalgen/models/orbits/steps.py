@@ -18,6 +18,7 @@ from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.structure.wyckoff_positions import ELEMENT_RANK, n_centrings, orbit_forms, parse_form, primitive_cell
 
 # Kinds of steps.
+# The order matters: discrete kinds come first (up to SITE), coordinates last (from X on).
 GROUP, SITE, VOLUME, B_TO_A, C_TO_A, ALPHA, BETA, GAMMA, X, Y, Z = range(11)
 KINDS = 11
 NOWHERE = -1
@@ -38,7 +39,9 @@ SYSTEMS = (
     (194, (VOLUME, C_TO_A)),
     (230, (VOLUME,)),
 )
+# Trigonal and hexagonal groups, on hexagonal axes: γ = 120°.
 HEXAGONAL = range(143, 195)
+# Group 47 (P m m m) has 27 Wyckoff positions, more than any other.
 MOST_LETTERS = 27
 REDUCTIONS, HALVES = 100, 1e-4  # of the cell reduction: maximum number of passes; tolerance for halves
 REMEMBERED = 1_000_000
