@@ -1,6 +1,6 @@
 """Scores a file of structures: reads it and the data set, relaxes where asked, keeps what took long in a cache."""
 
-import sys
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +20,8 @@ from xtalgen.stages.data import prepare_data
 from xtalgen.stages.evaluate import Sources, evaluate
 from xtalgen.stages.fingerprints import compute_fingerprints
 from xtalgen.stages.import_structures import COLUMNS, read_structures, require_crystals
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _split(request: Request, split: str) -> Path:
     key = content_key(*files, dataset=request.dataset, split=split, code=code)[:32]
 
     def make(out: Path) -> None:
-        print(f"{request.dataset} {split}: reading {request.source or 'the published split'}", file=sys.stderr)
+        log.info("%s %s: reading %s", request.dataset, split, request.source or "the published split")
         prepare_data(
             request.dataset,
             split,
