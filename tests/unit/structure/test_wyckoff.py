@@ -14,18 +14,13 @@ from scipy.spatial.transform import Rotation
 
 from random_crystals import random_crystals
 from real_crystals import crystal, embedded
+from undescribed_crystals import BROKEN, NOT_DESCRIBED, SALT
 from xtalgen.crystals import Crystal
 from xtalgen.structure import wyckoff
 from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.structure.pymatgen import to_structure
 from xtalgen.structure.space_group import SYMPREC, space_group
 from xtalgen.structure.wyckoff_positions import ELEMENT_RANK, n_centrings, orbit_forms, parse_form, primitive_cell
-
-BROKEN = Crystal("broken", "unparsable")
-
-
-SALT = Crystal("salt", "ok", 2.8 * (1.0 - np.eye(3)), np.array([[0.0] * 3, [0.5] * 3]), np.array([11, 17], np.uint8))
-
 
 POLAR = {1, 3, 4, 5, 8, 9, 31, 36, 38, 43, 44, 99, 160, 161, 186}
 
@@ -217,18 +212,6 @@ def test_atoms_beside_their_positions_are_no_way_of_writing(number):
     freest = np.argmax([position.multiplicity for position in normaliser.wyckoffs])
     coords = coords + 0.01 * (np.arange(len(coords)) == freest)[:, None]
     assert not list(wyckoff._settings(replace(standard, coords=coords), normaliser))
-
-
-def doubled(given):
-    coords = np.concatenate([given.frac_coords, given.frac_coords + np.eye(3)[0]]) / [2.0, 1.0, 1.0]
-    numbers = np.tile(given.atomic_numbers, 2)
-    return replace(given, lattice=given.lattice * [[2], [1], [1]], frac_coords=coords, atomic_numbers=numbers)
-
-
-NOT_DESCRIBED = {
-    "overlap": replace(SALT, id="overlap", frac_coords=np.zeros((2, 3))),
-    "doubled": replace(doubled(SALT), id="doubled"),
-}
 
 
 @pytest.mark.parametrize("name", NOT_DESCRIBED)
