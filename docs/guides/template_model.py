@@ -1,6 +1,6 @@
 """A complete model to start from: cubic cells whose volume a network predicts from the composition; csp only.
 
-Copy it to src/xtalgen/models/NAME.py and replace the parts. It passes the contract tests as it stands.
+Copy it to src/xtalgen/models/NAME.py and replace the parts. It passes the contract tests unchanged.
 """
 
 from collections.abc import Iterator, Sequence

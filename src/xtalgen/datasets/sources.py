@@ -155,7 +155,7 @@ def _read_csv(text: str, path: Path) -> list[Record]:
     except csv.Error as error:
         raise SourceError(
             f"{path}: cut off or damaged after row {row} ({error}). Fetch or copy it again; a text of several lines "
-            f"must stand in double quotes."
+            f"must be in double quotes."
         ) from error
     return records
 

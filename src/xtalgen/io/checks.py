@@ -1,4 +1,4 @@
-"""The checks that every crystal passes, whatever its format: elements, cell, coordinates, range.
+"""The checks that every crystal passes, in any format: elements, cell, coordinates, range.
 
 Readers convert text to numbers with these functions and pass them to `make_crystal`, which alone decides whether a row
 is "ok".

@@ -93,7 +93,7 @@ class Potential:
     capacity: float = 0.0
 
     def evaluate(self, geometry: Geometry) -> Prediction:
-        """Returns energies, forces and stresses of a batch, whatever the handedness of its cells.
+        """Returns energies, forces and stresses of a batch, with cells of either handedness.
 
         The model gets the right-handed basis -L of a left-handed cell L. Both span the same lattice and the Cartesian
         axes are unchanged, so energies, forces and stresses are those of the given cell. Without this, a stress that is

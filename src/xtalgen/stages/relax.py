@@ -46,8 +46,8 @@ def relax(
 ) -> None:
     """Writes the table of relaxed crystals: same ids and order, the columns of the input and `COLUMNS`.
 
-    max_crystals: relax only the first so many of the set, by the number at the end of their ids, whatever its shards;
-    the others stay as they are, with relax_asked = false.
+    max_crystals: relax only the first crystals of the set, by the number at the end of their ids, independent of
+    shards; the others stay as they are, with relax_asked = false.
 
     A crystal that is not "ok", or whose relaxation fails, keeps its geometry; `status` says what failed, `relax_error`
     gives details. One that has not converged after `max_steps` stays "ok" with converged = false. `work` keeps every

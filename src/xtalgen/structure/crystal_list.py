@@ -13,7 +13,7 @@ from xtalgen.structure.elements import MAX_VALID_NUMBER
 
 
 class CrystalList(Sequence[Crystal]):
-    """Crystals in order; lists made from it by `take`, `where` and `join` share what is known of each crystal."""
+    """Crystals in order; lists made from it by `take`, `where` and `join` share cached properties."""
 
     def __init__(self, crystals: Iterable[Crystal], heaviest: Int[np.ndarray, " n"] | None = None) -> None:
         self._crystals = list(crystals)

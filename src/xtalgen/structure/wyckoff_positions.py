@@ -79,7 +79,7 @@ def orbit_forms(generators: str, form: str) -> tuple[Float[np.ndarray, "members 
     """Returns A and t of the members of an orbit in a primitive cell, in conventional coordinates.
 
     Members are the images of the representative A (x, y, z) + t that differ as maps, so that their number is that of
-    the Wyckoff position whatever x, y and z are.
+    the Wyckoff position for any x, y and z.
     """
     centrings = _centrings(generators)
     found: dict[tuple[bytes, Translation], Operation] = {}

@@ -21,7 +21,7 @@ PEAK_SIDE, PEAK_TIMES = {"cpu": 512, "cuda": 8192}, 5
 
 
 def compile_network(network: nn.Module, cache: Path | None = None) -> None:
-    """Compiles a network in place, one program per padded number of atoms, whatever the size of the batch.
+    """Compiles a network in place, one program per padded number of atoms, for any batch size.
 
     On a GPU each program is recorded as a CUDA graph for each size of batch. cache: folder for compiled programs, for a
     training that may be killed: each attempt has its own, so that half-written files are not reused.

@@ -148,7 +148,7 @@ class DenseCSPNet(nn.Module):
         gram: Float[Tensor, "batch 3 3"],
         mask: Bool[Tensor, "batch atoms"],
     ) -> Pairs:
-        """Returns the geometry of all pairs, in float32 whatever the precision of the products."""
+        """Returns the geometry of all pairs, in float32 for any precision of the products."""
         width = mask.shape[1]
         # All pairs i < j (i ≤ j with self-edges), the same for every crystal of a batch.
         i, j = torch.triu_indices(width, width, offset=0 if self.self_edges else 1, device=mask.device)

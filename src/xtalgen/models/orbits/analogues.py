@@ -309,7 +309,7 @@ class Analogues(Trainable):
         return indices, torch.tensor([symmetries[choices] for choices in memory.choices], device=device)
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
-        """Returns the FLOP of comparing a formula of so many elements with the mean number of others."""
+        """Returns the FLOP of comparing a formula of this number of elements with the mean number of others."""
         kinds = Counter(map(tuple, self.counts.tolist()))
         others = sum(number**2 for number in kinds.values()) // max(len(self.counts), 1)
         return 3 * n_atoms * others, 9 * n_atoms * others

@@ -261,7 +261,7 @@ class Orbits(Trainable):
         }
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
-        """Returns the FLOP of products for so many tokens (steps and elements): (forward, forward and backward)."""
+        """Returns the FLOP for this number of tokens (steps and elements): (forward, forward and backward), products only."""
         network = self.network
         hidden = network.of_group.embedding_dim
         parts = (*network.blocks, network.to_site, network.to_cell, network.to_coordinate)
@@ -271,7 +271,7 @@ class Orbits(Trainable):
         return forward, 3 * forward
 
     def traffic(self, n_atoms: int) -> int:
-        """Returns an estimate of the bytes that so many tokens move in a training step."""
+        """Returns an estimate of the bytes that this number of tokens moves in a training step."""
         hidden, layers = self.network.of_group.embedding_dim, len(self.network.blocks)
         return 5 * 4 * n_atoms * layers * 12 * hidden
 
