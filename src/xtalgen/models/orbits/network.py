@@ -261,7 +261,7 @@ class Orbits(Trainable):
         }
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
-        """Returns the FLOP for this number of tokens (steps and elements): (forward, forward and backward), products only."""
+        """Returns the FLOP of products for a number of tokens (steps, elements): (forward, forward and backward)."""
         network = self.network
         hidden = network.of_group.embedding_dim
         parts = (*network.blocks, network.to_site, network.to_cell, network.to_coordinate)
