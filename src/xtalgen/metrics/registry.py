@@ -132,7 +132,7 @@ _ALL = (
         "unique",
         "Unique",
         "Share of all crystals requested that are unique in sample order: no earlier unique one matches by "
-        " StructureMatcher (ltol 0.2, stol 0.3, angle 5°), relaxed where relaxation gave a structure.",
+        "StructureMatcher (ltol 0.2, stol 0.3, angle 5°), relaxed where relaxation gave a structure.",
         f"{MATTERGEN}; {FLOWMM}",
     ),
     _rate(
