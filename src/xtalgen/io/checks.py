@@ -47,7 +47,7 @@ def make_crystal(
 
 
 def check_lattice(lattice: Float[np.ndarray, "3 3"]) -> None:
-    """Raises CrystalError for impossible row vectors (Å): not finite, flat, thinner than 0.01 Å, below 0.1 Å³."""
+    """Raises CrystalError when row vectors (Å) make no cell: not finite, flat, thinner than 0.01 Å, below 0.1 Å³."""
     if not np.isfinite(lattice).all():
         raise CrystalError("bad_lattice", "the cell holds a number that is not finite")
     volume = abs(float(np.linalg.det(lattice)))

@@ -16,9 +16,9 @@ from xtalgen.structure.lattice import lattice_from_parameters, wrap
 def standardise(crystal: Crystal) -> Crystal:
     """Returns the Niggli-reduced cell in the canonical orientation of `lattice_from_parameters`, coordinates in [0, 1).
 
-    As in CDVAE's preprocessing: pymatgen's reduction (tolerance 1e-5), then a new lattice from its lengths and angles.
-    (Other libraries' reductions give other cells for one in five crystals of MP-20.) Atoms keep their order. Raises
-    ValueError when the cell cannot be reduced.
+    As in CDVAE's preprocessing: pymatgen's reduction (tolerance 1e-5), then the lattice anew from its lengths and
+    angles. (Other libraries' reductions pick other cells in one of five crystals of MP-20, so this one it must be.)
+    Atoms keep their order. Raises ValueError when the cell cannot be reduced.
     """
     from pymatgen.core import Lattice
 

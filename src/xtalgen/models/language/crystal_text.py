@@ -44,14 +44,12 @@ def write_crystal(crystal: Crystal, shift: Float[np.ndarray, "3"] | None = None,
     `SHORTEST` and its neighbours, or an element has no symbol here.
     """
     lengths, angles = lattice_to_parameters(np.asarray(crystal.lattice, dtype=np.float64))
-    # Integers avoid formatting surprises: 0.05 rounds up, as for coordinates.
     tenths = np.floor(lengths * 10 + 0.5).astype(np.int64)
     degrees = np.floor(angles + ANGLE_TOLERANCE).astype(np.int64)
     check_cell((tenths / 10).tolist(), degrees.tolist())
     if crystal.atomic_numbers.max() > len(SYMBOLS):
         raise TextError("unknown_element", f"atomic numbers above {len(SYMBOLS)} have no symbol")
     coords = np.asarray(crystal.frac_coords, dtype=np.float64) + (0.0 if shift is None else shift)
-    # 0.995 and above is 0.00 of the next cell.
     hundredths = np.floor((coords % 1.0) * 100 + 0.5).astype(np.int64) % 100
     lines = [" ".join(f"{x // 10}.{x % 10}" for x in tenths.tolist()), " ".join(map(str, degrees.tolist()))]
     for number, index in zip(crystal.atomic_numbers.tolist(), hundredths.tolist(), strict=True):
