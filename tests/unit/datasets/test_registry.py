@@ -104,7 +104,7 @@ def test_embedded_splits_are_disjoint_and_complete():
 
 
 def test_embedded_splits_never_change():
-    # Whoever changes them makes all earlier numbers on the demonstration incomparable.
+    # Changing them makes all earlier numbers on the demonstration incomparable.
     assert [record.id for record in read_embedded("val").records[:3]] == [
         "A3B_tI16_139_cde_e",
         "A2BC4D_tI16_121_d_a_i_b",

@@ -85,7 +85,7 @@ def test_a_prediction_does_not_depend_on_its_batch(checkpoint):
         assert np.allclose(alone.lattice, together.lattice, atol=1e-4)
 
 
-def test_analogues_are_asked_unless_told_not_to(checkpoint):
+def test_analogues_are_used_by_default(checkpoint):
     wanted = [crystal.atomic_numbers for crystal in CRYSTALS[:12]]
     settings = {"structure_temperature": 0.0, "contact_steps": 0}
     alone, both = sample(checkpoint, wanted, **settings), sample(checkpoint, wanted, analogues=8, **settings)

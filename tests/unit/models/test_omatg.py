@@ -181,7 +181,7 @@ class Exact:
         self.speed, self.times = speed, []
 
     def base(self, mask, generator):
-        raise AssertionError("integration begins where it is told, and draws nothing")
+        raise AssertionError("integration starts at the given point and draws nothing")
 
     def velocity(self, point, time, atomic_numbers, mask):
         self.times.append(float(time[0]))

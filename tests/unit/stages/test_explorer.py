@@ -93,7 +93,7 @@ def test_all_invalid_and_a_formula_of_sixty_elements(tmp_path):
     assert len(header["elements"]["symbol"]) == len(header["elements"]["colour"]) == 119
 
 
-def test_too_many_crystals_become_a_seeded_subset_that_is_told(tmp_path):
+def test_too_many_crystals_become_a_seeded_subset_that_is_stated(tmp_path):
     files = [write_set(tmp_path, f"{name}/dng", evaluated(20, name)) for name in "ab"] + [write_reference(tmp_path, 9)]
     layers = [load(entry) for entry in files]
     first, second = (thin(layers, 10, 3, seed=1) for _ in range(2))

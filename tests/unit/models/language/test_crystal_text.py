@@ -249,7 +249,7 @@ def test_prompts_say_what_is_asked():
 
 
 def test_prompts_of_this_version():
-    """Whoever changes a word changes the version: checkpoints know only the words they were trained with."""
+    """A changed word needs a new version, since checkpoints know only the words they were trained with."""
     every = {
         "formula": "NaCl",
         "n_atoms": 2,
