@@ -199,8 +199,8 @@ class Model(AbstractModel):
         module = _build(facts, facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)
         if isinstance(wanted, int):
-            heats = (sampling.temperature, sampling.count_temperature)
-            drawn = module.formulas.draw(wanted, mix_seed(seed, 3), device, *heats) if wanted else []
+            temperatures = (sampling.temperature, sampling.count_temperature)
+            drawn = module.formulas.draw(wanted, mix_seed(seed, 3), device, *temperatures) if wanted else []
             # Formulas become atoms, as if the compositions had been given.
             wanted = [np.repeat([*counts], [*counts.values()]) for counts in drawn]
         retrieve = module.analogues.retriever()

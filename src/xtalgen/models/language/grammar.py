@@ -59,7 +59,7 @@ class State:
         if self.line == ELEMENT:
             return self.line, self.written, self.symbols()
         if self.line == COORDS:
-            return self.line, self.word, self.written, self._may_go_on() and room, bool(self.left)
+            return self.line, self.word, self.written, self._may_continue() and room, bool(self.left)
         return self.line, self.word, self.written, self.angles
 
     def follow(self, text: str) -> "State | None":
@@ -92,11 +92,11 @@ class State:
         if self.line == ELEMENT:
             left = None if self.left is None else _without(self.left, self.written)
             return State(COORDS, n_atoms=self.n_atoms + 1, left=left)
-        if self.line == COORDS and not self._may_go_on():
+        if self.line == COORDS and not self._may_continue():
             return None
         return State(ELEMENT, n_atoms=self.n_atoms, left=self.left)
 
-    def _may_go_on(self) -> bool:
+    def _may_continue(self) -> bool:
         return bool(self.left) if self.left is not None else self.n_atoms < MOST_ATOMS
 
     def symbols(self) -> frozenset[str]:
@@ -164,11 +164,11 @@ class TokenMasks:
                 continue
             for token, piece in tokens:
                 after = state.follow(piece)
-                allowed[token] = after is not None and self._goes_on(state, after, room=room)
+                allowed[token] = after is not None and self._continues(state, after, room=room)
         allowed[self.end] = state.ended
         return allowed.to(self.device)
 
-    def _goes_on(self, before: State, after: State, *, room: bool) -> bool:
+    def _continues(self, before: State, after: State, *, room: bool) -> bool:
         if after.line != ELEMENT:
             return True
         if before.line == COORDS:

@@ -57,9 +57,9 @@ def draw(
         orbits, formulas, indices, retrieved, seed=seed, device=device, candidates=candidates, n_analogues=n_analogues
     )
     # The first row of a formula is drawn at the requested temperature, the others explore at 1.
-    heats = torch.tensor([temperature if row.first else 1.0 for row in drawing.rows], dtype=torch.float64)
+    temperatures = torch.tensor([temperature if row.first else 1.0 for row in drawing.rows], dtype=torch.float64)
     while active := [row for row in drawing.rows if row.query and row.query.kind <= SITE]:
-        drawing.choose(active, heats)
+        drawing.choose(active, temperatures)
     best = drawing.best()
     analogues = _Numbers(best, retrieved, device)
     while active := [row for row in best if row.query]:
@@ -101,7 +101,7 @@ class _Row:
         """Number of steps taken."""
         return len(self.answers)
 
-    def go_on(self, answer: Answer) -> None:
+    def advance(self, answer: Answer) -> None:
         """Answers the current query and receives the next one."""
         self.answers.append(answer)
         try:
@@ -152,7 +152,7 @@ class _Drawing:
                 best[row.index] = (score, row)
         return [row for _, row in best.values()]
 
-    def choose(self, rows: Sequence[_Row], heats: Float[Tensor, " all"]) -> None:
+    def choose(self, rows: Sequence[_Row], temperatures: Float[Tensor, " all"]) -> None:
         """Draws a group or position for each of these rows at its temperature.
 
         The network is evaluated once for all rows of a formula with the same answers so far.
@@ -175,7 +175,7 @@ class _Drawing:
             closed[index, list(row.asked.choices)] = False
         scores = scores.masked_fill(closed.to(scores.device), float("-inf")).log_softmax(dim=-1)
         scores = scores[[indices[(row.index, *row.answers)] for row in rows]]
-        chosen = _pick(scores, self._chances(rows), heats[[row.number for row in rows]].to(scores.device))
+        chosen = _pick(scores, self._chances(rows), temperatures[[row.number for row in rows]].to(scores.device))
         # Prescribed choices replace drawn ones, but are scored by the network in the same way.
         given = torch.tensor([row.given[row.steps] if row.given else -1 for row in rows], device=chosen.device)
         chosen = torch.where(given >= 0, given, chosen)
@@ -183,7 +183,7 @@ class _Drawing:
         for row, answer, score in zip(rows, chosen.tolist(), gained.tolist(), strict=True):
             self.buffer.answer(row.number, row.steps, row.asked, answer)
             row.score += score
-            row.go_on(answer)
+            row.advance(answer)
 
     def draw_numbers(self, rows: Sequence[_Row], temperature: float, analogues: "_Numbers") -> None:
         """Draws a number for each of these rows."""
@@ -201,7 +201,7 @@ class _Drawing:
         analogues.follow(rows, numbers, circular)
         for row, answer in zip(rows, numbers.tolist(), strict=True):
             self.buffer.answer(row.number, row.steps, row.asked, answer)
-            row.go_on(answer)
+            row.advance(answer)
 
     def _hidden(
         self, rows: Sequence[_Row]

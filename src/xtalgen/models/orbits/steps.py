@@ -143,7 +143,7 @@ class Groups(Sequence[Group]):
             return not rest or self.possible(index, 0, rest[0], rest[1:], used)
         slots = range(slot, len(self.groups[index].positions))
         return any(
-            self.fits(index, further, left, used) and self.leads_on(index, further, left, rest, used)
+            self.fits(index, further, left, used) and self.completes(index, further, left, rest, used)
             for further in slots
         )
 
@@ -151,7 +151,7 @@ class Groups(Sequence[Group]):
         """Whether a position can be occupied with this number of atoms left."""
         return self.groups[index].positions[slot].multiplicity <= left and not used & self.taken(index, slot)
 
-    def leads_on(self, index: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
+    def completes(self, index: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
         """Whether all remaining atoms can be placed after this position is occupied."""
         multiplicity = self.groups[index].positions[slot].multiplicity
         return self.possible(index, slot, left - multiplicity, rest, used | self.taken(index, slot))
@@ -232,7 +232,7 @@ def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator
                 further
                 for further in range(slot, len(group.positions))
                 if groups.fits(index, further, left, used)
-                and (not looking_ahead or groups.leads_on(index, further, left, rest, used))
+                and (not looking_ahead or groups.completes(index, further, left, rest, used))
             )
             slot = yield Query(SITE, index, element, left, len(sites), choices=choices)
             left -= group.positions[slot].multiplicity
