@@ -1,4 +1,4 @@
-"""Coverage: how much of the test split is generated (recall) and how much generated is in it (precision)."""
+"""Coverage: share of the test split that is generated (recall) and share of generated crystals near it (precision)."""
 
 import functools
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ NAMES = ("cov_recall", "cov_precision")
 
 @dataclass(frozen=True)
 class Cutoffs:
-    """Distances within which crystals cover each other: structure fingerprint, and standardised composition one."""
+    """Distances within which crystals cover each other: structure fingerprint, standardised composition fingerprint."""
 
     structure: float = 0.4
     composition: float = 10.0
@@ -113,10 +113,11 @@ def coverage(
     """Returns the coverage between two sets of (structure, standardised composition) fingerprints.
 
     The smallest structure distance and the smallest composition distance are taken independently: they may come from
-    different crystals (CDVAE, compute_cov). That is why nearly everything has a recall of 99 %.
+    different crystals (CDVAE, compute_cov), so recalls of 99 % are common.
     """
     structure = minima(generated[0], references[0])
     composition = minima(generated[1], references[1])
+    # COV-R counts references with a generated crystal within both cut-offs, COV-P generated crystals with a reference.
     covered = [
         (by_structure <= limits.structure) & (by_composition <= limits.composition)
         for by_structure, by_composition in zip(structure, composition, strict=True)
@@ -135,11 +136,12 @@ def minima(
     nearest_a, nearest_b = np.full(len(a), np.inf), np.full(len(b), np.inf)
     if len(a) == 0 or len(b) == 0:
         return nearest_a, nearest_b
-    center = b.mean(axis=0)  # distances do not change and the cancellation gets smaller
+    center = b.mean(axis=0)  # centring leaves distances unchanged and reduces cancellation
     a, b = a - center, b - center
     squares = np.einsum("ij,ij->i", b, b)
     for start in range(0, len(a), BLOCK):
         rows = a[start : start + BLOCK]
+        # |x - y|² in place, (BLOCK, len(b)): -2 x·y + |y|² + |x|²
         squared = rows @ b.T
         squared *= -2.0
         squared += squares

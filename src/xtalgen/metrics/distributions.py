@@ -58,8 +58,8 @@ def wasserstein(
 ) -> Estimate | Bootstrap:
     """Returns the Wasserstein distance of a seeded subset of `at_most` values from the references.
 
-    CDVAE takes 1,000 random valid crystals and fails with fewer; here fewer give the value on those there are, with
-    their number as n, and none give a null value with its reason.
+    CDVAE takes 1,000 random valid crystals and fails with fewer; here fewer give a value with their number as n, and
+    none give a null value with a reason.
     """
     if len(references) == 0:
         return missing("the test split has no usable crystal")

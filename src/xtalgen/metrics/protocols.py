@@ -1,7 +1,7 @@
-"""Recipes: named choices of everything that papers differ in when they name a metric the same.
+"""Recipes: named sets of choices in which papers' definitions of the same metrics differ.
 
-A number means something only together with its recipe, so every result carries one. What differs in definition but
-cannot be chosen here (another potential, another reference data set) stands in `not_followed`.
+A number is meaningful only together with its recipe, so every result carries one. Differences that cannot be chosen
+here (another potential, another reference data set) are listed in `not_followed`.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Symmetry of a set: share without any, number of space groups, distance of their distribution to the test split."""
+"""Symmetry of a set: share of P1, number of space groups, distance of their distribution to the test split."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,12 @@ from xtalgen.crystals import Crystal
 from xtalgen.metrics.statistics.intervals import Bootstrap, Estimate, missing, rate
 from xtalgen.runtime.parallel import Failure, map_items
 from xtalgen.structure.crystal_list import CrystalList
-from xtalgen.structure.geometry import volume
+from xtalgen.structure.geometry import MIN_VOLUME_PER_ATOM, volume
 from xtalgen.structure.matcher import arrays, content
 from xtalgen.structure.space_group import space_group
 
 GROUPS = 231  # 1 to 230, and 0 for none
 SECONDS = 20.0
-MIN_VOLUME_PER_ATOM = 1.0  # Å³; atoms overlap in denser cells
 
 
 def space_groups(crystals: Sequence[Crystal], *, workers: int) -> list[int | None]:

@@ -1,4 +1,4 @@
-"""What scoring takes and gives: settings, the crystals and fingerprints of a set, its scores."""
+"""Input and output of scoring: settings, crystals and fingerprints of a set, scores."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

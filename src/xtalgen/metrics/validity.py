@@ -11,7 +11,8 @@ from xtalgen.metrics.choices import Denominator, OxidationStates, Rules
 from xtalgen.metrics.compositions import comp_valid
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.crystal_list import CrystalList
-from xtalgen.structure.geometry import MAX_VALID_NUMBER, MIN_DISTANCE
+from xtalgen.structure.elements import MAX_VALID_NUMBER
+from xtalgen.structure.geometry import MIN_DISTANCE
 from xtalgen.structure.lattice import lattice_to_parameters
 
 BLOCK_PAIRS = 200_000

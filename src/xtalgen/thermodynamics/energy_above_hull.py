@@ -90,6 +90,7 @@ def energies_above_hull(
     could be made.
     """
     lowest = _lowest(references)
+    # A hull needs the pure elements at its corners.
     terminals = {number for system in lowest if len(system) == 1 for number in system}
     rows: dict[frozenset[int], list[int]] = {}
     found = [AboveHull(None, "no_energy") for _ in phases]
@@ -122,7 +123,7 @@ def _lowest(references: Sequence[Phase]) -> dict[frozenset[int], list[Phase]]:
 
 
 def _within(system: frozenset[int], lowest: dict[frozenset[int], list[Phase]]) -> list[Phase]:
-    """Returns the phases of a system and of the systems inside it, by whichever look-up is shorter."""
+    """Returns the phases of a system and its subsystems, by the shorter of two look-ups."""
     if 2 ** len(system) > len(lowest):
         return [phase for inner, phases in lowest.items() if inner <= system for phase in phases]
     sizes = range(1, len(system) + 1)
@@ -140,6 +141,7 @@ def _above_hull(task: tuple[list[Phase], list[Phase]]) -> list[float]:
     references, phases = task
     entries = [PDEntry(made := composition(phase), phase.energy_per_atom * made.num_atoms) for phase in references]
     diagram = PhaseDiagram(entries)
+    # E_above = E - E_hull(composition); the phase itself is not part of the hull, so it may lie below.
     hull = [diagram.get_hull_energy_per_atom(composition(phase)) for phase in phases]
-    # Rounded, so that a crystal that is itself on the hull is at 0 and not at 1e-16, where "≤ 0" would be chance.
+    # Rounded, so that a crystal on the hull is at exactly 0 rather than ±1e-16, where "≤ 0" would be arbitrary.
     return [round(float(phase.energy_per_atom - energy), DIGITS) for phase, energy in zip(phases, hull, strict=True)]

@@ -205,5 +205,5 @@ def test_what_was_assumed_stands_in_the_row_and_in_the_log(tmp_path, caplog):
     caplog.set_level("INFO")
     text = cif().replace("_symmetry_space_group_name_H-M 'P 1'\n", "")
     (crystal,) = imported(tmp_path, "mine.cif", text)
-    assert crystal.info["warning"] == "no symmetry is given: the atoms were taken as they stand (P 1)"
+    assert crystal.info["warning"] == "no symmetry is given: P 1 was assumed"
     assert "1 were read with an assumption" in caplog.text

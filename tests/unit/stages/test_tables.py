@@ -21,7 +21,7 @@ from xtalgen.metrics.statistics.significance import compare
 from xtalgen.report.long_csv import long_csv
 from xtalgen.report.markdown import TABLES, compact, markdown
 from xtalgen.report.score_table import DE_NOVO, PREDICTION, STABILITY, SYMMETRY
-from xtalgen.stages.tables import tables
+from xtalgen.stages.tables import write_tables
 
 DNG = {
     "struct_valid": {"value": 0.9346, "n": 10000, "low": 0.9296, "high": 0.9393},
@@ -100,7 +100,7 @@ Lead beyond noise: Validity: Structural, cdvae over flowmm, p < 0.001 (Fisher).
 
 def made(paths, *, published=False):
     folder = paths[0].parent
-    tables(paths, out_markdown=folder / "t.md", out_csv=folder / "t.csv", published=published)
+    write_tables(paths, out_markdown=folder / "t.md", out_csv=folder / "t.csv", published=published)
     return (folder / "t.md").read_text(), (folder / "t.csv").read_text()
 
 
@@ -202,7 +202,7 @@ def test_published_rows_are_apart_and_never_bold(paths):
     assert "**" not in theirs
     assert "*99.27*" in theirs
     assert "*99.27*" not in ours
-    assert "look it up before citing" in theirs
+    assert "check the source before citing" in theirs
     assert "54.79" in section(page, "Crystal Structure")
     assert "RTX 5000 Ada" in section(page, "Cost")
     rows = [row for row in csv.DictReader(text.splitlines()) if row["origin"] == "published"]

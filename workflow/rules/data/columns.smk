@@ -1,8 +1,8 @@
-"""Columns that some models need beside the crystals, added to the table of a split."""
+"""Further columns that some models need, added to the table of a split."""
 
 
 rule bonds:
-    """Add the bonds that the encoders of some models see to the table of a split."""
+    """Add the bonds for the encoders of some models to the table of a split."""
     input:
         "results/data/{dataset}/{split}.parquet",
     output:
@@ -26,7 +26,7 @@ rule bonds:
 
 
 rule wyckoff:
-    """Add the space group and the occupied Wyckoff positions that some models learn from to the table of a split."""
+    """Add space group and occupied Wyckoff positions to the table of a split, for models trained on them."""
     input:
         "results/data/{dataset}/{split}.parquet",
     output:

@@ -1,4 +1,4 @@
-"""Crystals of the data sets: reads the files named in the configuration, or downloads them, and parses them."""
+"""Crystals of the data sets: read from the configured files, or downloaded, and parsed."""
 
 
 rule data:

@@ -1,4 +1,4 @@
-"""A small MACE that learns from a larger potential: optional, ask for results/distil/card.md. Nothing else needs it."""
+"""Labels for distilling a potential into a small MACE. Optional: only results/distil/card.md needs them."""
 
 import json
 

@@ -1,8 +1,8 @@
-"""The small MACE itself, and its model card."""
+"""The distilled MACE and its model card."""
 
 
 rule distil_training:
-    """Train the small MACE on all labels, with mace-torch's own program."""
+    """Train the small MACE on all labels with mace-torch's program."""
     input:
         gather.shards("results/distil/labels/{scatteritem}.parquet"),
     output:
@@ -29,7 +29,7 @@ rule distil_training:
 
 
 rule distil_card:
-    """Test it on crystals of the test split, against the teacher and against DFT."""
+    """Test the small MACE on crystals of the test split, against the teacher and DFT."""
     input:
         model="results/distil/model.safetensors",
         test=f"results/data/{plan.distilled}/test.parquet",

@@ -4,7 +4,7 @@ RECIPE = options(**{key: config["evaluate"][key] for key in ("recipe", "stable_b
 
 
 rule evaluate:
-    """Compute every metric of a set, with the verdicts crystal by crystal."""
+    """Compute every metric of a set, and the verdicts per crystal."""
     input:
         sample="results/sample/{set}.parquet",
         train=split_of("train"),

@@ -1,6 +1,6 @@
-"""What competes with the crystals: the data set by the same potential, or the Materials Project's phase diagram."""
+"""Competing phases: the data set by the same potential, or the Materials Project's phase diagram."""
 
-# The user's file, which counts by content, or the one that is fetched.
+# The user's file, which counts by content, or the downloaded one.
 DIAGRAM = config["relax"]["phase_diagram"]
 PHASE_DIAGRAM = (
     [ancient(DIAGRAM) if DIAGRAM else "results/hull/mp2020.json.gz"] if config["relax"]["hull"] == "mp2020" else []
@@ -8,7 +8,7 @@ PHASE_DIAGRAM = (
 
 
 rule phase_diagram:
-    """Fetch the entries of the Materials Project; planned only where the configuration names no file of them."""
+    """Download the entries of the Materials Project, unless the configuration names a file of them."""
     output:
         "results/hull/mp2020.json.gz",
     log:

@@ -2,7 +2,7 @@
 
 POTENTIAL = options(**{key: config["relax"][key] for key in ("potential", "sha256", "fmax", "timeout")})
 FIRST = options(max_crystals=config["relax"]["max_crystals"])
-# The weights where the configuration names a file of them.
+# The weights, if the configuration names a file.
 WEIGHTS = contents([config["relax"]["potential"]])
 
 

@@ -1,4 +1,4 @@
-"""Which settings of sampling predict the validation split best."""
+"""Comparison of sampling settings on the validation split."""
 
 
 rule sweep:

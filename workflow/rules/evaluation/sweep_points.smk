@@ -1,4 +1,4 @@
-"""Settings of sampling, each tried on the validation split."""
+"""Predictions for the validation split with each of the settings of a sweep."""
 
 
 use rule sample as sweep_sample with:

@@ -1,4 +1,4 @@
-"""Pairs of crystals and another run's predictions for them: what a model that refines that run's crystals learns from."""
+"""Training pairs for models that refine another run's crystals: a crystal and the other run's prediction for it."""
 
 
 use rule sample as refinement_pairs_predictions with:

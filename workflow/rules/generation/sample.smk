@@ -1,4 +1,4 @@
-"""Crystals that the models of the runs make, shard by shard."""
+"""Crystals sampled from the models of the runs, shard by shard."""
 
 
 rule sample:

@@ -1,4 +1,4 @@
-"""Checkpoints: trains the model of each run for each of its tasks."""
+"""Checkpoints of the model of each run, for each of its tasks."""
 
 
 rule train:
@@ -31,7 +31,7 @@ rule train:
         budget=lambda wildcards: options(max_seconds=plan.max_seconds(wildcards.run, wildcards.training)),
         out="results/train/{run}/{training}",
         code=lambda wildcards: code("train", wildcards.run),
-        # One process per GPU; give the rule more of them in the profile: set-resources: {train: {gpu: 4}}.
+        # One process per GPU. For more GPUs, set in the profile: set-resources: {train: {gpu: 4}}.
         python=lambda wildcards, resources: (
             f"python -m torch.distributed.run --standalone --nproc-per-node {resources.gpu}"
             if resources.gpu > 1

@@ -1,10 +1,10 @@
-"""The best crystals of a set: a second potential's opinion of them, and the files to go on with."""
+"""The best crystals of a set: energies by a second potential, and files for further work."""
 
 SECOND = config["relax"]["second_potential"]
 
 
 rule second_potential:
-    """Ask a second potential about the best crystals of a set; planned only where the configuration names one."""
+    """Evaluate the best crystals of a set with a second potential, if the configuration names one."""
     input:
         evaluated="results/evaluate/{set}.parquet",
         hull="results/hull/{set}.parquet",
@@ -34,7 +34,7 @@ rule second_potential:
 
 
 rule candidates:
-    """Write the best crystals of a set as CIF and extxyz, with VASP inputs for the first."""
+    """Export the best crystals of a set as CIF and extxyz, with VASP inputs for the first."""
     input:
         evaluated="results/evaluate/{set}.parquet",
         known=split_of("train"),

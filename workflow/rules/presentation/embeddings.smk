@@ -1,4 +1,4 @@
-"""Where crystals stand on the map: one vector each."""
+"""Descriptors of crystals, from which the map is computed."""
 
 BY_POTENTIAL = config["explorer"]["descriptors"] == "potential"
 DESCRIPTORS = (
@@ -9,7 +9,7 @@ DESCRIPTORS = (
 
 
 rule embeddings:
-    """Describe every crystal of a set by one vector, for the map."""
+    """Compute a descriptor of every crystal of a set, for the map."""
     input:
         "results/evaluate/{set}.parquet" if BY_POTENTIAL else "results/fingerprints/{set}.parquet",
     output:

@@ -1,4 +1,4 @@
-"""Figures: distributions, energies and funnels of all sets, and what was asked for against what was made."""
+"""Figures: distributions, energies and funnels of all sets, and requested against obtained attributes."""
 
 FIGURES = ("distributions", "energy_above_hull", "funnel")
 
@@ -27,7 +27,7 @@ rule figures:
 
 
 rule conditional:
-    """Draw the properties asked for against those obtained."""
+    """Draw requested against obtained attributes of a run."""
     input:
         evaluated="results/evaluate/{run}/conditional.parquet",
         metrics="results/evaluate/{run}/conditional.json",

@@ -1,8 +1,8 @@
-"""What people read: the tables and the learning curves. A job that fails leaves the earlier ones in place."""
+"""Tables and learning curves. A failed job leaves the earlier ones in place."""
 
 
 rule tables:
-    """Print the tables from the metrics of all sets."""
+    """Write the tables from the metrics of all sets."""
     input:
         expand("results/evaluate/{set}.json", set=plan.sets()),
     output:

@@ -2,7 +2,8 @@
 
 from snakemake.utils import validate
 
-from xtalgen.experiment.plan import GENERATION, SHARED, SPLITS, TASKS, Plan, own_file
+from xtalgen.experiment.plan import Plan, own_file
+from xtalgen.runtime.names import GENERATION, SHARED, SPLITS, TASKS
 
 validate(config, "../../schemas/config.schema.yaml")
 plan = Plan(config)

@@ -1,4 +1,4 @@
-"""The configuration file, checked before Snakemake reads it. Makes no files."""
+"""The configuration file, checked before Snakemake reads it. Defines no rules."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""How jobs are started and what their results depend on: commands, fingerprints of code, contents of files. Makes no files."""
+"""Commands of jobs, and what their results depend on: fingerprints of code, contents of files. Defines no rules."""
 
 import shlex
 import sys
@@ -18,18 +18,18 @@ shell.prefix(
 
 
 def code(stage, run=None):
-    """Returns the fingerprint of a stage's code, with the run's model where it takes part."""
+    """Returns the fingerprint of a stage's code, including the run's model."""
     return code_of(stage, plan.model(run) if run else None)
 
 
 @cache  # rules ask once for every job
 def code_of(stage, model):
-    """Returns the fingerprint of a stage's code, with a model's."""
+    """Returns the fingerprint of a stage's code, including a model's."""
     return fingerprint(ROOT / f"workflow/scripts/{stage}.py", *([model_file(model)] if model else []))
 
 
 def options(**values):
-    """Returns the words of a command line: `--name value …`; `--name` alone for True, nothing for None, False or []."""
+    """Returns command-line arguments: `--name value …`; `--name` alone for True, nothing for None, False or []."""
     words = []
     for name, value in values.items():
         if value is not None and value is not False and value != []:
@@ -39,7 +39,7 @@ def options(**values):
 
 
 def layers(sets, datasets, sample):
-    """Returns the words that name the files of the sets on the map and of the data sets beneath them."""
+    """Returns the arguments naming the files of the sets on the map and of the data sets beneath them."""
     words = []
     for name in sets:
         words += ["--set", name, f"results/evaluate/{name}.parquet", sample.format(set=name)]

@@ -15,6 +15,7 @@ from xtalgen.metrics.statistics.intervals import Bootstrap, estimate_all, missin
 from xtalgen.metrics.symmetry import space_groups
 from xtalgen.metrics.types import Columns, Flags, Measured, MetricConfig, Scores, count_survivors
 from xtalgen.metrics.validity import Validity
+from xtalgen.runtime.names import ENERGIES
 from xtalgen.structure.attributes import ATTRIBUTES, conditions_of
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.crystal_list import CrystalList
@@ -23,7 +24,6 @@ from xtalgen.thermodynamics.energy_above_hull import energies_above_hull, refere
 # Attributes of which a crystal has what was asked or has not.
 EXACT = ("formula", "n_atoms", "spg_num")
 # Attributes that differ by an amount, in eV/atom.
-ENERGIES = ("e_form_per_atom", "e_above_hull")
 KINDS = {"formula": pa.string(), "n_atoms": pa.int64(), "spg_num": pa.int64()}
 
 
