@@ -1,4 +1,4 @@
-"""Errors as users see them: one line that names the remedy. Bugs of the package keep their traceback."""
+"""Errors for users: one line that names the remedy. Bugs of the package keep their traceback."""
 
 import contextlib
 import errno
@@ -16,8 +16,8 @@ from xtalgen.runtime.dates import set_to_now
 JOB = "XTALGEN_JOB"  # set by the workflow for its jobs
 PACKAGE = Path(__file__).parents[1]
 REMEDIES = {
-    errno.ENOSPC: "The disk is full: free some space and run again; what is finished is kept.",
-    errno.EDQUOT: "Your quota is used up: free some space and run again; what is finished is kept.",
+    errno.ENOSPC: "The disk is full: free some space and run again; finished work is kept.",
+    errno.EDQUOT: "Your quota is used up: free some space and run again; finished work is kept.",
     errno.EROFS: "It is mounted read-only: have it mounted for writing, or run elsewhere (snakemake --directory).",
     errno.EACCES: "You may not read or write it: change its permissions, or run elsewhere (snakemake --directory).",
     errno.EPERM: "You may not read or write it: change its permissions, or run elsewhere (snakemake --directory).",
@@ -35,7 +35,7 @@ SIGNS_OF_MEMORY = ("out of memory", "allocate memory", "failed to map segment", 
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """Ends the program with `error: …` in one line when the block fails in a way that a user can fix.
+    """Ends the program with a single line `error: …` when the block fails in a way that a user can fix.
 
     Other exceptions are bugs of the package: their traceback is printed before that line. Inside, the package's log
     goes to standard error. In a job of the workflow, files on the command line that are dated in the future are dated
@@ -50,8 +50,8 @@ def one_line() -> Iterator[None]:
         with contextlib.suppress(OSError):
             set_to_now(files)  # the clock may have been set back meanwhile
     except KeyboardInterrupt:
-        # 130, as shells count it: 128 and the number of the signal.
-        print("stopped by Ctrl-C; what is finished is kept: run the same command again to go on", file=sys.stderr)
+        # 130 by the convention of shells: 128 plus the number of the signal.
+        print("stopped by Ctrl-C; finished work is kept: run the same command again to resume", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         message = explain(error)
@@ -86,7 +86,7 @@ def _explain_memory(error: Exception) -> str:
     used = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024:,} MB in memory"  # Linux counts kB
     allowed = "" if limit == resource.RLIM_INFINITY else f", of {limit // 1024**2:,} MB that may be addressed"
     why = f"{type(error).__name__}: {str(error).strip() or 'no details'}; this process had {used}{allowed}"
-    return f"Out of memory. {remedy}, then run again; what is finished is kept. ({why})"
+    return f"Out of memory. {remedy}, then run again; finished work is kept. ({why})"
 
 
 def _raised_here(error: Exception) -> bool:
