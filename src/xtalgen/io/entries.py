@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MAX_ARRAY_BYTES = 2 * 1024**3  # of a file of arrays, packed or not
+MAX_BYTES = 2 * 1024**3  # of a file that is kept in memory, packed or not
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy")
 NAME_KEYS = (
     "name",

@@ -10,7 +10,7 @@ import numpy as np
 
 from xtalgen.crystals import Crystal
 from xtalgen.io.checks import check_numbers, make_crystal, make_lattice
-from xtalgen.io.entries import MAX_ARRAY_BYTES, Entry
+from xtalgen.io.entries import MAX_BYTES, Entry
 
 # Shape of each array after the axis of atoms or crystals.
 NAMES = {"frac_coords": (3,), "atom_types": (), "num_atoms": (), "lengths": (3,), "angles": (3,)}
@@ -54,13 +54,13 @@ def _load(raw: bytes) -> dict[str, np.ndarray]:
         unpacked = sum(member.file_size for member in zipfile.ZipFile(io.BytesIO(raw)).infolist())
         with np.load(io.BytesIO(raw), allow_pickle=False) as file:
             there = list(file.files)
-            arrays = {name: file[name] for name in NAMES if name in there and unpacked <= MAX_ARRAY_BYTES}
+            arrays = {name: file[name] for name in NAMES if name in there and unpacked <= MAX_BYTES}
     except ValueError as error:
         raise ValueError("holds pickled objects, which can run code. Save plain arrays of numbers.") from error
     except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"not a readable .npz file ({error}). Write it again with numpy.savez.") from error
-    if unpacked > MAX_ARRAY_BYTES:
-        raise ValueError(f"unpacks to more than {MAX_ARRAY_BYTES} bytes. Split it into several files.")
+    if unpacked > MAX_BYTES:
+        raise ValueError(f"unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
     missing = [name for name in NAMES if name not in arrays]
     if missing:
         raise ValueError(f"no array {missing[0]!r}; there are {', '.join(there) or 'none'}.")

@@ -44,7 +44,7 @@ def text_stream(raw: BufferedIOBase, encoding: str | None, newline: str | None) 
     """Returns a stream of bytes as one of text. Raises NotTextError where it is none."""
     if encoding is None:
         raise NotTextError("holds NUL bytes, so it is no text.")
-    return io.TextIOWrapper(raw, encoding=encoding, errors="replace", newline=newline)
+    return io.TextIOWrapper(raw, encoding=encoding, errors="replace", newline=newline)  # type: ignore[type-var]
 
 
 def decoded(content: bytes) -> str:

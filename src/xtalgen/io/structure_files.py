@@ -21,7 +21,8 @@ from typing import Any
 from xtalgen.crystals import Crystal
 from xtalgen.io.cif import read_block_of_cif, read_cif, read_plain_cif
 from xtalgen.io.cif_syntax import has_text_fields, iterate_blocks
-from xtalgen.io.entries import MAX_ARRAY_BYTES, CrystalError, Entry, explain_suffix, find_name
+from xtalgen.io.entries import MAX_BYTES as MAX_ARRAY_BYTES
+from xtalgen.io.entries import CrystalError, Entry, explain_suffix, find_name
 from xtalgen.io.extxyz import read_frame, split_frames
 from xtalgen.io.npz import parse_arrays, read_arrays
 from xtalgen.io.poscar import read_poscar, split_poscar
