@@ -12,10 +12,10 @@ from xtalgen.datasets.registry import DATA_SETS
 from xtalgen.datasets.sources import find_source
 from xtalgen.metrics.choices import Split
 from xtalgen.metrics.types import MetricConfig
+from xtalgen.runtime.atomic import keep
 from xtalgen.runtime.provenance import PACKAGE
 from xtalgen.runtime.provenance import fingerprint as code_fingerprint
 from xtalgen.runtime.resume import content_key
-from xtalgen.runtime.sealed import keep
 from xtalgen.stages.data import prepare_data
 from xtalgen.stages.evaluate import Sources, evaluate
 from xtalgen.stages.fingerprints import compute_fingerprints

@@ -18,8 +18,8 @@ from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry
 from xtalgen.potentials.types import Identity, PotentialError
 from xtalgen.relaxation.in_flight import Outcome, RelaxConfig, cost, relax_crystals
+from xtalgen.runtime.atomic import seal, unseal
 from xtalgen.runtime.parallel import Failure, map_items
-from xtalgen.runtime.sealed import seal, unseal
 
 log = logging.getLogger(__name__)
 # Raise the number when a change here changes results: stored outcomes of earlier runs are then computed again.

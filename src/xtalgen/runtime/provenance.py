@@ -11,8 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from xtalgen.runtime.atomic import write_text
-from xtalgen.runtime.sealed import seal, unseal
+from xtalgen.runtime.atomic import seal, unseal, write_text
 
 log = logging.getLogger(__name__)
 PACKAGE = Path(__file__).parents[1]

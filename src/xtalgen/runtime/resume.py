@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from xtalgen.runtime.atomic import write_text
+from xtalgen.runtime.atomic import seal, unseal, write_text
 from xtalgen.runtime.parallel import Failure, map_items
-from xtalgen.runtime.sealed import seal, unseal
 
 log = logging.getLogger(__name__)
 PART = 100  # results per file

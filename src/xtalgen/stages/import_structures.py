@@ -20,8 +20,8 @@ from xtalgen.crystals import Crystal, to_table
 from xtalgen.io.entries import Entry
 from xtalgen.io.shards import split, write_batches
 from xtalgen.io.structure_files import FORMATS, check_suffix, iterate_entries, parse_entry
+from xtalgen.runtime.atomic import file_sum
 from xtalgen.runtime.parallel import Failure, map_items
-from xtalgen.runtime.sealed import file_sum
 
 log = logging.getLogger(__name__)
 COLUMNS = {

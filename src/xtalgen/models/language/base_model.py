@@ -20,7 +20,7 @@ import torch
 
 from xtalgen.models.language.sharded_base_model import load_sharded
 from xtalgen.models.language.tokenizer import Vocabulary
-from xtalgen.runtime.sealed import file_sum
+from xtalgen.runtime.atomic import file_sum
 from xtalgen.training.distributed import current
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "8bit": 1.0, "4bit": 0.55}

@@ -11,8 +11,8 @@ from xtalgen.models.language import base_model
 from xtalgen.potentials import mace
 from xtalgen.relaxation import runner
 from xtalgen.relaxation.in_flight import Outcome, RelaxConfig
+from xtalgen.runtime.atomic import keep, seal, unseal
 from xtalgen.runtime.resume import map_resumably
-from xtalgen.runtime.sealed import keep, seal, unseal
 
 VALUES = [["key", 0.1, None], {"ä": float("inf"), "n": 3}]
 
