@@ -19,7 +19,6 @@ from xtalgen.metrics.validity import Validity
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.thermodynamics.energy_above_hull import AboveHull, energies_above_hull, reference_phases, relaxed_well
 
-
 # Rates over the crystals that were to be relaxed; all others are over the whole set.
 OF_RELAXED = ("converged", "stable", "metastable", "sun", "msun")
 
