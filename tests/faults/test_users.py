@@ -145,7 +145,7 @@ def test_memory_and_mistakes_on_the_command_line(tmp_path, report):
     mine.write_text("".join(FRAME.format(z=2.5 + index / 10_000) for index in range(2000)))
     text = score(tmp_path, mine, prefix=("prlimit", f"--as={800 * 1024**2}"), code=1)
     line = text.splitlines()[-1]
-    assert "lower --workers" in line
+    assert "use fewer processes (--workers of xtalgen score)" in line
     assert line.startswith("error: Out of memory. Raise the limit (ulimit -v")
     report("xtalgen score of 2,000 crystals with 800 MB (ulimit -v)", f"refused: {line}")
     for fault, words, said in (

@@ -20,6 +20,8 @@ COMMAND = re.compile(
 # Of tools that are neither Snakemake nor ours: sbatch, hf, pip.
 OTHERS = {"--account", "--partition", "--qos", "--constraint", "--gpus", "--gres", "--time", "--mem-per-cpu"}
 OTHERS |= {"--mail-type", "--local-dir", "--no-deps", "--dest"}
+# An option with its owner behind.
+OWNED = re.compile(r"`?--[a-z-]+`? (?:of |\()(?:xtalgen score|workflow/scripts/\w+\.py)")
 # Programs of ours that a page names without their path.
 PROGRAMS = [*ROOT.glob("workflow/scripts/*.py"), *ROOT.glob("benchmarks/*.py"), ROOT / "docs/build.py"]
 COMMANDS = sorted((ROOT / "src/xtalgen/commands").glob("*.py"))
@@ -65,10 +67,20 @@ def wrong_options(text):
     return wrong + [option for option in OPTION.findall(COMMAND.sub("", text)) if option not in every]
 
 
-def texts_of(path):
+def nameless_options(text):
+    """Returns the options in a text that Snakemake does not have, unless the text says whose they are.
+
+    Errors of stages are read by those who run Snakemake: "--source" alone would be taken for an option of its.
+    """
+    return [option for option in OPTION.findall(OWNED.sub("", text)) if option not in options_of_snakemake() | OTHERS]
+
+
+def texts_of(path, *, docstrings=True):
     """Yields the texts of a module that may be shown: strings, parts of one joined, and docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    if not docstrings:
+        parts |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
@@ -92,6 +104,17 @@ PAGES = [
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src/xtalgen")))
 def test_options_that_the_program_names(path):
     assert not [wrong for text in texts_of(path) for wrong in wrong_options(text)]
+
+
+def test_errors_of_stages_say_whose_option_they_name():
+    paths = [path for path in SOURCES if path.parent.name != "commands"]
+    assert not [
+        f"{path.name}: {option}"
+        for path in paths
+        for text in texts_of(path, docstrings=False)
+        for option in nameless_options(text)
+    ]
+    assert nameless_options("fetch the file by hand and give it as --source.") == ["--source"]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

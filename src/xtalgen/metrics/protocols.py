@@ -172,7 +172,7 @@ def describe_recipes() -> str:
         "# Recipes",
         "",
         "Written by `make docs` from `src/xtalgen/metrics/protocols.py`; edit there. Choose one with",
-        "`evaluate.recipe`, or `--recipe`. A choice that is not that of `xtalgen` is **bold**.",
+        "`evaluate.recipe`, or `--recipe` of xtalgen score. A choice that is not that of `xtalgen` is **bold**.",
         "[What the choices mean](../concepts/evaluation.md).",
         "",
     ]

@@ -92,7 +92,9 @@ class Model(AbstractModel):
         del seed
         starts = [] if isinstance(wanted, int) else [start for start in wanted if isinstance(start, Crystal)]
         if isinstance(wanted, int) or len(starts) < len(wanted):
-            raise ValueError("flowllm refines crystals: give those of the base run with --starts.")
+            raise ValueError(
+                "flowllm refines crystals: give those of the base run with --starts (workflow/scripts/sample.py)."
+            )
         weights, facts = load_checkpoint(checkpoint, device)
         module = build("csp", Constants.from_json(facts["constants"]), facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)

@@ -28,7 +28,10 @@ REMEDIES = {
 MEMORY_OF_JOB = (
     "Give the job more (`mem_mb` of the rule under set-resources in the profile), or lower its batch size or threads"
 )
-MEMORY = "Raise the limit (ulimit -v; of a job `mem_mb` of its rule), lower --workers, or give fewer structures at once"
+MEMORY = (
+    "Raise the limit (ulimit -v; of a job `mem_mb` of its rule), use fewer processes (--workers of xtalgen score), or "
+    "give fewer structures at once"
+)
 # How libraries say it: PyTorch, the C library, the dynamic linker, C++, threads that find no room for their stack.
 SIGNS_OF_MEMORY = ("out of memory", "allocate memory", "failed to map segment", "bad_alloc", "can't start new thread")
 
