@@ -28,7 +28,8 @@ $(STAMP): requirements.lock
 
 demo: $(STAMP)  ## run the whole pipeline on the embedded data set, offline, and print the table
 	@$(BIN)/snakemake --cores 2 --snakefile Snakefile --directory demo \
-	    --rerun-incomplete --quiet rules progress --show-failed-logs
+	    --rerun-incomplete --quiet rules progress --show-failed-logs \
+	    --shared-fs-usage persistence input-output software-deployment sources storage-local-copies
 	@cat demo/results/tables.txt; echo; echo "All of it, with intervals, recipe and definitions: demo/results/tables.md; the map: demo/results/explorer.html"
 
 test: $(STAMP)  ## run all tests

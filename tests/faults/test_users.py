@@ -56,7 +56,7 @@ def test_interrupt_in_a_training(copy, reference, report):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and so by children, in a shell's background
     copy.remove("train")
     running = copy.start(CHECKPOINT)
-    running.wait_for("train", "results/train/tiny/csp/work/*/*.pt")
+    running.wait_for("train", "results/train/tiny/csp/work/*/state.pt")
     os.killpg(running.process.pid, signal.SIGINT)
     assert running.process.wait(timeout=300) != 0
     log = copy.path("logs/train/tiny/csp.log").read_text()
@@ -101,8 +101,13 @@ def test_home_and_program_read_only(tmp_path, report):
                 ["mount", "-o", f"remount,ro{',bind' if '--bind' in options else ''}", str(folder)], check=True
             )
         place = Place(tmp_path / "experiment")
-        words = list(place.command("--", "results/fingerprints/reference/aflow_20.parquet", CHECKPOINT))
+        words = list(
+            place.command(
+                "--profile", "profiles/local", "--", "results/fingerprints/reference/aflow_20.parquet", CHECKPOINT
+            )
+        )
         words[words.index(str(ROOT / "Snakefile"))] = str(program / "Snakefile")
+        words[words.index("profiles/local")] = str(program / "profiles/local")
         environment = {**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1"}
         for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR"):
             environment.pop(name, None)

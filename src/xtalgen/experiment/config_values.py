@@ -77,7 +77,8 @@ def _explain(error: ValidationError) -> str:
     if kind == "additionalProperties":
         unknown = sorted(set(error.instance) - set(error.schema.get("properties", {})))
         known = ", ".join(error.schema.get("properties", {}))
-        return f"there is no key {', '.join(map(repr, unknown))}; there are {known}. Correct it or take it out."
+        was = "was" if len(unknown) == 1 else "were"
+        return f"{', '.join(map(repr, unknown))} {was} unexpected; the keys are {known}. Correct it or take it out."
     return f"{' '.join(error.message.split())}. docs/reference/config.md lists what is allowed."
 
 

@@ -66,8 +66,8 @@ def test_numbers_have_bounds(key, schema):
     [
         (("seed",), "x", "seed: 'x' is not integer."),
         (("device",), "gpu", "device: 'gpu' is not allowed. Give one of auto, cpu, cuda."),
-        (("sede",), 1, "configuration: there is no key 'sede'; there are seed, device"),
-        (("relax", "fmx"), 1, "relax: there is no key 'fmx'; there are potential"),
+        (("sede",), 1, "configuration: 'sede' was unexpected; the keys are seed, device"),
+        (("relax", "fmx"), 1, "relax: 'fmx' was unexpected; the keys are potential"),
         (("relax", "fmax"), 0, "relax.fmax: 0 is not allowed. Give more than 0."),
     ],
 )
