@@ -37,7 +37,7 @@ def results(folder: Path) -> dict[str, Any]:
 
 
 def _without_clocks(path: Path) -> list[list[str]]:
-    head, *rows = [line.split(",") for line in path.read_text().splitlines()]
+    head, *rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
     kept = [place for place, column in enumerate(head) if column not in CLOCKS]
     return [[row[place] for place in kept] for row in [head, *rows]]
 

@@ -102,7 +102,7 @@ def read_evaluations(paths: Iterable[Path]) -> list[Evaluation]:
 def read_evaluation(path: Path) -> Evaluation:
     """Returns the evaluation of a metrics file. Raises ContractError, naming file and remedy, when it is none."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ContractError(f"{path}: not readable JSON ({error}). Delete it and rerun the evaluate stage.") from error
     contract = content.get("contract") if isinstance(content, dict) else None

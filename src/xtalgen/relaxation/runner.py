@@ -182,7 +182,7 @@ def _key(crystal: Crystal, identity: Identity, config: RelaxConfig, device: str)
 
 def _append(file: Path, key: str, outcome: Outcome) -> None:
     # One file per process and one line per crystal: no lock is needed, and a kill can only truncate the last line.
-    with file.open("a") as stream:
+    with file.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps([key, asdict(outcome)]) + "\n")
 
 
@@ -191,7 +191,7 @@ def _read_store(store: Path, config: RelaxConfig) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
     limit = float("inf") if config.timeout is None else config.timeout
     for file in sorted(store.glob("*.jsonl")):
-        for line in file.read_text(errors="replace").splitlines():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 key, values = json.loads(line)
                 outcome = Outcome(**values)

@@ -63,7 +63,7 @@ def _finished(work: Path, key: str, n: int) -> list[Any]:
     results: list[Any] = []
     while len(results) < n and (part := work / f"part-{len(results):08d}.json").is_file():
         try:
-            content = json.loads(part.read_text())
+            content = json.loads(part.read_text(encoding="utf-8"))
         except ValueError:
             log.warning("%s: damaged; computed again", part)
             break

@@ -304,7 +304,7 @@ def _cost(training: Path | None, sampled: Mapping[str, str], n: int) -> dict[str
     facts: dict[str, Any] = {}
     if training is not None:
         try:
-            facts = json.loads(training.read_text())
+            facts = json.loads(training.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ContractError(f"{training}: not readable JSON ({error}). Rerun the train stage.") from error
     seconds, evaluations = _number(sampled.get("seconds")), _number(sampled.get("network_evaluations"))

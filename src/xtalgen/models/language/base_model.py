@@ -245,7 +245,7 @@ def _convert(file: Path, out: Path) -> None:
     try:
         plain.save_pretrained(part)
         AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(part)
-        (part / "done.json").write_text(json.dumps({"file": file.name}))
+        (part / "done.json").write_text(json.dumps({"file": file.name}), encoding="utf-8")
         part.rename(out)
     except OSError:
         if not (out / "done.json").is_file():  # else another process was faster

@@ -18,7 +18,7 @@ from xtalgen.models.diffusion.annealed_langevin import CDVAESampling, Start, ann
 from xtalgen.models.diffusion.vae import Constants, geometric
 from xtalgen.models.networks.periodic_graph import nearest_graph
 
-STATED = json.loads(Path(__file__).with_name("cdvae.json").read_text())
+STATED = json.loads(Path(__file__).with_name("cdvae.json").read_text(encoding="utf-8"))
 LATENT, HIDDEN = 6, 8
 TINY = {"hidden": HIDDEN, "triplet": 4, "latent": LATENT, "encoder_blocks": 1, "decoder_blocks": 1, "bonds": "radius"}
 

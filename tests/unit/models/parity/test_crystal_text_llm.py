@@ -11,7 +11,7 @@ from xtalgen.io.structure_files import read_crystal
 from xtalgen.models.language import prompts
 from xtalgen.models.language.crystal_text import write_crystal
 
-STATED = json.loads(Path(__file__).with_name("crystal_text.json").read_text())["texts"]
+STATED = json.loads(Path(__file__).with_name("crystal_text.json").read_text(encoding="utf-8"))["texts"]
 
 
 def cif_of(stated):

@@ -17,7 +17,7 @@ from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import lattice_to_parameters
 from xtalgen.models.sampling.requests import Wanted
 
-STATED = json.loads(Path(__file__).with_name("diffcsp.json").read_text())
+STATED = json.loads(Path(__file__).with_name("diffcsp.json").read_text(encoding="utf-8"))
 TASKS = ["csp", "dng"]
 LEVELS = STATED["schedules"]["levels"]
 

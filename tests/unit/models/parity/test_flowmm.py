@@ -14,7 +14,7 @@ from xtalgen.models.flow_matching.riemannian_flow import Constants, RiemannianFl
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.sampling.requests import Wanted
 
-STATED = json.loads(Path(__file__).with_suffix(".json").with_stem("flowmm").read_text())
+STATED = json.loads(Path(__file__).with_suffix(".json").with_stem("flowmm").read_text(encoding="utf-8"))
 TIME = inside(3, phase=90)
 TASKS = ["csp", "dng"]
 

@@ -14,7 +14,7 @@ from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.omatg import OMatGSampling
 from xtalgen.models.sampling.requests import Wanted
 
-STATED = json.loads(Path(__file__).with_name("omatg.json").read_text())
+STATED = json.loads(Path(__file__).with_name("omatg.json").read_text(encoding="utf-8"))
 TIME = inside(3, phase=90)
 
 
