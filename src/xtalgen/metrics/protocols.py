@@ -127,8 +127,8 @@ _ALL = (
     ),
     Recipe(
         "diffcsp",
-        "as the evaluation script of DiffCSP: CDVAE's, but prediction and target must be valid at k = 1, and compositions "
-        "with more than 10 million combinations of oxidation states are invalid",
+        "as the evaluation script of DiffCSP: CDVAE's, but prediction and target must be valid at k = 1, and "
+        "compositions with more than 10 million combinations of oxidation states are invalid",
         "Jiao et al. 2023, arXiv:2309.04475; github.com/jiaor17/DiffCSP, scripts/compute_metrics.py",
         "its random draw is not seeded; a cell that pymatgen cannot build ends its script, here it is invalid",
         validity=ValidityRules(max_number=118, composition_needs_geometry=False),
