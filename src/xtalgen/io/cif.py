@@ -1,7 +1,7 @@
 """CIF: from the text of a data block to a crystal, its symmetry applied.
 
 The CIFs of the published data sets have one plain layout (space group P 1, fully occupied), which `read_plain_cif`
-reads some twenty times faster than pymatgen. `read_block_of_cif` reads all others. Both give what pymatgen's reader
+reads some fifteen times faster than pymatgen. `read_block_of_cif` reads all others. Both give what pymatgen's reader
 gives where that is right, atoms in the same order: by electronegativity, then as in the text.
 """
 
