@@ -15,6 +15,10 @@ from pathlib import Path
 STAND_IN = """#!/bin/sh
 script=$1 flag=
 shift
+case $script in
+  -*) ;;
+  *) [ -f "$script" ] || { echo "there is no script $script" >&2; exit 2; } ;;
+esac
 make() {
   mkdir -p "${1%/*}"
   echo "$script $words" > "$1"
