@@ -11,7 +11,7 @@ from scipy.stats import wasserstein_distance
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.choices import OxidationStates
 from xtalgen.metrics.distributions import GRAMS_PER_CM3, density, num_elems
-from xtalgen.metrics.validity import ValidityRules, judge
+from xtalgen.metrics.validity import ValidityRules
 from xtalgen.structure.composition import read_formula
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.lattice import lattice_from_parameters
@@ -66,7 +66,7 @@ def references(shared_data):
 @pytest.mark.parametrize("name", LARGE)
 def test_published_figures_come_out(shared_data, references, name):
     sample = read_samples(shared_data / "samples" / f"{name}.npz")
-    validity = judge(sample, rules=RULES)
+    validity = RULES.judge(sample)
     valid = sample.take(np.flatnonzero(validity.both))
     distances = [
         wasserstein_distance([measure(crystal) for crystal in valid], references[:, column])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny_text import SCRATCH
+from tiny_language import SCRATCH
 from xtalgen.models.crystal_text_llm import Asked, answer
 from xtalgen.models.language.decoding import Request, Text, TextSampling, choose, write_texts
 from xtalgen.models.language.language_model import new_model
@@ -86,8 +86,12 @@ def test_chances_give_the_frequencies():
 
 
 def questions():
-    return [Request(ask_crystal({}), 1), Request(ask_composition(np.array([26, 8, 8])), 2),
-            Request(ask_crystal({"spg_num": 225, "formula": "NaCl"}), 3), Request(ask_crystal({}), 4)]  # fmt: skip
+    return [
+        Request(ask_crystal({}), 1),
+        Request(ask_composition(np.array([26, 8, 8])), 2),
+        Request(ask_crystal({"spg_num": 225, "formula": "NaCl"}), 3),
+        Request(ask_crystal({}), 4),
+    ]
 
 
 def texts_of(model, requests, **settings):
@@ -129,9 +133,11 @@ def write_freely(model, request):
 def test_constrained_texts_are_crystals_of_the_asked_atoms(scratch):
     asked = np.array([53, 49, 53, 49])
     for crystal in answer(
-        scratch, [Asked(ask_crystal({}))] * 5 + [Asked(ask_composition(asked), asked)] * 5,
-        TextSampling(constrained=True, max_tries=1, max_new_tokens=100), 0,
-    ):  # fmt: skip
+        scratch,
+        [Asked(ask_crystal({}))] * 5 + [Asked(ask_composition(asked), asked)] * 5,
+        TextSampling(constrained=True, max_tries=1, max_new_tokens=100),
+        0,
+    ):
         assert crystal.ok
         assert crystal.info["n_tries"] == 1
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from formulas import crystals, fill, inside, wave
 from tolerances import SUMS
 from xtalgen.models.cdvae import CDVAEConfig, build
 from xtalgen.models.diffusion import vae as vae_module
 from xtalgen.models.diffusion.annealed_langevin import CDVAESampling, Start, anneal
 from xtalgen.models.diffusion.vae import Constants, geometric
 from xtalgen.models.networks.periodic_graph import nearest_graph
+
+from .formulas import crystals, fill, inside, wave
 
 STATED = json.loads(Path(__file__).with_name("cdvae.json").read_text(encoding="utf-8"))
 LATENT, HIDDEN = 6, 8

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from formulas import SIZES, crystals, exactly, fill, inside, wave
 from tolerances import SUMS
 from xtalgen.models import diffcsp
 from xtalgen.models.diffcsp import DiffCSPSampling
@@ -16,6 +15,8 @@ from xtalgen.models.diffusion.ddpm import CrystalDiffusion, schedule, wrapped_no
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import lattice_to_parameters
 from xtalgen.models.sampling.requests import Wanted
+
+from .formulas import SIZES, crystals, exactly, fill, inside, wave
 
 STATED = json.loads(Path(__file__).with_name("diffcsp.json").read_text(encoding="utf-8"))
 TASKS = ["csp", "dng"]

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from formulas import SIZES, crystals, exactly, fill, inside, wave
 from tolerances import SUMS
 from xtalgen.models.flow_matching.euler import integrate, straight_path
 from xtalgen.models.flow_matching.riemannian_flow import Constants, RiemannianFlow
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.sampling.requests import Wanted
+
+from .formulas import SIZES, crystals, exactly, fill, inside, wave
 
 STATED = json.loads(Path(__file__).with_suffix(".json").with_stem("flowmm").read_text(encoding="utf-8"))
 TIME = inside(3, phase=90)

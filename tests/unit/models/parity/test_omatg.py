@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from formulas import SIZES, crystals, exactly, inside, wave
 from tolerances import SUMS
 from xtalgen.models.flow_matching.euler import integrate, straight_path
 from xtalgen.models.flow_matching.stochastic_interpolant import CellFlow, Lengths
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.omatg import OMatGSampling
 from xtalgen.models.sampling.requests import Wanted
+
+from .formulas import SIZES, crystals, exactly, inside, wave
 
 STATED = json.loads(Path(__file__).with_name("omatg.json").read_text(encoding="utf-8"))
 TIME = inside(3, phase=90)
