@@ -14,7 +14,7 @@ from xtalgen.models.diffcsp import DiffCSPSampling
 from xtalgen.models.diffusion.ddpm import CrystalDiffusion, schedule, wrapped_normal_score
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import lattice_to_parameters
-from xtalgen.models.sampling.requests import Wanted
+from xtalgen.models.sampling.requests import RequestBatch
 
 from .formulas import SIZES, crystals, exactly, fill, inside, wave
 
@@ -91,7 +91,7 @@ def scripted_noise():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_predictor_and_corrector_from_the_first_to_the_last_level(task, batch, monkeypatch):
-    wanted = Wanted(batch.atomic_numbers, batch.mask, list(SIZES), [0, 1, 2])
+    wanted = RequestBatch(batch.atomic_numbers, batch.mask, list(SIZES), [0, 1, 2])
     types = wave(3, 4, 100, phase=502) if task == "dng" else batch.frac_coords[..., :0]
     start = State(types=types, coords=inside(3, 4, 3, phase=501), lattice=wave(3, 3, 3, phase=500) + 3 * torch.eye(3))
     noise, ends = scripted_noise(), []

@@ -11,7 +11,7 @@ from tolerances import SUMS
 from xtalgen.models.flow_matching.euler import integrate, straight_path
 from xtalgen.models.flow_matching.riemannian_flow import Constants, RiemannianFlow
 from xtalgen.models.manifolds.crystal_state import State
-from xtalgen.models.sampling.requests import Wanted
+from xtalgen.models.sampling.requests import RequestBatch
 
 from .formulas import SIZES, crystals, exactly, fill, inside, wave
 
@@ -69,7 +69,7 @@ def test_velocity_of_the_network_and_loss(task, batch):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_euler_steps_with_slope_10(task, batch):
-    wanted = Wanted(batch.atomic_numbers, batch.mask, list(SIZES), [0, 1, 2])
+    wanted = RequestBatch(batch.atomic_numbers, batch.mask, list(SIZES), [0, 1, 2])
     end = integrate(flow_of(task), begin(task), wanted, 4, (0.0, 10.0, 0.0))
     equal(end.coords[batch.mask], STATED[task]["end_coords"])
     equal(end.lattice, STATED[task]["end_lattice"])

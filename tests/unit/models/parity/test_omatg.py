@@ -11,7 +11,7 @@ from xtalgen.models.flow_matching.euler import integrate, straight_path
 from xtalgen.models.flow_matching.stochastic_interpolant import CellFlow, Lengths
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.omatg import OMatGSampling
-from xtalgen.models.sampling.requests import Wanted
+from xtalgen.models.sampling.requests import RequestBatch
 
 from .formulas import SIZES, crystals, exactly, inside, wave
 
@@ -58,7 +58,7 @@ def test_euler_steps_with_annealed_velocities(batch, monkeypatch):
 
     model = flow()
     monkeypatch.setattr(model, "velocity", velocity)
-    wanted = Wanted(batch.atomic_numbers, batch.mask, list(SIZES), [0, 1, 2])
+    wanted = RequestBatch(batch.atomic_numbers, batch.mask, list(SIZES), [0, 1, 2])
     sampling = OMatGSampling()
     end = integrate(model, begin(batch), wanted, 5, (0.0, sampling.slope, sampling.slope_lattice))
     equal(end.coords[batch.mask], STATED["end_coords"])
