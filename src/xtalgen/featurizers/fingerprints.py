@@ -35,6 +35,11 @@ class Fingerprints:
         """Which rows were selected: all, or the seeded subset."""
         return np.array([status != NOT_CHOSEN for status in self.status], dtype=bool)
 
+    @property
+    def failed(self) -> np.ndarray:
+        """Which rows were asked for and have none."""
+        return self.chosen & ~self.ok
+
     def take(self, rows: Sequence[int]) -> "Fingerprints":
         """Returns the fingerprints of these rows, in this order."""
         places = np.asarray(rows, dtype=int)

@@ -1,11 +1,24 @@
 """Coverage: share of the test split that is generated (recall) and share of generated crystals near it (precision)."""
 
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from xtalgen.featurizers.fingerprints import Fingerprints
+from xtalgen.featurizers.magpie import magpie_features
+from xtalgen.metrics.choices import Denominator, Rules, Scale
+from xtalgen.metrics.statistics.intervals import Estimate, missing, rate
+from xtalgen.runtime.pinned_tables import read_pinned
+from xtalgen.structure.composition import reduced_counts
+from xtalgen.structure.crystal_list import CrystalList
+
 BLOCK = 512
+CONSTANTS = Path(__file__).with_name("magpie_scale.yaml")
+CONSTANTS_SHA256 = "bb750719a7cf4605cc54de138983b3999009162e424a28fea562f2f00b020242"
+NAMES = ("cov_recall", "cov_precision")
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,66 @@ class Coverage:
 
     references: Bool[np.ndarray, " references"]
     generated: Bool[np.ndarray, " generated"]
+
+
+@dataclass(frozen=True)
+class CoverageRules(Rules):
+    """standardised_by: where mean and deviation of composition features come from; precision_of: its denominator."""
+
+    standardised_by: Scale = Scale.TRAINING
+    precision_of: Denominator = Denominator.ASKED_FOR
+    only_valid: bool = False  # whether only valid crystals have fingerprints
+
+    def measure(
+        self,
+        generated: Fingerprints | None,
+        references: Fingerprints | None,
+        train: CrystalList,
+        valid: Bool[np.ndarray, " n"],
+        limits: Cutoffs,
+    ) -> tuple[dict[str, Estimate], Bool[np.ndarray, " references"]]:
+        """Returns recall and precision, and which of the references with a fingerprint are covered.
+
+        train: what composition features are standardised by, where the rules say so; valid: which generated crystals
+        are.
+        """
+        nothing = np.zeros(0, dtype=bool)
+        if generated is None or references is None:
+            return dict.fromkeys(NAMES, missing("no fingerprints were given")), nothing
+        if not references.ok.any():
+            return dict.fromkeys(NAMES, missing("no test crystal has a fingerprint")), nothing
+        mean, deviation = self._scale(train, references)
+        ours = generated.ok & valid if self.only_valid else generated.ok
+        sets = [
+            (found.structure[ok], (found.composition[ok] - mean) / deviation)
+            for found, ok in ((generated, ours), (references, references.ok))
+        ]
+        covered = coverage(sets[0], sets[1], limits)
+        survivors = self.precision_of is Denominator.FINGERPRINTED
+        n = int(ours.sum()) if survivors else int(generated.chosen.sum())
+        precision = rate(int(covered.generated.sum()), n)
+        if survivors and n == 0:
+            precision = missing("no crystal has a fingerprint")
+        recall = rate(int(covered.references.sum()), len(covered.references))
+        return dict(zip(NAMES, (recall, precision), strict=True)), covered.references
+
+    def _scale(
+        self, train: CrystalList, references: Fingerprints
+    ) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " features"]]:
+        """Returns mean and deviation of the composition features."""
+        if self.standardised_by is Scale.CDVAE_CONSTANTS:
+            return _constants()
+        known = [reduced_counts(train[row].atomic_numbers) for row in np.flatnonzero(train.usable)]
+        features = magpie_features(known) if known else references.composition[references.ok]
+        deviation = features.std(axis=0)
+        # A feature that is the same in all of the training split has no scale; CDVAE's scaler divides by 1 then.
+        return features.mean(axis=0), np.where(deviation > 1e-12, deviation, 1.0)
+
+
+@functools.cache
+def _constants() -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " features"]]:
+    read = read_pinned(CONSTANTS, CONSTANTS_SHA256)
+    return np.array(read["means"]), np.array(read["deviations"])
 
 
 def cutoffs(dataset: str) -> Cutoffs:

@@ -9,6 +9,7 @@ import numpy as np
 from xtalgen.crystals import Crystal
 from xtalgen.runtime.parallel import Failure, map_items
 from xtalgen.structure.composition import Counts, reduced_counts
+from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.geometry import usable
 
 DIGITS = 9
@@ -45,6 +46,38 @@ def phase_with(row: Crystal, energy: float | None) -> Phase | None:
     if energy is None or not np.isfinite(energy):
         return None
     return Phase(reduced_counts(row.atomic_numbers), energy / row.n_atoms)
+
+
+def relaxed_well(row: Crystal) -> bool:
+    """Whether a row of a relaxed table holds a relaxed structure with an energy."""
+    return row.ok and row.info.get("energy") is not None and bool(np.isfinite(row.info["energy"]))
+
+
+def relaxed_phases(relaxed: CrystalList) -> list[Phase | None]:
+    """Returns the phase of each relaxed row on the scale of the hull; None where it was not relaxed."""
+    return [
+        phase_with(row, energy_for_hull(row, "energy")) if fine and relaxed_well(row) else None
+        for row, fine in zip(relaxed, relaxed.usable, strict=True)
+    ]
+
+
+def sampled_phases(sample: CrystalList, relaxed: CrystalList) -> list[Phase | None]:
+    """Returns the phase of each crystal as sampled on the scale of the hull, from its energy before relaxation."""
+    return [
+        phase_with(before, energy_for_hull(after, "e_initial")) if fine else None
+        for before, after, fine in zip(sample, relaxed, sample.usable, strict=True)
+    ]
+
+
+def reference_phases(hull: CrystalList) -> list[Phase]:
+    """Returns the phases of a hull's reference crystals; those without a geometry or an energy are left out."""
+    rows = (row for row, fine in zip(hull, hull.usable, strict=True) if fine and relaxed_well(row))
+    return [phase for row in rows if (phase := phase_with(row, row.info["energy"]))]
+
+
+def energy_for_hull(row: Crystal, name: str) -> float | None:
+    """Returns an energy of a relaxed row on the scale of the hull, where that is not the potential's own."""
+    return row.info.get(f"hull_{name}", row.info.get(name))
 
 
 def energies_above_hull(

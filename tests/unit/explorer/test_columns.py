@@ -5,8 +5,7 @@ import re
 import pyarrow as pa
 import pytest
 
-from explorer_payload import unpack
-from made_sets import crystal
+from made_sets import crystal, unpack
 from xtalgen.crystals import to_table, write_table
 from xtalgen.explorer import columns
 from xtalgen.explorer.columns import COLUMNS, Colour, Column, Kind, Shown, column_blocks, computed_by_page

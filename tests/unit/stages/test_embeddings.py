@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from made_sets import PROTOTYPES, crystal
-from tiny_mace import save_tiny_mace
+from toy_potential import save_tiny_mace
 from xtalgen.crystals import ContractError, Crystal, from_table, read_metadata, read_table, to_table, write_table
 from xtalgen.stages import embeddings
 from xtalgen.stages.embeddings import compute_embeddings

@@ -3,8 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from explorer_payload import unpack
-from made_sets import HOSTILE, KINDS, crystal, evaluated, write_embedding, write_reference, write_set
+from made_sets import HOSTILE, KINDS, crystal, evaluated, unpack, write_embedding, write_reference, write_set
 from xtalgen.crystals import ContractError, Crystal, read_table, to_table, write_table
 from xtalgen.explorer import projection
 from xtalgen.explorer.crystal_sets import Files, learning_curves, load, thin
