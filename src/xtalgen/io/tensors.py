@@ -6,6 +6,7 @@ that a pickle holds, so no code of the file is run (`torch.load(weights_only=Tru
 
 import argparse
 import io
+import warnings
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -39,7 +40,8 @@ def _load(raw: bytes) -> dict[str, Any]:
         raise ValueError(f"unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
     try:
         # DiffCSP keeps the options of its script beside the tensors: a class of attributes, nothing is called.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about protocols of pickles, which are refused or read all the same
             content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except Exception as error:
         # A pickle can fail in any way; torch's message goes on with advice to run the file's code, which is not ours.
