@@ -69,10 +69,11 @@ def describe_release(release: Release, file: Path, n_found: int) -> tuple[dict[s
     content = file.read_bytes()
     sums = {"git_blob_id": git_blob_id(content), "sha256": hashlib.sha256(content).hexdigest()}
     known = {name: getattr(release, name) for name in sums if getattr(release, name)}
-    facts = {key: value for key, value in asdict(release).items() if value not in (None, "")} | {"n": n_found}
+    facts = {key: value for key, value in asdict(release).items() if value not in (None, "")}
+    facts |= {"n": n_found, "file": file.name}
     caveats = [release.caveat]
     if known and any(sums[name] != wanted for name, wanted in known.items()):
-        caveats.append(f"read from {file.name}, which is not the published file")
+        caveats.append("read from a copy that is not the published file")
     if release.n not in (None, n_found):
         caveats.append(f"{n_found:,} crystals, the published file has {release.n:,}")
     if release.limit is not None and release.limit < n_found:

@@ -69,11 +69,7 @@ class Plan:
             if name not in PUBLISHED_SETS and "source" not in dataset:
                 known = ", ".join(PUBLISHED_SETS)
                 raise ConfigError(f"datasets.{name}: give its folder as `source`; only {known} come by themselves.")
-        for name, entry in self.released.items():
-            self._check_name(name, f"released.{name}")
-            if wrong := what_is_wrong(name, entry):
-                raise ConfigError(f"released.{name}.{wrong}")
-            self._check_dataset(self.dataset(f"{name}/{RELEASED}"), f"released.{name}.dataset")
+        self._check_released()
         self._check_dataset(self.reference, "evaluate.reference")
         self._check_dataset(self.distilled, "distil.dataset")
         relax = self.config.get("relax", {})
@@ -83,6 +79,13 @@ class Plan:
             self._check_name(name, f"tables.sets: {name!r}")
             if name in self.runs:
                 raise ConfigError(f"tables.sets: {name!r} is a run already; rename structures/{name}.*.")
+
+    def _check_released(self) -> None:
+        for name, entry in self.released.items():
+            self._check_name(name, f"released.{name}")
+            if wrong := what_is_wrong(entry):
+                raise ConfigError(f"released.{name}.{wrong}")
+            self._check_dataset(self.dataset(f"{name}/{RELEASED}"), f"released.{name}.dataset")
 
     def _check_name(self, name: str, where: str) -> None:
         # Names become file names and words of commands.

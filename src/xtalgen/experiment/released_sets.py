@@ -36,7 +36,7 @@ def complete(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**DEFAULTS, **known, **given}
 
 
-def what_is_wrong(name: str, entry: Mapping[str, Any]) -> str | None:
+def what_is_wrong(entry: Mapping[str, Any]) -> str | None:
     """Returns the key of a complete entry that is wrong and the remedy; None for a good one."""
     missing = [key for key in STATED if not entry.get(key)]
     if missing:

@@ -47,9 +47,7 @@ def _load(raw: bytes) -> dict[str, Any]:
         # A pickle can fail in any way; torch's message goes on with advice to run the file's code, which is not ours.
         reason = str(error).replace("Weights only load failed.", "").strip().partition("\n")[0]
         raise ValueError(REFUSED.format(reason=f"{type(error).__name__}: {reason[:200]}")) from error
-    if not isinstance(content, dict):
-        raise ValueError(REFUSED.format(reason=f"it holds a {type(content).__name__}, no dictionary"))
-    return content
+    return content if isinstance(content, dict) else {}
 
 
 def _unpacked(raw: bytes) -> int:

@@ -28,8 +28,9 @@ class Evaluation:
     """Everything that the metrics file of a set holds: one row of the tables.
 
     recipe: every choice behind the numbers; data: data set, caveats, sizes of the splits, `published`, one of
-    `PUBLISHED`, and, of released samples, what is known of their release (`released`); funnel: (step, number of crystals left) in order; failures: count by class; cost: facts by name, None
-    where unknown; outcomes: input of paired tests (see `comparisons.pack_outcomes`).
+    `PUBLISHED`, and, of released samples, what is known of their release (`released`); funnel: (step, number of
+    crystals left) in order; failures: count by class; cost: facts by name, None where unknown; outcomes: input of
+    paired tests (see `comparisons.pack_outcomes`).
     """
 
     set: str

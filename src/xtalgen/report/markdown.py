@@ -50,7 +50,7 @@ INTRODUCTION = f"""\
 
 Every value stands with its 95 % interval, as `value [low, high]`. A rate has the number of crystals asked for, `n`, as
 its denominator, failures included; where another number of crystals stands behind a value it follows as `(n = …)`.
-**Bold**: best of the rows run here in that table, where there are two or more. `†`: may be as good as the best (p ≥
+**Bold**: best of the rows scored here in that table, where there are two or more. `†`: may be as good as the best (p ≥
 0.05; the lines below a table name the test). `{NONE}`: no value; the footnote says why. *Italic*: published by others,
 not run here. Rows share a table when they share data set and recipe. Columns are [defined below](#definitions);
 [the recipe](#recipe) of every number follows the tables.

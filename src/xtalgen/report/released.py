@@ -1,4 +1,4 @@
-"""What the page of tables says of samples that models' authors released: beside their rows, and in a table of their own."""
+"""What the page of tables says of samples that models' authors released, beside their rows and in a table."""
 
 from collections.abc import Sequence
 
@@ -25,14 +25,14 @@ def released_block(rows: Sequence[Evaluation]) -> str:
     released = [row for row in rows if row.released]
     if not released:
         return ""
-    head = ["Set", "Crystals scored", "In the file", "Relaxed before", "Licence", "Cite", "From"]
+    head = ["Set", "Crystals scored", "In the file", "Relaxed before", "Licence", "Cite", "Published at", "Read from"]
     body = [
         [
             f"`{escape(row.set)}`",
             f"{row.n:,}",
             f"{row.released['n']:,}" if "n" in row.released else NONE,
             escape(_relaxed(row)),
-            *(escape(row.released.get(key) or NONE) for key in ("licence", "citation", "address")),
+            *(escape(row.released.get(key) or NONE) for key in ("licence", "citation", "address", "file")),
         ]
         for row in released
     ]
@@ -42,11 +42,12 @@ def released_block(rows: Sequence[Evaluation]) -> str:
 
 def released_lines(rows: Sequence[Evaluation]) -> list[str]:
     """Returns one paragraph for a terminal with what must be said of each released set; none where there are none."""
-    lines = [
-        f"  {row.run}: {row.n:,} crystals, {'as sampled' if _relaxed(row) == 'none' else f'relaxed with {_relaxed(row)}'}, "
-        f"{row.released.get('licence')}; cite {row.released.get('citation')}"
-        for row in {row.set: row for row in rows if row.released}.values()
-    ]
+    lines = []
+    for row in rows:
+        if row.released:
+            done = "as sampled" if _relaxed(row) == "none" else f"relaxed with {_relaxed(row)}"
+            facts = f"{row.n:,} crystals, {done}, {row.released.get('licence')}; cite {row.released.get('citation')}"
+            lines.append(f"  {row.run}: {facts}")
     return ["\n".join(["Released by others, scored here", *lines])] if lines else []
 
 

@@ -57,9 +57,10 @@ def test_a_copy_that_is_not_the_published_file_says_so(tmp_path):
     copy = tmp_path / "copy.npz"
     copy.write_bytes(b"other")
     facts, caveat = describe_release(Release("MIT", "A. Nobody", sha256="0" * 64, n=3, caveat="filtered"), copy, 3)
-    assert caveat == "filtered | read from copy.npz, which is not the published file"
+    assert caveat == "filtered | read from a copy that is not the published file"
     assert json.loads(facts["released"]) == {
-        "caveat": "filtered", "citation": "A. Nobody", "licence": "MIT", "n": 3, "relaxed": "none", "sha256": "0" * 64,
+        "caveat": "filtered", "citation": "A. Nobody", "file": "copy.npz", "licence": "MIT", "n": 3, "relaxed": "none",
+        "sha256": "0" * 64,
     }  # fmt: skip
     _, caveat = describe_release(Release("MIT", "A. Nobody", git_blob_id=git_blob_id(b"other"), limit=2, n=4), copy, 3)
     assert caveat == "3 crystals, the published file has 4 | the first 2 of 3 crystals"

@@ -34,8 +34,9 @@ def plan(**released):
 def test_every_known_set_is_pinned_and_says_whose_it_is(root):
     keys = {key for entry in known_releases().values() for key in entry}
     assert keys <= {"about", "dataset", *Release.__dataclass_fields__}
+    pinned = r"https://raw\.githubusercontent\.com/[\w-]+/[\w-]+/[0-9a-f]{40}/.+"
     for name, entry in known_releases().items():
-        assert re.fullmatch(r"https://raw\.githubusercontent\.com/[\w-]+/[\w-]+/[0-9a-f]{40}/.+", entry["address"]), name
+        assert re.fullmatch(pinned, entry["address"]), name
         assert re.fullmatch("[0-9a-f]{40}", entry["git_blob_id"]), name
         assert entry["licence"], name
         assert entry["citation"], name
@@ -112,5 +113,6 @@ def test_what_cannot_be_fetched_is_named_with_address_and_key():
     gone = {"address": "http://127.0.0.1:9/x.csv"}
     releases = {"gone": gone, "copied": {**gone, "source": "x.csv"}}
     check_within_reach(releases, ["copied/released", "own", "gone/dng"])
-    with pytest.raises(DownloadError, match=r"released\.gone: cannot reach http://127\.0\.0\.1:9/x\.csv .*released\.gone\.source"):
+    message = r"released\.gone: cannot reach http://127\.0\.0\.1:9/x\.csv .*released\.gone\.source"
+    with pytest.raises(DownloadError, match=message):
         check_within_reach(releases, ["own", "gone/released"])

@@ -68,7 +68,7 @@ def test_no_code_of_a_file_is_run(tmp_path, how):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "holds a list, no dictionary"),
+        ([1, 2], "no array 'frac_coords'; there are none"),
         ({"frac_coords": TENSORS["frac_coords"]}, "no array 'atom_types'; there are frac_coords"),
         (TENSORS | {"num_atoms": torch.tensor([2, 2])}, "frac_coords has 3 atoms, num_atoms adds up to"),
         (TENSORS | {"lengths": "long"}, "no array 'lengths'"),

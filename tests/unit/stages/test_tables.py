@@ -425,7 +425,7 @@ def released(name, metrics=DNG, *, relaxed="none", caveats=()):
 
 
 def test_released_rows_are_told_apart_at_a_glance(tmp_path):
-    caveat = "read from copy.npz, which is not the published file"
+    caveat = "read from a copy that is not the published file"
     paths = write(
         tmp_path,
         content("flowmm/dng", {**DNG, "comp_valid": {"value": 0.9, "n": 10000}}, cost={"train_seconds": 10.0}),
@@ -448,7 +448,8 @@ def test_released_rows_are_told_apart_at_a_glance(tmp_path):
     assert "Validity: Composition, flowmm over" in found
     assert "*Published, not run here*" in found
     block = section(page, "Released samples")
-    assert re.search(r"\| `flowmm/released` +\| 10,000 +\| 10,000 +\| none +\| Apache-2\.0 +\| A\. Nobody \\\| B\.", block)
+    assert re.search(r"\| `flowmm/released` +\| 10,000 +\| 10,000 +\| none +\| Apache-2\.0 +\| A\. Nobody", block)
+    assert "A. Nobody \\| B." in block
     assert "https://example.org/x.csv" in block
     origins = {row["set"]: row["origin"] for row in csv.DictReader(text.splitlines()) if row["origin"] != "published"}
     assert origins["flowmm/released"] == "released"
@@ -486,4 +487,4 @@ def test_what_stability_rests_on_stands_beside_it(tmp_path):
     assert {"S.U.N., E ≤ 0 eV/atom (%) ↑", "M.S.U.N., E ≤ 0.1 eV/atom (%) ↑", "n"} <= set(titles)
     assert any(title.startswith("Converged") for title in titles)
     printed = compact(read_evaluations(write(tmp_path, one, other)))
-    assert re.search(r"^Hull \(reference crystals\) +26,566 +–$", printed, re.MULTILINE)
+    assert re.search(rf"^Hull \(reference crystals\) +26,566 +{NONE}$", printed, re.MULTILINE)
