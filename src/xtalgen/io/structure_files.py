@@ -62,7 +62,9 @@ def read_entries(path: Path, column: str = COLUMN) -> list[Entry]:
     if not raw.strip():
         raise ValueError(f"{path} is empty. Put crystals into it.")
     chosen = FORMATS[suffix.removesuffix(".gz")]
-    split = partial(_split_csv, column=column) if chosen.split is _split_csv else chosen.split
+    split: Callable[[Any, str], Iterable[Entry]] = chosen.split
+    if chosen.split is _split_csv:
+        split = partial(_split_csv, column=column)
     try:
         entries = list(split(raw if chosen.binary else _text(raw), path.name))
     except NotTextError as error:

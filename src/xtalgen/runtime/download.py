@@ -76,7 +76,7 @@ def check_answer(url: str) -> None:
     """Raises DownloadError unless a server offers a file at the address; nothing is downloaded."""
     try:
         with requests.head(url, timeout=TIMEOUT, allow_redirects=True) as response:
-            if response.status_code < requests.codes.bad_request or response.status_code in RETRIED:
+            if response.ok or response.status_code in RETRIED:
                 return
             found = f"the server answered {response.status_code} {response.reason}"
     except requests.RequestException as error:
