@@ -1,6 +1,7 @@
 """Relaxed crystals."""
 
 POTENTIAL = options(**{key: config["relax"][key] for key in ("potential", "sha256", "fmax", "timeout")})
+FIRST = options(max_crystals=config["relax"]["max_crystals"])
 # The weights where the configuration names a file of them.
 WEIGHTS = contents([config["relax"]["potential"]])
 
@@ -25,10 +26,11 @@ rule relax:
     params:
         potential=lambda wildcards: POTENTIAL,
         held=WEIGHTS,
+        first=FIRST,
         max_steps=config["relax"]["max_steps"],
         work="results/relax/{set}/work-{scatteritem}",
         device=config["device"],
         code=code("relax"),
     shell:
-        'python "$SCRIPTS/relax.py" --crystals {input:q} {params.potential:q} --max-steps {params.max_steps} '
+        'python "$SCRIPTS/relax.py" --crystals {input:q} {params.potential:q} {params.first} --max-steps {params.max_steps} '
         "--workers {threads} --device {params.device} --work {params.work:q} --out {output:q} 2> {log:q}"

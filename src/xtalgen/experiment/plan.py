@@ -23,6 +23,7 @@ from xtalgen.experiment.model_traits import (
     tasks_of,
 )
 from xtalgen.experiment.released_sets import OF_THE_PLAN, RELEASED, complete, what_is_wrong
+from xtalgen.runtime.provenance import PACKAGE
 
 TASKS = ("dng", "csp", "conditional", "infilling")
 # Tasks whose crystals are judged as a whole, relaxed and shown on the map; the others are judged target by target.
@@ -36,6 +37,9 @@ SPLITS = ("train", "val", "test")
 SHARED = "shared"
 # Of all settings of training the one that is the workflow's, not the model's.
 BUDGET = "max_seconds"
+# `checkpoint: pretrained` names the weights that come with the package, one file for each model and task.
+PRETRAINED = "pretrained"
+WEIGHTS = PACKAGE / "weights"
 PUBLISHED_SETS = published_sets()
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
@@ -62,6 +66,7 @@ class Plan:
             self._check_prompts(name, run)
             self._check_tasks(name, run)
             self._check_budget(name, run)
+            self._check_pretrained(name, run)
             if "sweep" in run and ("csp" not in run.get("tasks", TASKS) or needs_base(run["model"])):
                 raise ConfigError(f"{where}.sweep: predicts structures; only a run of its own with the task 'csp' can.")
         for name, dataset in self.config["datasets"].items():
@@ -123,6 +128,21 @@ class Plan:
             limit = own.get(BUDGET)
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0):
                 raise ConfigError(f"runs.{name}.{where}.{BUDGET}: {limit!r} is no number of seconds above 0.")
+
+    def _check_pretrained(self, name: str, run: Mapping[str, Any]) -> None:
+        if run.get("checkpoint") != PRETRAINED:
+            return
+        if "train" in run:
+            raise ConfigError(f"runs.{name}: with `checkpoint: {PRETRAINED}` nothing is trained; remove `train`.")
+        for task in run.get("tasks", USUAL):
+            if not self._shipped(name, task).is_file():
+                shipped = ", ".join(
+                    sorted(f"{file.parent.name}/{file.stem}" for file in WEIGHTS.glob("*/*.safetensors"))
+                )
+                raise ConfigError(
+                    f"runs.{name}.checkpoint: no weights of {run['model']} for the task {task!r} come with xtalgen; "
+                    f"there are {shipped}."
+                )
 
     def _check_dataset(self, name: str, where: str) -> None:
         if name not in self.config["datasets"]:
@@ -204,8 +224,12 @@ class Plan:
         return SHARED if shares_checkpoint(self.model(run)) else task
 
     def given(self, run: str, task: str) -> str | None:
-        """Returns the path of a checkpoint the user brings for a task, if any."""
-        return self.runs[run].get("checkpoint", {}).get(task)
+        """Returns the path of a checkpoint that is not trained here, if any: the user's own, or the shipped one."""
+        chosen = self.runs[run].get("checkpoint", {})
+        return str(self._shipped(run, task)) if chosen == PRETRAINED else chosen.get(task)
+
+    def _shipped(self, run: str, task: str) -> Path:
+        return WEIGHTS / self.model(run) / f"{self.training(run, task)}.safetensors"
 
     def checkpoint(self, run: str, task: str) -> str:
         """Returns the path of the checkpoint that samples a task."""

@@ -16,6 +16,7 @@ from xtalgen.runtime.devices import pick_device
 
 log = logging.getLogger(__name__)
 COLUMNS = {
+    "relax_asked": pa.bool_(),
     "initial_status": pa.string(),
     "energy": pa.float64(),
     "e_initial": pa.float64(),
@@ -41,8 +42,12 @@ def relax(
     out: Path,
     device: str = "auto",
     sha256: str | None = None,
+    max_crystals: int | None = None,
 ) -> None:
     """Writes the table of the relaxed crystals: same ids, same order, all columns of the input and `COLUMNS`.
+
+    max_crystals: relax only the first so many of the set, by the number at the end of their ids, whatever its shards;
+    the others stay as they are, with relax_asked = false.
 
     A crystal that is not "ok", or whose relaxation fails, keeps its geometry; `status` says what failed, `relax_error`
     the details. One that has not converged after `max_steps` stays "ok" with converged = false. `work` keeps every
@@ -53,12 +58,13 @@ def relax(
     identity, device = registry.identify(potential, sha256), pick_device(device)
     config = RelaxConfig(fmax, max_steps, timeout)
     log.info("relax: %s (%s) sha256 %s on %s", identity.name, identity.version, identity.sha256, device)
-    usable = [row for row in rows if row.ok]
+    asked = [max_crystals is None or _number(row.id) < max_crystals for row in rows]
+    usable = [row for row, chosen in zip(rows, asked, strict=True) if chosen and row.ok]
     found, n_computed = relax_all(
         usable, identity=identity, config=config, workers=workers, device=device, store=work, label="relax"
     )
     outcomes = dict(zip([row.id for row in usable], found, strict=True))
-    relaxed = [_relaxed(row, outcomes.get(row.id)) for row in rows]
+    relaxed = [_relaxed(row, outcomes.get(row.id), chosen) for row, chosen in zip(rows, asked, strict=True)]
     metadata = crystals.read_facts(table)
     metadata |= energy_metadata(identity, config, device)
     # Equal crystals share one outcome, which counts once.
@@ -68,8 +74,18 @@ def relax(
     crystals.write_table(crystals.to_table(relaxed, kept | COLUMNS), out, **metadata)
 
 
-def _relaxed(row: Crystal, outcome: Outcome | None) -> Crystal:
-    info: dict[str, Any] = {**row.info, **dict.fromkeys(COLUMNS), "initial_status": row.status}
+def _number(identifier: str) -> int:
+    """Returns the position of a crystal in its set, from its id. Raises ContractError when that does not say it."""
+    number = identifier.rpartition("-")[2]
+    if not number.isdecimal():
+        raise crystals.ContractError(
+            f"{identifier!r} is not an id of the form NAME-000000, so it says no position in a set. Relax all crystals."
+        )
+    return int(number)
+
+
+def _relaxed(row: Crystal, outcome: Outcome | None, asked: bool) -> Crystal:
+    info: dict[str, Any] = {**row.info, **dict.fromkeys(COLUMNS), "relax_asked": asked, "initial_status": row.status}
     if outcome is None:
         return replace(row, info=info | {"converged": False})
     info |= {name: value for name, value in asdict(outcome).items() if name in COLUMNS}

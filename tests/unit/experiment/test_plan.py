@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from xtalgen.experiment import model_traits
-from xtalgen.experiment.plan import ConfigError, Plan, own_file
+from xtalgen.experiment.plan import WEIGHTS, ConfigError, Plan, own_file
 
 
 def config(**changes):
@@ -47,6 +47,29 @@ def test_a_given_checkpoint_leaves_training_out():
     assert plan.trained() == ["big/dng", "big/csp"]
     assert plan.checkpoint("small", "csp") == "given.safetensors"
     assert plan.checkpoint("big", "csp") == "results/train/big/csp/checkpoint.safetensors"
+
+
+def test_pretrained_weights_leave_training_out():
+    run = {"model": "formula_orbits", "dataset": "mp_20", "tasks": ["dng", "csp"], "checkpoint": "pretrained"}
+    plan = Plan(config(runs={"ours": run}))
+    assert plan.trained() == []
+    assert {plan.checkpoint("ours", task) for task in run["tasks"]} == {
+        str(WEIGHTS / "formula_orbits/shared.safetensors")
+    }
+    assert plan.facts("ours/dng") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "substitution", "tasks": ["csp"]}, "no weights of substitution for the task 'csp'"),
+        ({"train": {"hidden": 64}}, "nothing is trained; remove `train`"),
+    ],
+)
+def test_pretrained_weights_that_do_not_fit_are_refused(changes, said):
+    run = {"model": "formula_orbits", "dataset": "mp_20", "tasks": ["dng"], "checkpoint": "pretrained", **changes}
+    with pytest.raises(ConfigError, match=said):
+        Plan(config(runs={"ours": run}))
 
 
 def test_settings_of_a_task_override_the_common_ones():

@@ -10,6 +10,7 @@ import torch
 from real_crystals import described
 from xtalgen import models
 from xtalgen.crystals import Crystal, read_crystals
+from xtalgen.experiment.plan import WEIGHTS
 from xtalgen.models.formula_orbits import FormulaOrbitsConfig, FormulaOrbitsSampling, Model
 from xtalgen.models.orbits.contacts import _shortest, pair_distances
 from xtalgen.models.orbits.sampling import to_crystal
@@ -167,7 +168,7 @@ def test_the_recorded_checkpoint_still_gives_the_recorded_crystals(root):
     predicted = read_crystals(folder / "csp.parquet")[:4]
     compositions = [crystal.atomic_numbers for crystal in predicted]
     for recorded, wanted in ((predicted, compositions), (read_crystals(folder / "dng.parquet")[:4], 4)):
-        made = list(model.sample(folder / "checkpoint.safetensors", wanted, model.Sampling(), seed, "cpu"))
+        made = list(model.sample(WEIGHTS / "formula_orbits/shared.safetensors", wanted, model.Sampling(), seed, "cpu"))
         for one, other in zip(made, recorded, strict=True):
             assert one.status == other.status == "ok"
             assert one.atomic_numbers.tolist() == other.atomic_numbers.tolist()

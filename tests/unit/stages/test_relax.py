@@ -319,6 +319,17 @@ def test_relaxed_table_can_be_relaxed_again(tmp_path):
     assert crystals.read_table(out)["n_steps"].to_pylist() == [0]
 
 
+def test_only_the_first_crystals_of_the_set_are_relaxed_where_so_many_are_asked_for(tmp_path):
+    rows = [cell("MgO", "rocksalt", 4.3, identifier=f"mine-00000{number}") for number in (3, 0, 9)]
+    found, _, _ = run(rows, tmp_path, max_crystals=3)
+    assert [row.info["relax_asked"] for row in found] == [False, True, False]
+    assert [row.info["energy"] is not None for row in found] == [False, True, False]
+    assert [row.status for row in found] == ["ok", "ok", "ok"]
+    assert found[0].lattice == pytest.approx(rows[0].lattice)
+    with pytest.raises(crystals.ContractError, match="not an id of the form"):
+        run([cell("MgO", "rocksalt", 4.3, identifier="mp-x")], tmp_path, max_crystals=3)
+
+
 def test_table_without_a_usable_crystal_and_empty_table(tmp_path):
     rows, metadata, _ = run([Crystal("broken", "unparsable")], tmp_path)
     assert [row.status for row in rows] == ["unparsable"]
