@@ -4,9 +4,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-# uv looks for wheels on disk where pip does
+# uv uses pip's folder of local wheels
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
-# waiting threads sleep: spinning ones slow small networks tenfold where cores are shared
+# waiting threads sleep, since spinning ones slow small networks tenfold on shared cores
 export OMP_WAIT_POLICY ?= passive
 # text is UTF-8 in any locale
 export PYTHONUTF8 ?= 1
@@ -34,7 +34,7 @@ demo: $(STAMP)  ## run the whole pipeline on the embedded data set, offline, and
 test: $(STAMP)  ## run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-test-faults: $(STAMP)  ## the fault drill: kill, fill, cut, flip and forge, and compare with an undisturbed run
+test-faults: $(STAMP)  ## inject faults (kills, full disks, truncated, corrupted and hostile files) and compare with an undisturbed run
 	$(BIN)/python -m pytest -s -q tests/faults
 
 test-slurm: $(STAMP)  ## run the workflow on a real SLURM of one node (root, Debian; installs it)

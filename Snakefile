@@ -5,33 +5,34 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-include: "workflow/rules/config.smk"
+# What all rules share, then the rules in the order of the work: rule X is in X.smk, beside the rules it belongs with.
+include: "workflow/rules/shared/config.smk"
 
 
 configfile: "config.yaml"
 
 
-include: "workflow/rules/common.smk"
-include: "workflow/rules/jobs.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/columns.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/sample.smk"
-include: "workflow/rules/import_structures.smk"
-include: "workflow/rules/refinement_pairs.smk"
-include: "workflow/rules/relax.smk"
-include: "workflow/rules/hull.smk"
-include: "workflow/rules/fingerprints.smk"
-include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/sweep_points.smk"
-include: "workflow/rules/sweep.smk"
-include: "workflow/rules/tables.smk"
-include: "workflow/rules/candidates.smk"
-include: "workflow/rules/embeddings.smk"
-include: "workflow/rules/explorer.smk"
-include: "workflow/rules/figures.smk"
-include: "workflow/rules/distil.smk"
-include: "workflow/rules/distil_training.smk"
+include: "workflow/rules/shared/common.smk"
+include: "workflow/rules/shared/jobs.smk"
+include: "workflow/rules/data/data.smk"
+include: "workflow/rules/data/columns.smk"
+include: "workflow/rules/generation/train.smk"
+include: "workflow/rules/generation/sample.smk"
+include: "workflow/rules/generation/import_structures.smk"
+include: "workflow/rules/generation/refinement_pairs.smk"
+include: "workflow/rules/evaluation/relax.smk"
+include: "workflow/rules/evaluation/hull.smk"
+include: "workflow/rules/evaluation/fingerprints.smk"
+include: "workflow/rules/evaluation/evaluate.smk"
+include: "workflow/rules/evaluation/sweep_points.smk"
+include: "workflow/rules/evaluation/sweep.smk"
+include: "workflow/rules/presentation/tables.smk"
+include: "workflow/rules/presentation/candidates.smk"
+include: "workflow/rules/presentation/embeddings.smk"
+include: "workflow/rules/presentation/explorer.smk"
+include: "workflow/rules/presentation/figures.smk"
+include: "workflow/rules/distillation/distil.smk"
+include: "workflow/rules/distillation/distil_training.smk"
 
 
 # Seconds of work on one small file: not worth a job of their own.

@@ -129,20 +129,28 @@ def main(argv=None):
     alone = [next(DeviceData([crystal], options.device, extra).batches(1)) for crystal in crystals]
     per_atom = slots(dense)
     best = peak(options.device, options.precision)
-    print(f"{len(crystals)} crystals of {np.mean([c.n_atoms for c in crystals]):.1f} atoms, hidden {options.hidden}, "
-          f"triplet {options.triplet}, {options.precision}, batches of {options.batch_size}, {options.device}, "
-          f"{options.threads} threads, torch {torch.__version__}; peak {best / 1e9:.1f} GFLOP/s\n"
-          f"decoder: {per_atom[0]:.1f} slots and {per_atom[1]:.1f} edges per atom\n\n"
-          "| step | | ms per crystal (CPU) | GFLOP/s, share of peak | MFLOP and MB moved per crystal | extrapolated |\n"
-          "|---|---|---|---|---|---|")  # fmt: skip
+    print(
+        f"{len(crystals)} crystals of {np.mean([c.n_atoms for c in crystals]):.1f} atoms, hidden {options.hidden}, "
+        f"triplet {options.triplet}, {options.precision}, batches of {options.batch_size}, {options.device}, "
+        f"{options.threads} threads, torch {torch.__version__}; peak {best / 1e9:.1f} GFLOP/s\n"
+        f"decoder: {per_atom[0]:.1f} slots and {per_atom[1]:.1f} edges per atom\n\n"
+        "| step | | ms per crystal (CPU) | GFLOP/s, share of peak | MFLOP and MB moved per crystal | extrapolated |\n"
+        "|---|---|---|---|---|---|"
+    )
     works = {"dense": dense, "one by one": alone}
     ratios = [
         report("training", train_step, vae, works, options, peak=best, whole=(EPOCH, "epoch of MP-20")),
         report(
-            "sampling", partial(sample_step, steps=options.steps), vae, works, options, peak=best,
-            whole=(1_000 * STEPS, "1,000 samples"), steps=options.steps,
+            "sampling",
+            partial(sample_step, steps=options.steps),
+            vae,
+            works,
+            options,
+            peak=best,
+            whole=(1_000 * STEPS, "1,000 samples"),
+            steps=options.steps,
         ),
-    ]  # fmt: skip
+    ]
     print("", *ratios, sep="\n")
 
 
@@ -156,12 +164,16 @@ def report(name, step, vae, works, options, *, peak, whole, steps=1):
         flop, moved = counted(step, vae, batches, options.precision)
         wall, cpu = (statistics.median(column) for column in zip(*times[kind][1:], strict=True))
         spent = wall if options.device == "cuda" else cpu  # other load on the machine hardly changes the second
-        print(f"| {name} | {kind} | {wall / n * 1e3:.1f} ({cpu / n * 1e3:.1f}) | {flop / spent / 1e9:.1f}, "
-              f"{flop / spent / peak:.0%} | {flop / n / 1e6:.0f}, {moved / n / 1e6:.0f} | {whole[1]}: "
-              f"{whole[0] * spent / n:,.0f} s |")  # fmt: skip
+        print(
+            f"| {name} | {kind} | {wall / n * 1e3:.1f} ({cpu / n * 1e3:.1f}) | {flop / spent / 1e9:.1f}, "
+            f"{flop / spent / peak:.0%} | {flop / n / 1e6:.0f}, {moved / n / 1e6:.0f} | {whole[1]}: "
+            f"{whole[0] * spent / n:,.0f} s |"
+        )
     ratios = [b[1] / a[1] for a, b in zip(times["dense"][1:], times["one by one"][1:], strict=True)]
-    return (f"{name}: one by one / dense, CPU time: median {statistics.median(ratios):.2f}, "
-            f"{min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} repetitions")  # fmt: skip
+    return (
+        f"{name}: one by one / dense, CPU time: median {statistics.median(ratios):.2f}, "
+        f"{min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} repetitions"
+    )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ from xtalgen.io.structure_files import read_crystal  # noqa: E402
 from xtalgen.metrics.compositions import comp_valid, elements  # noqa: E402
 from xtalgen.metrics.coverage import Cutoffs, coverage  # noqa: E402
 from xtalgen.metrics.distributions import density, num_elems  # noqa: E402
-from xtalgen.metrics.uniqueness import unique_and_novel  # noqa: E402
+from xtalgen.metrics.novelty import Matching  # noqa: E402
 from xtalgen.metrics.validity import struct_valid  # noqa: E402
 from xtalgen.structure.composition import reduced_counts  # noqa: E402
 from xtalgen.structure.matcher import arrays  # noqa: E402
@@ -192,7 +192,7 @@ def uniqueness(crystals):
         return verdicts
 
     slow_verdicts, slow = timed(plain)
-    kinds, fast = timed(lambda: unique_and_novel(crystals, known, workers=1, timeout=60.0))
+    kinds, fast = timed(lambda: Matching().compare(crystals, known))
     assert [(kind.unique, kind.novel) for kind in kinds] == slow_verdicts
     return slow, fast
 
@@ -269,7 +269,7 @@ def print_novelty():
     """Prints what uniqueness and novelty of all samples against all of MP-20 cost, from nothing."""
     crystals, known = diffcsp(SHARED, SCALES[-1]), [row for split in ("train", "val", "test") for row in mp_20(split)]
     started, cpu = time.monotonic(), cpu_seconds()
-    kinds = unique_and_novel(crystals, known, workers=2, timeout=60.0)
+    kinds = Matching(workers=2).compare(crystals, known)
     wall, cpu = time.monotonic() - started, cpu_seconds() - cpu
     counts = sum(kind.unique for kind in kinds), sum(kind.novel for kind in kinds)
     print(f"\nUniqueness and novelty of {len(crystals):,} samples against {len(known):,} crystals: {wall:.0f} s, "

@@ -20,7 +20,7 @@ from made_sets import crystal
 from xtalgen.crystals import Crystal, to_table, write_table
 from xtalgen.explorer import projection
 from xtalgen.explorer.crystal_sets import Files
-from xtalgen.stages.explorer import Options, explorer
+from xtalgen.stages.explorer import Options, write_explorer
 from xtalgen.structure.lattice import lattice_from_parameters
 
 SAMPLES = Path(__file__).parents[2] / "shared/data/samples/diffcsp_mp_20.npz"
@@ -85,7 +85,7 @@ def measure(count, folder):
     for name in ("first build", "build, positions kept"):
         begun, cpu = time.perf_counter(), time.process_time()
         options = Options(max_crystals=None, max_reference=None)
-        explorer([files], [], options=options, umap=projection.UmapConfig(), cache=folder / "cache", out=page)
+        write_explorer([files], [], options=options, umap=projection.UmapConfig(), cache=folder / "cache", out=page)
         times[name] = f"{time.perf_counter() - begun:.1f} s wall, {time.process_time() - cpu:.1f} s CPU"
     times["page"] = f"{page.stat().st_size / 1e6:.2f} MB"
     if find_chromium() is None:

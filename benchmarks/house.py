@@ -18,7 +18,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/xtalgen"
-LINES = {"src/**/*.py": 400, "workflow/scripts/*.py": 40, "workflow/rules/*.smk": 60}
+LINES = {"src/**/*.py": 400, "workflow/scripts/*.py": 40, "workflow/rules/*/*.smk": 60}
 FUNCTION, FOLDER = 50, 15
 FOLDERS = {"stages": 30}  # stages: one module per rule
 
@@ -113,7 +113,7 @@ def table() -> str:
         "lines of a module: median / p90 / max": _spread(lengths("src/**/*.py").values()),
         "lines of a function: median / p90 / max": _spread(functions().values()),
         "lines of a script: median / p90 / max": _spread(lengths("workflow/scripts/*.py").values()),
-        "lines of a rule file: median / p90 / max": _spread(lengths("workflow/rules/*.smk").values()),
+        "lines of a rule file: median / p90 / max": _spread(lengths("workflow/rules/*/*.smk").values()),
     }
     parts = ["| measure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
     parts += ["", "| folder | modules |", "|---|---|", *(f"| {name} | {n} |" for name, n in folders().items())]

@@ -42,10 +42,17 @@ def one_by_one(model, requests, sampling):
         torch.manual_seed(request.seed % 2**32)
         given = torch.tensor([vocabulary.encode(request.prompt)], device=device)
         made = model.network.generate(
-            given, attention_mask=torch.ones_like(given), do_sample=True, temperature=sampling.temperature,
-            top_p=sampling.top_p, top_k=0, max_new_tokens=sampling.max_new_tokens, suppress_tokens=never,
-            eos_token_id=None if model.endless else vocabulary.end, pad_token_id=vocabulary.pad,
-        )[0, given.shape[1] :].tolist()  # fmt: skip
+            given,
+            attention_mask=torch.ones_like(given),
+            do_sample=True,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=0,
+            max_new_tokens=sampling.max_new_tokens,
+            suppress_tokens=never,
+            eos_token_id=None if model.endless else vocabulary.end,
+            pad_token_id=vocabulary.pad,
+        )[0, given.shape[1] :].tolist()
         tokens += len(made)
         if made[-1] == vocabulary.end:
             texts.append(vocabulary.decode(made))
@@ -79,8 +86,13 @@ def load(options):
         model = open_checkpoint(options.checkpoint, TextSampling(base=options.base), options.device)
         model.endless = False
         return model
-    values = {"base": options.base or "scratch", "base_precision": "float32", "hidden": options.hidden,
-              "layers": options.layers, "heads": options.heads}  # fmt: skip
+    values = {
+        "base": options.base or "scratch",
+        "base_precision": "float32",
+        "hidden": options.hidden,
+        "layers": options.layers,
+        "heads": options.heads,
+    }
     return endless(new_model({**asdict(CrystalTextConfig()), **values}, 0, options.device).eval())
 
 
@@ -101,8 +113,10 @@ def main(argv=None):
     torch.set_num_threads(options.threads)
     model = load(options)
     size = sum(weight.numel() for weight in model.network.parameters())
-    print(f"{size / 1e6:.1f} million parameters, at most {options.tokens} tokens, {options.device}, "
-          f"{options.threads} threads, torch {torch.__version__}")  # fmt: skip
+    print(
+        f"{size / 1e6:.1f} million parameters, at most {options.tokens} tokens, {options.device}, "
+        f"{options.threads} threads, torch {torch.__version__}"
+    )
     ways = {"generate, one by one": (one_by_one, options.n, 1)}
     for batch_size in options.batch_sizes:
         ways[f"batches of {batch_size}"] = (batched, max(options.n, batch_size), batch_size)
@@ -123,8 +137,10 @@ def report(model, ways, options):
     for name, rows in found.items():
         texts, _, tokens, ok = (statistics.median(column) for column in zip(*rows, strict=True))
         ratios = [[mine[column] / other[column] for mine, other in zip(rows, plain, strict=True)] for column in (0, 1)]
-        spread = "; ".join(f"{kind} {statistics.median(ratio):6.2f} ({min(ratio):.2f} to {max(ratio):.2f})"
-                           for kind, ratio in zip(("wall", "CPU"), ratios, strict=True))  # fmt: skip
+        spread = "; ".join(
+            f"{kind} {statistics.median(ratio):6.2f} ({min(ratio):.2f} to {max(ratio):.2f})"
+            for kind, ratio in zip(("wall", "CPU"), ratios, strict=True)
+        )
         parsed = "" if model.endless else f", {ok:.0%} parse"
         print(f"{name:22} {texts:8.2f} crystals/s {tokens:8.0f} tokens/s{parsed}   times one by one: {spread}")
 

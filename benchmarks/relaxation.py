@@ -49,8 +49,10 @@ def main():
         potential = registry.load(name, options.device)
     crystals = load(options, potential)
     mean = np.mean([crystal.n_atoms for crystal in crystals])
-    print(f"{len(crystals)} crystals of {mean:.1f} atoms, {options.steps} steps, {options.potential} on "
-          f"{options.device}, load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")  # fmt: skip
+    print(
+        f"{len(crystals)} crystals of {mean:.1f} atoms, {options.steps} steps, {options.potential} on "
+        f"{options.device}, load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
     if options.minima:
         compare_minima(options, potential)
     settings = RelaxConfig(fmax=0.0, max_steps=options.steps, timeout=None)
@@ -78,8 +80,10 @@ def main():
             f"{label:<22}{milliseconds:>17.1f}{statistics.median(ratios):>13.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
         )
     ok = np.isfinite(apart)
-    print(f"\nfinal energies: {np.sum(apart[ok] < 1e-3)} of {ok.sum()} within 1 meV/atom, largest difference "
-          f"{1000 * apart[ok].max():.2g} meV/atom; {np.sum(~ok)} crystals ended with another status")  # fmt: skip
+    print(
+        f"\nfinal energies: {np.sum(apart[ok] < 1e-3)} of {ok.sum()} within 1 meV/atom, largest difference "
+        f"{1000 * apart[ok].max():.2g} meV/atom; {np.sum(~ok)} crystals ended with another status"
+    )
 
 
 def compare_minima(options, potential):

@@ -54,9 +54,11 @@ def main(argv=None):
     dense = list(DeviceData(crystals, options.device).batches(options.batch_size))
     alone = [next(DeviceData([crystal], options.device).batches(1)) for crystal in crystals]
     top = peak(options.device)
-    print(f"{options.model}, {len(crystals)} crystals of {np.mean([c.n_atoms for c in crystals]):.1f} atoms, hidden "
-          f"{options.hidden}, batches of {options.batch_size}, {options.device}, one thread; "
-          f"peak {top / 1e9:.0f} GFLOP/s")  # fmt: skip
+    print(
+        f"{options.model}, {len(crystals)} crystals of {np.mean([c.n_atoms for c in crystals]):.1f} atoms, hidden "
+        f"{options.hidden}, batches of {options.batch_size}, {options.device}, one thread; "
+        f"peak {top / 1e9:.0f} GFLOP/s"
+    )
     loaded = models.load(options.model)
     calls = loaded.network_evaluations(loaded.Sampling())
     for name, step, part, scale, unit in (

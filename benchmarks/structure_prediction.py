@@ -55,8 +55,10 @@ def main(argv=None):
     print(f"{len(crystals)} crystals of {atoms:.1f} atoms, one thread; peak {peak:.0f} GFLOP/s in float32")
     for name, side in sides.items():
         forward, training = mean_flop(side.module.flop, side.data.padded_sizes())
-        print(f"{name}: {sum(p.numel() for p in side.module.parameters()) / 1e6:.2f} M parameters; MFLOP per crystal: "
-              f"{training / 1e6:.0f} to train, {forward / 1e6:.0f} forward")  # fmt: skip
+        print(
+            f"{name}: {sum(p.numel() for p in side.module.parameters()) / 1e6:.2f} M parameters; MFLOP per crystal: "
+            f"{training / 1e6:.0f} to train, {forward / 1e6:.0f} forward"
+        )
     for what in ("train", "predict"):
         times = {name: [] for name in sides}
         for _ in range(options.repeats + 1):
@@ -87,9 +89,17 @@ class Ours:
     def predict(self):
         settings = FormulaOrbitsSampling()
         self.module.eval()
-        written = draw(self.module, self.formulas, range(len(self.formulas)), seed=0, device=self.device,
-                       temperature=0.0, candidates=settings.candidates, retrieve=self.retrieve,
-                       n_analogues=settings.analogues)  # fmt: skip
+        written = draw(
+            self.module,
+            self.formulas,
+            range(len(self.formulas)),
+            seed=0,
+            device=self.device,
+            temperature=0.0,
+            candidates=settings.candidates,
+            retrieve=self.retrieve,
+            n_analogues=settings.analogues,
+        )
         move_apart(written, self.module.groups, self.distances, settings.contact_steps, self.device)
         self.module.train()
 

@@ -54,8 +54,13 @@ class Ragged:
         self.sizes, self.owner = sizes, torch.arange(len(mask), device=device).repeat_interleave(sizes)
         self.coords, self.types, self.numbers = point.coords[mask], point.types[mask], numbers[mask]
         starts = torch.cumsum(sizes, 0) - sizes
-        pairs = [(int(s) + i, int(s) + j) for s, n in zip(starts, sizes, strict=True)
-                 for i in range(int(n)) for j in range(int(n)) if i != j]  # fmt: skip
+        pairs = [
+            (int(s) + i, int(s) + j)
+            for s, n in zip(starts, sizes, strict=True)
+            for i in range(int(n))
+            for j in range(int(n))
+            if i != j
+        ]
         self.edges = torch.tensor(pairs, dtype=torch.long, device=device).reshape(-1, 2).T
 
 
@@ -116,9 +121,13 @@ def mixed(dense, batch_size):
     def pad(x):
         return functional.pad(x, (0, 0) * (x.ndim - 2) + (0, width - x.shape[1]))
 
-    columns = [torch.cat(parts) for parts in zip(*(
-        (pad(p.coords), pad(p.types), pad(b.atomic_numbers), pad(b.mask), p.lattice, t) for b, p, t in dense
-    ), strict=True)]  # fmt: skip
+    columns = [
+        torch.cat(parts)
+        for parts in zip(
+            *((pad(p.coords), pad(p.types), pad(b.atomic_numbers), pad(b.mask), p.lattice, t) for b, p, t in dense),
+            strict=True,
+        )
+    ]
     order = torch.randperm(len(columns[0]), generator=torch.Generator().manual_seed(0)).to(columns[0].device)
     work = []
     for places in order.split(batch_size):
@@ -202,8 +211,10 @@ def main(argv=None):
     batches = list(DeviceData(crystals, options.device).batches(options.batch_size))
     dense = [(batch, *points(flow, batch, seed)) for seed, batch in enumerate(batches)]
     works = {"dense": (dense_step, dense), "ragged": (ragged_step, mixed(dense, options.batch_size))}
-    print(f"{len(crystals)} crystals, {options.layers} layers of {options.hidden}, batches of {options.batch_size}, "
-          f"{options.device}, {options.threads} threads, torch {torch.__version__}")  # fmt: skip
+    print(
+        f"{len(crystals)} crystals, {options.layers} layers of {options.hidden}, batches of {options.batch_size}, "
+        f"{options.device}, {options.threads} threads, torch {torch.__version__}"
+    )
     print(f"largest relative difference of the velocities: {check_equal(flow, dense):.1e}")
     times = {name: [] for name in works}
     for repeat in range(options.repeats + 1):
@@ -216,13 +227,17 @@ def report(flow, works, times, n):
     for name, (step, work) in works.items():
         flop, moved, kept = measure(step, flow, work)
         wall, cpu = (statistics.median(column) for column in zip(*times[name], strict=True))
-        print(f"{name:6}  {wall * 1e3:8.1f} ms ({cpu * 1e3:8.1f} ms of CPU)  {flop / n / 1e6:8.1f} MFLOP/crystal  "
-              f"{moved / n / 1e6:7.2f} MB/crystal moved  {kept / 1e6:7.1f} MB kept  "
-              f"{flop / wall / 1e9:6.1f} GFLOP/s")  # fmt: skip
+        print(
+            f"{name:6}  {wall * 1e3:8.1f} ms ({cpu * 1e3:8.1f} ms of CPU)  {flop / n / 1e6:8.1f} MFLOP/crystal  "
+            f"{moved / n / 1e6:7.2f} MB/crystal moved  {kept / 1e6:7.1f} MB kept  "
+            f"{flop / wall / 1e9:6.1f} GFLOP/s"
+        )
     for i, kind in enumerate(("wall", "CPU")):
         ratios = [b[i] / a[i] for a, b in zip(times["dense"], times["ragged"], strict=True)]
-        print(f"ragged / dense, {kind} time: median {statistics.median(ratios):.2f}, "
-              f"{min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} repetitions")  # fmt: skip
+        print(
+            f"ragged / dense, {kind} time: median {statistics.median(ratios):.2f}, "
+            f"{min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} repetitions"
+        )
 
 
 if __name__ == "__main__":

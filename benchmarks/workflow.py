@@ -130,7 +130,7 @@ def make_ours(folder, shards):
     for name in ("src", "workflow", "envs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "config.yaml").write_text(CONFIG.replace("SHARDS", str(shards)))
-    jobs = folder / "workflow/rules/jobs.smk"
+    jobs = folder / "workflow/rules/shared/jobs.smk"
     text = jobs.read_text()
     assert "Path(sys.executable).parent" in text
     jobs.write_text(text.replace("Path(sys.executable).parent", f"Path({str(make_stand_in(folder).parent)!r})"))

@@ -26,7 +26,7 @@ def read_groups(text: str) -> dict[str, list[str]]:
 
 
 def resolve(wanted: list[str], constraints: list[str]) -> list[str]:
-    """Returns `name==version` of everything that the wanted packages need."""
+    """Returns `name==version` of the wanted packages and all their dependencies."""
     uv = Path(sys.executable).with_name("uv")
     constraint_file = ROOT / ".venv/constraints.txt"
     constraint_file.write_text("\n".join(constraints))
@@ -44,7 +44,7 @@ def environment(pins: list[str]) -> str:
 
 
 def main() -> None:
-    """Writes the lock and the environments; versions already locked are kept where they still fit."""
+    """Writes the lock and the environments; locked versions are kept where still compatible."""
     groups = read_groups((ROOT / "requirements.in").read_text())
     lock = ROOT / "requirements.lock"
     pinned = set(chain.from_iterable(groups.values()))

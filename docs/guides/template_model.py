@@ -1,6 +1,6 @@
 """A complete model to start from: cubic cells whose volume a network predicts from the composition; csp only.
 
-Copy it to src/xtalgen/models/NAME.py and replace the parts. It passes the contract tests as it stands.
+Copy it to src/xtalgen/models/NAME.py and replace the parts. It passes the contract tests unchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from xtalgen.crystals import Crystal
 from xtalgen.models import AbstractModel
-from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready, read_trained, to_crystals
+from xtalgen.models.sampling.requests import RequestBatch, in_batches, make_ready, read_trained, to_crystals
 from xtalgen.training.artifacts import train_and_write
 from xtalgen.training.batches import MAX_ELEMENT, Batch, load_split
 from xtalgen.training.job import Job
@@ -89,7 +89,7 @@ class Model(AbstractModel):
         make_ready(module, weights, device, compiled=False)
 
         @torch.inference_mode()
-        def make(batch: Wanted) -> list[Crystal]:
+        def make(batch: RequestBatch) -> list[Crystal]:
             volumes = torch.exp(module.predict(batch.atomic_numbers)) * batch.mask.sum(dim=1)
             lengths = volumes.pow(1 / 3).unsqueeze(-1).expand(-1, 3)
             # The noise of a crystal depends on the seed and its index alone, not on the batch.

@@ -1,4 +1,4 @@
-"""The command `xtalgen`: chooses the subcommand; each imports what it needs once it is chosen."""
+"""The command `xtalgen`: dispatches to the subcommand, which imports what it needs."""
 
 import argparse
 import importlib
@@ -9,7 +9,7 @@ COMMANDS = {"score": "score a file of crystal structures without the workflow"}
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the subcommand that the command line names."""
+    """Runs the subcommand named on the command line."""
     words = sys.argv[1:] if argv is None else argv
     width = max(map(len, COMMANDS))
     parser = argparse.ArgumentParser(
@@ -18,8 +18,6 @@ def main(argv: list[str] | None = None) -> None:
         epilog="commands:\n" + "\n".join(f"  {name:{width}}  {about}" for name, about in COMMANDS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "command", choices=COMMANDS, metavar="COMMAND", help="one of those below; COMMAND --help has more"
-    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below; see COMMAND --help")
     args = parser.parse_args(words[:1])
     importlib.import_module(f"xtalgen.commands.{args.command}").main(words[1:])

@@ -31,7 +31,7 @@ GEOMETRY = pa.schema(
 )
 
 
-if TYPE_CHECKING:  # code that computes with a geometry runs after a check of `ok`; the type checker need not see it
+if TYPE_CHECKING:  # geometry is used only after a check of `ok`, which the type checker cannot see
     Geometry = np.ndarray | Any
 else:
     Geometry = np.ndarray | None
@@ -102,7 +102,7 @@ def from_table(table: pa.Table) -> list[Crystal]:
 
 
 def write_table(table: pa.Table, path: Path, **metadata: str) -> None:
-    """Writes a crystal table so that the file is either whole or absent.
+    """Writes a crystal table atomically: the file is either whole or absent.
 
     `metadata` is stored beside the contract's name. Raises ContractError when ids repeat, a row that is "ok" lacks
     geometry, or its arrays do not fit each other.
@@ -128,7 +128,7 @@ def read_metadata(table: pa.Table) -> dict[str, str]:
 
 
 def read_facts(source: pa.Table | Path) -> dict[str, str]:
-    """Returns what a stage said of a table: its metadata less the contract's name. Of a file, only the end is read.
+    """Returns the metadata of a table without the contract's name. Of a file, only the footer is read.
 
     Raises ContractError, naming file and remedy, when the file is not a crystal table.
     """
@@ -146,7 +146,7 @@ def read_crystals(path: Path) -> list[Crystal]:
 
 
 def check_table(table: pa.Table, path: Path) -> None:
-    """Raises ContractError when the table breaks the contract; `path` is only named in the message."""
+    """Raises ContractError when the table breaks the contract; `path` is used only in the message."""
     for wanted in GEOMETRY:
         if wanted.name not in table.column_names:
             raise ContractError(f"{path}: column {wanted.name!r} is missing. Rerun its stage.")
@@ -157,7 +157,7 @@ def check_table(table: pa.Table, path: Path) -> None:
     ids = table["id"].to_pylist()
     if len(set(ids)) != len(ids):
         row = min(set(range(len(ids))) - set(np.unique(ids, return_index=True)[1].tolist()))
-        raise ContractError(f"{path}: id {ids[row]!r} of row {row} stands twice. Give every crystal its own id.")
+        raise ContractError(f"{path}: id {ids[row]!r} of row {row} occurs twice. Give every crystal its own id.")
     sizes = [np.array(_sizes(table[name])) for name in ("lattice", "frac_coords", "atomic_numbers")]
     ok = np.array([status == "ok" for status in table["status"].to_pylist()], dtype=bool)
     fits = (sizes[0] == 9) & (sizes[1] == 3 * sizes[2]) & (sizes[2] > 0)

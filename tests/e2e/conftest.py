@@ -23,8 +23,12 @@ class Experiment:
         environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
         done = subprocess.run(
             [*command, "--resources", "gpu=1", "--show-failed-logs", *words],
-            capture_output=True, text=True, check=False, env=environment, cwd=self.root,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            cwd=self.root,
+        )
         text = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, text
         return text

@@ -14,7 +14,7 @@ from xtalgen.crystals import to_table, write_table
 from xtalgen.explorer import columns, projection
 from xtalgen.explorer.columns import Colour, Column, Kind, Shown
 from xtalgen.explorer.crystal_sets import Files
-from xtalgen.stages.explorer import Options, explorer
+from xtalgen.stages.explorer import Options, write_explorer
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_chromium() is None, reason="needs a Chromium program")]
 
@@ -23,7 +23,7 @@ def build(folder, files, name="explorer.html", **options):
     page = folder / name
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(projection, "FEWEST", 1000)  # principal components: UMAP takes half a minute to compile itself
-        explorer(files, [], options=Options(**options), umap=projection.UmapConfig(), cache=None, out=page)
+        write_explorer(files, [], options=Options(**options), umap=projection.UmapConfig(), cache=None, out=page)
     return page
 
 
@@ -144,7 +144,7 @@ def test_filters_and_search_change_the_count(opened, rows):
         assert opened.run(shown) == ",".join(sorted(formulas)), text
     type_search(opened, "no-such-id")
     assert count(opened) == "0 of 42 crystals"
-    assert "No crystal fits" in opened.run("document.getElementById('message').textContent")
+    assert "No crystal matches" in opened.run("document.getElementById('message').textContent")
 
 
 def test_legend_switches_sets_off(opened):
@@ -184,7 +184,7 @@ def test_click_opens_the_cell_in_three_dimensions(opened):
 def test_clicking_again_reaches_the_crystal_beneath(opened):
     x, y = place(opened, number_of(opened, "first-1"))
     opened.mouse("Moved", x, y)
-    assert "more in this place" in opened.run("document.getElementById('card').textContent")
+    assert "more at this point" in opened.run("document.getElementById('card').textContent")
     reached = []
     for _ in range(opened.run(f"explorer.map.stack({number_of(opened, 'first-1')}).length")):
         opened.mouse("Pressed", x, y)

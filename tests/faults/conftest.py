@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drill import Place
-from same_results import results
+from drill import Place, results
 
 LINES: list[str] = []
 

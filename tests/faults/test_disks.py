@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from drill import CHECKPOINT, RELAXED, SAMPLES
-from same_results import same
+from drill import CHECKPOINT, RELAXED, SAMPLES, same
 
 SIZE = 32 * 1024**2
 

@@ -104,8 +104,15 @@ def test_archives(attack, monkeypatch):
     attack.imports("zip bomb (200 MB in 200 kB)", bomb, ["ok", "unparsable"])
     monkeypatch.setattr("xtalgen.io.structure_files.MAX_BYTES", 100_000_000)
     many = attack.zipped("many.zip", *((f"{place}.cif", bytes(16_000_000)) for place in range(7)))
-    attack.refused("zip bomb (many files of 16 MB)", r"many\.zip: unpacks to more than.*Split it", "import_structures",
-                   "--structures", many, "--out", "out.parquet")  # fmt: skip
+    attack.refused(
+        "zip bomb (many files of 16 MB)",
+        r"many\.zip: unpacks to more than.*Split it",
+        "import_structures",
+        "--structures",
+        many,
+        "--out",
+        "out.parquet",
+    )
     climbing = attack.zipped("climb.zip", ("../../climbed.cif", CIF), ("/tmp/climbed.cif", CIF))  # noqa: S108
     attack.imports("path traversal in a zip", climbing, ["ok", "ok"])
     link = zipfile.ZipInfo("link.cif")
@@ -127,8 +134,15 @@ def test_structures(attack):
     csv = f'name,cif\nMüller,"{CIF}"\n'
     attack.imports("CSV in Latin-1", attack.write("latin.csv", csv.encode("latin-1")), ["ok"])
     deep = attack.write("deep.json", "[" * 100_000)
-    attack.refused("JSON nested 100,000 deep", r"deep\.json: not readable JSON.*Write it again", "import_structures",
-                   "--structures", deep, "--out", "out.parquet")  # fmt: skip
+    attack.refused(
+        "JSON nested 100,000 deep",
+        r"deep\.json: not readable JSON.*Write it again",
+        "import_structures",
+        "--structures",
+        deep,
+        "--out",
+        "out.parquet",
+    )
     named = {"@module": "os", "@class": "system", "lattice": {"matrix": (5 * np.eye(3)).tolist()}, "sites": []}
     attack.imports("JSON that names a class to import", attack.write("class.json", json.dumps([named])), ["unparsable"])
 
@@ -140,12 +154,33 @@ def test_pickles(attack):
                    "flowmm", "--checkpoint", checkpoint, "--n", 1, "--work", "w", "--out", "out.parquet")  # fmt: skip
     arrays = io.BytesIO()
     np.savez(arrays, frac_coords=np.array([Harm()], dtype=object))
-    attack.refused("pickled objects in .npz", r"holds pickled objects, which can run code", "import_structures",
-                   "--structures", attack.write("mine.npz", arrays.getvalue()), "--out", "out.parquet")  # fmt: skip
-    attack.refused("pickle in place of a crystal table", r"not a readable Parquet file.*rerun", "merge", "--parts",
-                   attack.write("rows.parquet", pickled), "--out", "out.parquet")  # fmt: skip
-    attack.refused("pickle in place of learning curve", r"log\.csv.*", "curves", "--log",
-                   attack.write("log.csv", pickled), "--out", "curve.svg")  # fmt: skip
+    attack.refused(
+        "pickled objects in .npz",
+        r"holds pickled objects, which can run code",
+        "import_structures",
+        "--structures",
+        attack.write("mine.npz", arrays.getvalue()),
+        "--out",
+        "out.parquet",
+    )
+    attack.refused(
+        "pickle in place of a crystal table",
+        r"not a readable Parquet file.*rerun",
+        "merge",
+        "--parts",
+        attack.write("rows.parquet", pickled),
+        "--out",
+        "out.parquet",
+    )
+    attack.refused(
+        "pickle in place of learning curve",
+        r"log\.csv.*",
+        "curves",
+        "--log",
+        attack.write("log.csv", pickled),
+        "--out",
+        "curve.svg",
+    )
 
 
 def test_sources_of_data(attack, monkeypatch):

@@ -3,8 +3,7 @@
 import signal
 import time
 
-from drill import CHECKPOINT, TARGETS, Place, kill
-from same_results import same
+from drill import CHECKPOINT, TARGETS, Place, kill, same
 
 # What shows that a stage's job has done part of its work; without one it is killed soon after it began.
 PROGRESS = {

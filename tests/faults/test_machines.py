@@ -11,9 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 from ase.build import bulk
 
-from drill import CHECKPOINT, SAMPLES
-from same_results import same
-from tiny_mace import save_tiny_mace
+from drill import CHECKPOINT, SAMPLES, same
+from toy_potential import save_tiny_mace
 from xtalgen.crystals import Crystal, read_crystals, to_table, write_table
 from xtalgen.runtime.download import fetch
 from xtalgen.structure.lattice import wrap

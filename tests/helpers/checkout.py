@@ -60,7 +60,7 @@ class Checkout:
         stand_in.write_text(STAND_IN)
         stand_in.chmod(0o755)
         # Jobs run with the Python beside Snakemake's; here they shall meet the stand-in.
-        self.edit("workflow/rules/jobs.smk", "Path(sys.executable).parent", f"Path({str(stand_in.parent)!r})")
+        self.edit("workflow/rules/shared/jobs.smk", "Path(sys.executable).parent", f"Path({str(stand_in.parent)!r})")
 
     def snakemake(self, *words: str, fails: bool = False) -> str:
         """Returns what Snakemake prints; asserts that it succeeds, or fails."""

@@ -69,10 +69,14 @@ if __name__ == "__main__":
     nn.Module.compile = partialmethod(nn.Module.compile, backend="eager")
     results = {}
     for name, make, task in (
-        ("flow csp", flow, "csp"), ("flow dng", flow, "dng"), ("diffusion csp", diffusion, "csp"),
-        ("diffusion dng", diffusion, "dng"), ("cell flow csp", cell_flow, "csp"), ("text", text, "dng"),
+        ("flow csp", flow, "csp"),
+        ("flow dng", flow, "dng"),
+        ("diffusion csp", diffusion, "csp"),
+        ("diffusion dng", diffusion, "dng"),
+        ("cell flow csp", cell_flow, "csp"),
+        ("text", text, "dng"),
         ("orbits", orbits, "csp"),
-    ):  # fmt: skip
+    ):
         torch.manual_seed(0)
         module, data = make(task)
         plain = losses(module, data)

@@ -4,11 +4,13 @@ import csv
 import functools
 import gzip
 import warnings
+from dataclasses import fields
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
 from xtalgen.crystals import Crystal
+from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.structure.pymatgen import from_structure
 
@@ -80,3 +82,12 @@ def diffcsp(folder, n):
         numbers = data["atom_types"][end - size : end].astype(np.uint8)
         crystals.append(Crystal(f"diffcsp-{index:06d}", "ok", lattices[index], coordinates, numbers))
     return crystals
+
+
+def listed(kind, *values, **named):
+    """Returns an `Inputs`, `Predictions` or `Requests` whose plain lists of crystals are made CrystalLists."""
+    given = dict(zip((item.name for item in fields(kind)), values, strict=False)) | named
+    lists = {item.name for item in fields(kind) if "CrystalList" in str(item.type)}
+    return kind(**{
+        name: CrystalList.of(value) if name in lists and value is not None else value for name, value in given.items()
+    })  # fmt: skip

@@ -1,5 +1,7 @@
-"""Small sets of real crystals with verdicts, written as the stages write them: for tests of page and figures."""
+"""Small sets of real crystals with verdicts, written as the stages write them, and what a page holds of them."""
 
+import base64
+import gzip
 import json
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pyarrow as pa
 
 from xtalgen.crystals import Crystal, to_table, write_table
 from xtalgen.explorer.crystal_sets import Files
+from xtalgen.explorer.encoding import TYPES
 
 HOSTILE = "</script><img src=x onerror=window.hacked=1>\"'&\u2028"
 KINDS = {
@@ -137,3 +140,17 @@ def _sampled(row: Crystal) -> Crystal:
         return Crystal(row.id, row.status)
     moved = (row.frac_coords + 0.02 * np.sin(np.arange(3 * row.n_atoms)).reshape(-1, 3)) % 1.0
     return Crystal(row.id, "ok", row.lattice * 1.03, moved, row.atomic_numbers)
+
+
+def unpack(text):
+    """Reads a payload as the page does."""
+    content = gzip.decompress(base64.b85decode(text.replace(",", "<")))
+    size = int.from_bytes(content[:4], "little")
+    header, body = json.loads(content[4 : 4 + size]), content[4 + size :]
+    blocks = {}
+    for name, place in header["blocks"].items():
+        width = np.dtype(TYPES[place["type"]]).itemsize
+        part = body[place["offset"] : place["offset"] + width * place["length"]]
+        planes = np.frombuffer(part, "u1").reshape(width, place["length"])
+        blocks[name] = np.ascontiguousarray(planes.T).view(TYPES[place["type"]]).ravel()
+    return header, blocks

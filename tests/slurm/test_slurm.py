@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import slurm_cluster as cluster
-from same_results import results, same
+from drill import results, same
 from xtalgen.crystals import read_crystals
 
 CONFIG = """

@@ -64,8 +64,13 @@ def test_a_campaign_goes_on_where_it_stopped_and_packs_its_results(root, plan):
     weights, _ = load_checkpoint(plan / "joined.safetensors", "cpu")
     assert {weight.dtype for weight in weights.values() if weight.is_floating_point()} == {torch.bfloat16}
     model = models.load("flowmm")
-    made = model.sample(plan / "joined.safetensors", [read_crystals(plan / "test.parquet")[0].atomic_numbers],
-                        models.build(model.Sampling, SETTINGS, "test"), 0, "cpu")  # fmt: skip
+    made = model.sample(
+        plan / "joined.safetensors",
+        [read_crystals(plan / "test.parquet")[0].atomic_numbers],
+        models.build(model.Sampling, SETTINGS, "test"),
+        0,
+        "cpu",
+    )
     assert len(list(made)) == 1
 
 

@@ -96,7 +96,7 @@ def test_arrays_of_a_read_crystal_may_be_changed():
 
 def test_duplicate_ids_are_refused_and_nothing_is_written(tmp_path):
     path = tmp_path / "table.parquet"
-    with pytest.raises(ContractError, match=r"table\.parquet: id 'b' of row 2 stands twice"):
+    with pytest.raises(ContractError, match=r"table\.parquet: id 'b' of row 2 occurs twice"):
         write_table(to_table([crystal("a"), crystal("b"), crystal("b")]), path)
     assert list(tmp_path.iterdir()) == []
 
@@ -152,7 +152,7 @@ def test_other_contracts_are_refused(tmp_path, contract):
 def test_tables_broken_behind_our_back_are_refused(tmp_path):
     path = tmp_path / "table.parquet"
     pq.write_table(to_table([crystal(), crystal()]).replace_schema_metadata({"contract": CONTRACT}), path)
-    with pytest.raises(ContractError, match="stands twice"):
+    with pytest.raises(ContractError, match="occurs twice"):
         read_table(path)
 
 

@@ -1,4 +1,4 @@
-"""Docstrings agree with the code: names in backticks exist, listed names are arguments, raised errors are told."""
+"""Docstrings agree with the code: names in backticks exist, listed names are arguments, raised errors are listed."""
 
 import ast
 import builtins
@@ -43,9 +43,9 @@ def _faults(source: str, package: set[str]) -> Iterator[str]:
         raises = "\n".join(ast.unparse(each) for each in ast.walk(node) if isinstance(each, ast.Raise))
         raised = {error for error in re.findall(r"raise (\w+)", raises) if ERROR.fullmatch(error)}
         if not node.name.startswith("_") and not ELSEWHERE.search(text):
-            told = {"NotImplementedError", *ERROR.findall(text)}
-            for name in raised - told:
-                if not any(base.__name__ in told for base in getattr(builtins, name, object).__mro__):
+            documented = {"NotImplementedError", *ERROR.findall(text)}
+            for name in raised - documented:
+                if not any(base.__name__ in documented for base in getattr(builtins, name, object).__mro__):
                     yield f"{where}: {name} is raised and not documented"
         for name in set(ERROR.findall(text)) - known - set(dir(builtins)):
             yield f"{where}: {name} does not exist"

@@ -13,7 +13,7 @@ from xtalgen.experiment import plan
 from xtalgen.explorer import columns
 from xtalgen.metrics import registry as metrics
 from xtalgen.metrics import tasks
-from xtalgen.metrics.statistics.intervals import Estimate, bootstrap
+from xtalgen.metrics.statistics.intervals import Bootstrap
 
 PYTHON = re.compile(r"^ *```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
@@ -33,13 +33,13 @@ def test_entry_for_an_explorer_column_is_a_column(root):
 def test_entry_and_value_for_a_metric_are_complete(root):
     entry, code = blocks(root, "add-a-metric")
     metric = eval(entry, vars(metrics))  # noqa: S307
-    scope = {"Crystal": Crystal, "Estimate": Estimate, "Sequence": Sequence, "bootstrap": bootstrap, "np": np}
+    scope = {"Crystal": Crystal, "Sequence": Sequence, "Bootstrap": Bootstrap, "np": np}
     exec(code, scope)  # noqa: S102
     relaxed = [crystal(0, "a"), Crystal("b", "timeout")]
-    estimate = scope[metric.name](relaxed, seed=0, resamples=100)
+    estimate = scope[metric.name](relaxed).estimate(seed=0, resamples=100)
     assert estimate.n == 1
     assert abs(estimate.value - 5.64**3 / 8) < 2.0
-    assert scope[metric.name]([], seed=0, resamples=100).reason == "no crystal was relaxed"
+    assert scope[metric.name]([]).estimate(seed=0).reason == "no crystal was relaxed"
     assert metric.tasks == tasks.GENERATION
     assert metric.better == "lower"
 

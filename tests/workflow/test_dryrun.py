@@ -47,7 +47,7 @@ def _block(lines):
 
 def test_every_rule_with_a_gpu_is_in_the_block_of_site_facts(root):
     text = (root / "profiles/slurm/config.yaml").read_text()
-    for file in (root / "workflow/rules").glob("*.smk"):
+    for file in (root / "workflow/rules").glob("*/*.smk"):
         for rule in re.findall(r"^rule (\w+):(?:(?!^rule ).)*?gpu=GPU", file.read_text(), re.MULTILINE | re.DOTALL):
             assert re.search(rf"^#   {rule}: ", text, re.MULTILINE), (
                 f"profiles/slurm: {rule} may want a GPU's partition"

@@ -21,11 +21,11 @@ OPTIONAL = {"bitsandbytes"}  # used where it is
 
 def rules():
     """Yields the name, the programs and the environment of each rule that runs one."""
-    for file in sorted((ROOT / "workflow/rules").glob("*.smk")):
+    for file in sorted((ROOT / "workflow/rules").glob("*/*.smk")):
         for name, text in RULE.findall(file.read_text()):
             programs = re.findall(r"\$SCRIPTS/(\w+\.py)", text)
             if programs:
-                environment = re.search(r'conda:\s+"\.\./\.\./envs/(\w+)\.yaml"', text)
+                environment = re.search(r'conda:\s+"\.\./\.\./\.\./envs/(\w+)\.yaml"', text)
                 yield name, text, programs, environment and environment[1]
 
 

@@ -24,20 +24,6 @@ OTHER_FOLDER = {
     "distil_training": "distil",
     "distil_card": "distil",
 }
-# Functions are verbs: where the name of a stage is a noun, its function may say what it does.
-OTHER_FUNCTION = {
-    "bonds": "add_bonds",
-    "conditional": "draw_answers",
-    "data": "prepare_split",
-    "distil": "label",
-    "distil_card": "write_card",
-    "distil_training": "train",
-    "embeddings": "embed",
-    "fingerprints": "fingerprint",
-    "phase_diagram": "fetch_diagram",
-    "refinement_pairs": "pair",
-    "wyckoff": "add_wyckoff",
-}
 RULE = re.compile(r"^(?:rule|use rule (\w+) as) (\w+)(.*?)(?=^(?:rule|use rule) |\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -45,7 +31,7 @@ RULE = re.compile(r"^(?:rule|use rule (\w+) as) (\w+)(.*?)(?=^(?:rule|use rule) 
 def rules(root):
     """Returns the text of every rule by name, and the script of each."""
     texts, scripts = {}, {}
-    for file in (root / "workflow/rules").glob("*.smk"):
+    for file in (root / "workflow/rules").glob("*/*.smk"):
         for parent, name, text in RULE.findall(file.read_text(encoding="utf-8")):
             texts[name] = text
             scripts[name] = parent or re.search(r"\$SCRIPTS/(\w+)\.py", text)[1]
@@ -68,8 +54,8 @@ def test_rules_scripts_stages_and_tests_have_the_same_names(root, rules):
 def test_a_script_calls_the_function_of_its_stage(root):
     for file in (root / "src/xtalgen/stages").glob("[a-z]*.py"):
         defined = {node.name for node in ast.parse(file.read_bytes()).body if isinstance(node, ast.FunctionDef)}
-        function = OTHER_FUNCTION.get(file.stem, file.stem)
-        assert function in defined, file.name
+        # `relax`, or a verb before the name where that is none: `add_bonds`.
+        (function,) = [name for name in defined if re.fullmatch(rf"(?:[a-z]+_)?{file.stem}", name)]
         script = (root / f"workflow/scripts/{file.stem}.py").read_text(encoding="utf-8")
         assert re.search(rf"from xtalgen\.stages\.{file.stem} import \(?[^)\n]*\b{function}\b", script), file.name
 
@@ -83,6 +69,8 @@ def test_results_lie_below_the_name_of_their_stage(rules):
 
 
 def test_rule_files_and_scripts_are_short(root):
-    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in (root / "workflow").glob("*/*.*")}
+    files = [*(root / "workflow/rules").glob("*/*.smk"), *(root / "workflow/scripts").glob("*.py")]
+    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    assert len(lengths) > 40
     assert {file.name: n for file, n in lengths.items() if file.suffix == ".smk" and n > 60} == {}
     assert {file.name: n for file, n in lengths.items() if file.suffix == ".py" and n > 40} == {}

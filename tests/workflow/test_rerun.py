@@ -91,8 +91,16 @@ def test_a_prompts_wording_reruns_models_that_take_prompts(finished):
     with finished.changing("src/xtalgen/models/language/prompts.py"):
         finished.edit("src/xtalgen/models/language/prompts.py", "A crystalline solid.", "A crystal.")
         planned = finished.planned("all")
-        assert planned == {"train": 1, "curves": 1, "sample": 2, "merge": 1, "evaluate": 1, "conditional": 1,
-                           "tables": 1, "all": 1}  # fmt: skip
+        assert planned == {
+            "train": 1,
+            "curves": 1,
+            "sample": 2,
+            "merge": 1,
+            "evaluate": 1,
+            "conditional": 1,
+            "tables": 1,
+            "all": 1,
+        }
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Adds the bonds that a model's encoder sees to the table of one split."""
+"""Adds the bonds for a model's encoder to the table of one split."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--table", type=Path, required=True, help="table of the split (.parquet)")
     parser.add_argument("--workers", type=int, default=available_cores(), help="worker processes")
     parser.add_argument(
-        "--timeout", type=float, default=30.0, help="seconds per crystal before the radius graph is taken"
+        "--timeout", type=float, default=30.0, help="seconds per crystal before falling back to a radius graph"
     )
     parser.add_argument("--work", type=Path, required=True, help="folder that survives a killed job")
     parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")

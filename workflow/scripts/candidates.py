@@ -8,23 +8,23 @@ import argparse
 from pathlib import Path
 
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.candidates import candidates
+from xtalgen.stages.candidates import write_candidates
 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--evaluated", type=Path, required=True, help="table of the evaluate stage")
-    parser.add_argument("--count", type=int, default=50, help="how many at most")
-    parser.add_argument("--vasp", type=int, default=0, help="so many of the first get VASP inputs")
-    parser.add_argument("--name", default="", help="of the set, a column of the CSV")
-    parser.add_argument("--known", type=Path, nargs="*", default=[], help="tables to find the nearest known crystal in")
+    parser.add_argument("--count", type=int, default=50, help="maximum number of candidates")
+    parser.add_argument("--vasp", type=int, default=0, help="number of first candidates that get VASP inputs")
+    parser.add_argument("--name", default="", help="name of the set, written to the CSV")
+    parser.add_argument("--known", type=Path, nargs="*", default=[], help="tables of known crystals to compare with")
     parser.add_argument("--second", type=Path, help="table of the stage second_potential")
     parser.add_argument("--workers", type=int, default=1, help="worker processes")
     parser.add_argument("--out", type=Path, required=True, help="zip archive to write")
     given = vars(parser.parse_args(argv))
     with one_line():
-        candidates(given.pop("evaluated"), **given)
+        write_candidates(given.pop("evaluated"), **given)
 
 
 if __name__ == "__main__":

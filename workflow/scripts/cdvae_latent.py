@@ -1,4 +1,4 @@
-"""Walks CDVAE's latent space: reconstructs crystals, or descends a predicted property from them."""
+"""Works in CDVAE's latent space: reconstructs crystals, or minimises a predicted property."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--table", type=Path, help="crystals, with bonds; optimise starts from noise without it")
     parser.add_argument("--options", type=json.loads, default={}, help="JSON, see xtalgen.models.cdvae")
-    parser.add_argument("--settings", type=json.loads, default={}, help="JSON of the settings of sampling")
+    parser.add_argument("--settings", type=json.loads, default={}, help="settings of sampling, as JSON")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")

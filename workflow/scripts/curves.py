@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.curves import curves
+from xtalgen.stages.curves import draw_curves
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="SVG to write")
     args = parser.parse_args(argv)
     with one_line():
-        curves(args.log, out=args.out)
+        draw_curves(args.log, out=args.out)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from xtalgen.datasets.registry import DATA_SETS
 from xtalgen.runtime.errors import one_line
 from xtalgen.runtime.parallel import available_cores
-from xtalgen.stages.data import prepare_split
+from xtalgen.stages.data import prepare_data
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
     arguments = parser.parse_args(argv)
     with one_line():
-        prepare_split(**vars(arguments))
+        prepare_data(**vars(arguments))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Scores a set: metrics to a JSON file, verdicts crystal by crystal to a table."""
+"""Scores a set: writes metrics to a JSON file and verdicts per crystal to a table."""
 
 import argparse
 from pathlib import Path
@@ -18,15 +18,15 @@ NUMBERS = ("match_timeout", "resamples", "workers", "seed")
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", choices=EVERY_TASK, required=True)
-    parser.add_argument("--set", dest="name", help="name of the set; by default the stem of --out-json")
+    parser.add_argument("--set", dest="name", help="name of the set (default: stem of --out-json)")
     for name in FILES:
         parser.add_argument(flag(name), type=Path, required=name in FILES[:3])
     for name in NUMBERS:
         parser.add_argument(flag(name), type=type(getattr(MetricConfig, name)), default=getattr(MetricConfig, name))
-    parser.add_argument("--recipe", choices=RECIPES, default=DEFAULT, help="whose definitions to follow")
+    parser.add_argument("--recipe", choices=RECIPES, default=DEFAULT, help="definitions of the metrics")
     for name in THRESHOLDS:
-        parser.add_argument(flag(name), type=float, help="eV/atom; by default the recipe's")
-    parser.add_argument("--work", type=Path, help="folder for finished comparisons; by default beside --out-json")
+        parser.add_argument(flag(name), type=float, help="eV/atom (default: the recipe's)")
+    parser.add_argument("--work", type=Path, help="folder of finished comparisons (default: beside --out-json)")
     parser.add_argument("--out-table", type=Path, required=True)
     parser.add_argument("--out-json", type=Path, required=True)
     given = vars(parser.parse_args(argv))

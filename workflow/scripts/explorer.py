@@ -1,4 +1,4 @@
-"""Writes the page that shows all crystals: one HTML file that needs no network. A dash stands for a missing file.
+"""Writes the page of all crystals, one HTML file that needs no network. A dash means a missing file.
 
 python workflow/scripts/explorer.py --set flowmm/dng results/evaluate/flowmm/dng.parquet \
     results/sample/flowmm/dng.parquet - results/evaluate/flowmm/dng.json --out results/explorer.html
@@ -10,7 +10,7 @@ from pathlib import Path
 from xtalgen.explorer.crystal_sets import Files
 from xtalgen.explorer.projection import UmapConfig
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.explorer import Options, explorer
+from xtalgen.stages.explorer import Options, write_explorer
 
 SET = ("NAME", "EVALUATED", "SAMPLE", "EMBEDDING", "METRICS")
 
@@ -22,8 +22,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--reference", nargs=3, action="append", default=[], metavar=("NAME", "CRYSTALS", "EMBEDDING"))
     parser.add_argument("--curve", nargs=2, action="append", default=[], metavar=("NAME", "LOG"), help="learning curve")
     parser.add_argument("--title", default="xtalgen explorer")
-    parser.add_argument("--max-crystals", type=int, help="largest number of generated crystals shown (a seeded subset)")
-    parser.add_argument("--max-reference", type=int, help="largest number of reference crystals shown")
+    parser.add_argument("--max-crystals", type=int, help="maximum number of generated crystals shown (a seeded subset)")
+    parser.add_argument("--max-reference", type=int, help="maximum number of reference crystals shown")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, help="folder in which positions are cached by content")
     parser.add_argument("--out", type=Path, required=True)
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     options = Options(args.title, args.max_crystals, args.max_reference, args.seed)
     curves = [(name, Path(log)) for name, log in args.curve]
     with one_line():
-        explorer(sets, curves, options=options, umap=UmapConfig(seed=args.seed), cache=args.cache, out=args.out)
+        write_explorer(sets, curves, options=options, umap=UmapConfig(seed=args.seed), cache=args.cache, out=args.out)
 
 
 if __name__ == "__main__":

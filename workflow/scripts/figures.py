@@ -1,4 +1,4 @@
-"""Draws the figures of all sets as SVG and PNG. A dash stands for a file there is not.
+"""Draws the figures of all sets as SVG and PNG. A dash means a missing file.
 
 python workflow/scripts/figures.py --set flowmm/dng results/evaluate/flowmm/dng.parquet - - \
     results/evaluate/flowmm/dng.json --out results/figures
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xtalgen.explorer.crystal_sets import Files
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.figures import figures
+from xtalgen.stages.figures import draw_figures
 
 SET = ("NAME", "EVALUATED", "SAMPLE", "EMBEDDING", "METRICS")
 
@@ -19,10 +19,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", nargs=5, action="append", default=[], metavar=SET, dest="sets")
     parser.add_argument("--reference", nargs=3, action="append", default=[], metavar=("NAME", "CRYSTALS", "EMBEDDING"))
-    parser.add_argument("--out", type=Path, required=True, help="folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     args = parser.parse_args(argv)
     with one_line():
-        figures(Files.from_arguments(args.sets, args.reference), args.out)
+        draw_figures(Files.from_arguments(args.sets, args.reference), args.out)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xtalgen.runtime.arguments import add_potential
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.hull import hull
+from xtalgen.stages.hull import write_hull
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--energies",
         choices=("consistent", "dft", "mp2020"),
         default="consistent",
-        help="by the potential, from published formation energies, of a phase diagram",
+        help="by the potential, from published formation energies, or from a phase diagram",
     )
     parser.add_argument("--phase-diagram", type=Path, help="entries of the Materials Project for mp2020 (.json[.gz])")
     parser.add_argument("--relax-steps", type=int, required=True, help="FIRE steps; 0 evaluates the given geometry")
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))
     with one_line():
-        hull(given.pop("relaxed"), given.pop("references"), **given)
+        write_hull(given.pop("relaxed"), given.pop("references"), **given)
 
 
 if __name__ == "__main__":

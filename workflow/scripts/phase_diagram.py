@@ -1,11 +1,11 @@
-"""Fetches the phase diagram of the Materials Project with matbench-discovery, which has an environment of its own."""
+"""Downloads the phase diagram of the Materials Project with matbench-discovery, in a separate environment."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.phase_diagram import fetch_diagram
+from xtalgen.stages.phase_diagram import fetch_phase_diagram
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="entries to write (.json.gz)")
     arguments = parser.parse_args(argv)
     with one_line():
-        fetch_diagram(arguments.out)
+        fetch_phase_diagram(arguments.out)
 
 
 if __name__ == "__main__":

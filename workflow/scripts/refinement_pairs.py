@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.refinement_pairs import pair
+from xtalgen.stages.refinement_pairs import write_refinement_pairs
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     with one_line():
-        pair(args.split, args.predicted, out=args.out)
+        write_refinement_pairs(args.split, args.predicted, out=args.out)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_potential(parser)
     parser.add_argument("--fmax", type=float, required=True, help="largest force on atoms and cell, eV/Å")
     parser.add_argument("--max-steps", type=int, required=True, help="FIRE steps; 0 evaluates the given geometry")
-    parser.add_argument("--max-crystals", type=int, help="relax only the first so many of the set; default: all")
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps finished crystals")
+    parser.add_argument("--max-crystals", type=int, help="relax only the first crystals of the set; default: all")
+    parser.add_argument("--work", type=Path, required=True, help="folder of finished crystals, to resume from")
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args(argv))
     with one_line():

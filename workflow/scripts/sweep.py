@@ -1,4 +1,4 @@
-"""Compares settings of sampling by how well they predict validation crystals.
+"""Compares sampling settings by their match rate on validation crystals.
 
 python workflow/scripts/sweep.py --run R --point '{"slope": 0}' 0.json --point '{"slope": 5}' 1.json --out R.md
 """
@@ -13,9 +13,9 @@ from xtalgen.stages.sweep import sweep
 def main(argv: list[str] | None = None) -> None:
     """Runs the stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, help="name of the run, for heads")
+    parser.add_argument("--run", required=True, help="name of the run, for headings")
     parser.add_argument("--point", nargs=2, action="append", default=[], metavar=("SETTINGS", "METRICS"))
-    parser.add_argument("--out", type=Path, required=True, help="Markdown; .csv and .svg come beside it")
+    parser.add_argument("--out", type=Path, required=True, help="Markdown page; .csv and .svg are written beside it")
     args = parser.parse_args(argv)
     with one_line():
         sweep([(settings, Path(path)) for settings, path in args.point], run=args.run, out=args.out)

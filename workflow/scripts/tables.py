@@ -11,7 +11,7 @@ from pathlib import Path
 from xtalgen.metrics.result_file import read_evaluations
 from xtalgen.report.markdown import compact
 from xtalgen.runtime.errors import one_line
-from xtalgen.stages.tables import tables
+from xtalgen.stages.tables import write_tables
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -21,10 +21,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="Markdown page to write")
     parser.add_argument("--csv", type=Path, required=True, help="long CSV to write")
     parser.add_argument("--published", action="store_true", help="add published values, marked as such")
-    parser.add_argument("--print", action="store_true", help="print the scores to the terminal too")
+    parser.add_argument("--print", action="store_true", help="also print the scores to the terminal")
     args = parser.parse_args(argv)
     with one_line():
-        tables(args.evaluations, out_markdown=args.out, out_csv=args.csv, published=args.published)
+        write_tables(args.evaluations, out_markdown=args.out, out_csv=args.csv, published=args.published)
         if args.print:
             sys.stdout.write(compact(read_evaluations(args.evaluations)))
 

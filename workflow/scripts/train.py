@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--train", type=Path, required=True, help="crystal table (Parquet)")
     parser.add_argument("--val", type=Path, required=True, help="crystal table (Parquet)")
     parser.add_argument(
-        "--max-seconds", type=float, default=None, help="over all attempts; of CPU time where there is no GPU"
+        "--max-seconds", type=float, default=None, help="time budget over all attempts, in CPU time without a GPU"
     )
     arguments = vars(parser.parse_args(argv))
     with one_line():

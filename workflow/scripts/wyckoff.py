@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", type=Path, required=True, help="table of the split (.parquet)")
     parser.add_argument("--workers", type=int, default=available_cores(), help="worker processes")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds per crystal before it is left undescribed")
+    parser.add_argument("--timeout", type=float, default=10.0, help="time limit per crystal, in seconds")
     parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
     given = vars(parser.parse_args(argv))
     with one_line():

@@ -1,1 +1,1 @@
-"""What the command line and Python callers share: one module per public function."""
+"""Implementations shared by the command line and the Python functions: one module per public function."""

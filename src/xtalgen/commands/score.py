@@ -1,6 +1,6 @@
 """The command `xtalgen score`: scores a file of structures without the workflow.
 
-Nothing heavy is imported before the arguments are checked, so that help and mistakes are answered at once.
+Nothing heavy is imported before the arguments are checked, so that help and errors appear at once.
 """
 
 import argparse
@@ -25,19 +25,18 @@ examples:
 
 FILE: {", ".join(FORMATS)}; text files also with .gz.
 A .csv has a column cif, a .npz the arrays frac_coords, atom_types, num_atoms, lengths and angles.
-Broken entries stay in every denominator. What takes long (the parsed
-data set, fingerprints, relaxed structures) is kept in the cache and found again by content;
-a killed run goes on where it stopped.
+Broken entries stay in every denominator. Slow results (the parsed data set, fingerprints, relaxed
+structures) are cached by content, so a killed run resumes where it stopped.
 
---task csp: every structure predicts the test crystal whose id is its name (ID, a block data_ID of a CIF, ID.cif or
-preds/ID.cif in a zip; ID_1, ID_2, … for several predictions). Where no name is a test id, the order of the file
-decides: the first k structures are predictions of the first test crystal. Test crystals without a prediction count as
+--task csp: a structure is matched by name to the id of a test crystal (ID, a block data_ID of a CIF, ID.cif or
+preds/ID.cif in a zip; ID_1, ID_2, … for several predictions). If no name is a test id, the order of the file
+is used: the first k structures are predictions of the first test crystal. Test crystals without a prediction count as
 missed.
 """
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Scores the file that the command line names and prints its metrics."""
+    """Scores the file named on the command line and prints its metrics."""
     args = _parser().parse_args(argv)
     with one_line():
         check_structure_file(args.structures)
@@ -116,25 +115,32 @@ def _parser() -> argparse.ArgumentParser:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "xtalgen"
     add = parser.add_argument
     add("structures", type=Path, metavar="FILE", help="the structures to score")
-    add("--dataset", default="mp_20", help=f"what to compare with: {', '.join(DATA_SETS)}, or another with --source")
     add(
-        "--source", type=Path, help="folder with train, val and test of the data set; by default downloaded or embedded"
+        "--dataset",
+        default="mp_20",
+        help=f"data set to compare with: {', '.join(DATA_SETS)}, or any with --source",
     )
-    add("--recipe", choices=RECIPES, default=DEFAULT, help="whose definitions to follow (default: %(default)s)")
+    add("--source", type=Path, help="folder with train, val and test of the data set (default: downloaded or embedded)")
+    add("--recipe", choices=RECIPES, default=DEFAULT, help="definitions of the metrics (default: %(default)s)")
     add(
         "--task",
         choices=("own", "csp"),
         default="own",
-        help="own: structures as such; csp: predictions of the test split",
+        help="own: structures judged as a set; csp: predictions for the test split",
     )
     add(
         "--partial",
         action="store_true",
         help="with --task csp: leave out test crystals without a prediction; otherwise they count as missed",
     )
-    add("--relax", metavar="POTENTIAL", help="relax with chgnet or a MACE model first; without, no stability")
-    add("--out", type=Path, help="folder to write to; by default that of FILE")
-    add("--cache", type=Path, default=cache, help="folder of what is kept between runs (default: %(default)s)")
+    add("--relax", metavar="POTENTIAL", help="potential to relax with, chgnet or a MACE model; needed for stability")
+    add("--out", type=Path, help="output folder (default: that of FILE)")
+    add(
+        "--cache",
+        type=Path,
+        default=cache,
+        help="folder of intermediate results kept between runs (default: %(default)s)",
+    )
     add("--workers", type=int, default=available_cores(), help="processes (default: all cores)")
-    add("--seed", type=int, default=0, help="of draws and resampling (default: 0)")
+    add("--seed", type=int, default=0, help="seed of random choices and resampling (default: 0)")
     return parser

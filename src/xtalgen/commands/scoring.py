@@ -1,6 +1,6 @@
 """Scores a file of structures: reads it and the data set, relaxes where asked, keeps what took long in a cache."""
 
-import sys
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,10 +16,12 @@ from xtalgen.metrics.types import MetricConfig
 from xtalgen.runtime.provenance import PACKAGE
 from xtalgen.runtime.provenance import fingerprint as code_fingerprint
 from xtalgen.runtime.resume import content_key
-from xtalgen.stages.data import prepare_split
+from xtalgen.stages.data import prepare_data
 from xtalgen.stages.evaluate import Sources, evaluate
-from xtalgen.stages.fingerprints import fingerprint
+from xtalgen.stages.fingerprints import compute_fingerprints
 from xtalgen.stages.import_structures import COLUMNS, read_structures, require_crystals
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,8 @@ def _split(request: Request, split: str) -> Path:
     key = content_key(*files, dataset=request.dataset, split=split, code=code)[:32]
 
     def make(out: Path) -> None:
-        print(f"{request.dataset} {split}: reading {request.source or 'the published split'}", file=sys.stderr)
-        prepare_split(
+        log.info("%s %s: reading %s", request.dataset, split, request.source or "the published split")
+        prepare_data(
             request.dataset,
             split,
             source=request.source,
@@ -137,7 +139,7 @@ def _fingerprints(request: Request, crystals: Path) -> Path:
     key = content_key(crystals, code=code, timeout=request.fingerprint_timeout)[:32]
 
     def make(out: Path) -> None:
-        fingerprint(
+        compute_fingerprints(
             crystals,
             out=out,
             work=request.cache / "work" / key,
@@ -153,7 +155,7 @@ def _fingerprints(request: Request, crystals: Path) -> Path:
 def _relax(request: Request, sample: Path, folder: Path, splits: list[Path]) -> tuple[Path, Path]:
     """Returns the relaxed structures and the hull of the data set by the same potential."""
     from xtalgen.potentials.registry import identify
-    from xtalgen.stages.hull import hull
+    from xtalgen.stages.hull import write_hull
     from xtalgen.stages.relax import relax
 
     name = request.potential or ""
@@ -166,5 +168,5 @@ def _relax(request: Request, sample: Path, folder: Path, splits: list[Path]) -> 
     reference = content_key(*splits, potential=key)[:12]
     return relaxed, _kept(
         folder / f"hull-{reference}.parquet",
-        lambda out: hull(relaxed, splits, relax_steps=500, cache=request.cache / "hull" / key, out=out, **shared),
+        lambda out: write_hull(relaxed, splits, relax_steps=500, cache=request.cache / "hull" / key, out=out, **shared),
     )

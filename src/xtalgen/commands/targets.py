@@ -1,4 +1,4 @@
-"""Which test crystal each structure of a user's file predicts: told by its name, or by its place in the file."""
+"""Assigns the structures of a user's file to test crystals, by name or by order in the file."""
 
 import re
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ import pyarrow as pa
 from xtalgen.crystals import Crystal, read_crystals, to_table, write_table
 from xtalgen.stages.import_structures import COLUMNS
 
-NOT_PREDICTED = "not_predicted"  # status of the row that stands for a target without a prediction
+NOT_PREDICTED = "not_predicted"  # status of the row of a target without a prediction
 LISTED = 10
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """The target's id of each structure; by_name: told by names, not by the order of the file."""
+    """The id of each structure's target. by_name: whether names were used rather than the order of the file."""
 
     targets: Sequence[str]
     by_name: bool
@@ -28,10 +28,10 @@ class Pairing:
 
 
 def write_with_targets(sample: Path, test: Path, out: Path, *, partial: bool = False) -> list[str]:
-    """Writes the sample with the id of each structure's target and returns what the user should know about it.
+    """Writes the sample with the id of each structure's target; returns notes for the user.
 
     Each test crystal without a prediction gets a row of status "not_predicted", so that it counts as missed; with
-    `partial` it is left out of every denominator. Raises ValueError where the targets cannot be told.
+    `partial` it is left out of every denominator. Raises ValueError where the targets cannot be determined.
     """
     crystals, ids = read_crystals(sample), [crystal.id for crystal in read_crystals(test)]
     pairing = pair([crystal.info.get("source_name") for crystal in crystals], ids)
@@ -60,8 +60,8 @@ def write_with_targets(sample: Path, test: Path, out: Path, *, partial: bool = F
 def pair(names: Sequence[str | None], ids: Sequence[str]) -> Pairing:
     """Returns the target of each structure: by names when all of them are test ids, by order when none is.
 
-    Raises ValueError, listing the others, when only some names are test ids, and when without ids the number of
-    structures is no multiple of the number of test crystals.
+    Raises ValueError when only some names are test ids, listing the others, or when no name is and the number of
+    structures is not a multiple of the number of test crystals.
     """
     known = set(ids)
     found = [next((name for name in possible_ids(given) if name in known), None) for given in names]
@@ -71,7 +71,7 @@ def pair(names: Sequence[str | None], ids: Sequence[str]) -> Pairing:
     if len(others) < len(found):
         listed = ", ".join(map(repr, others[:LISTED])) + (", …" if len(others) > LISTED else "")
         raise ValueError(
-            f"{len(others):,} of {len(found):,} names are no ids of the test split: {listed}. Give every structure the "
+            f"{len(others):,} of {len(found):,} names are not test ids: {listed}. Give every structure the "
             "id of its target as its name, or none of them."
         )
     if not ids or len(found) % len(ids):
@@ -84,10 +84,10 @@ def pair(names: Sequence[str | None], ids: Sequence[str]) -> Pairing:
 
 
 def possible_ids(name: str | None) -> list[str]:
-    """Returns what may be the target's id in a structure's name, the most literal first.
+    """Returns possible ids of the target in a structure's name, the most literal first.
 
-    Readers name a structure as its file does: `ID`, a member of a zip `preds/ID.cif` or `preds/ID/1.cif`, a block of a
-    CIF `mine.cif:ID`. The number of a prediction may follow the id: `ID_2.cif`, `ID-2.cif`, `ID#2.cif`.
+    Structures are named after their file or entry: `ID`, a member of a zip `preds/ID.cif` or `preds/ID/1.cif`, a block
+    of a CIF `mine.cif:ID`. The number of a prediction may follow the id: `ID_2.cif`, `ID-2.cif`, `ID#2.cif`.
     """
     if not name:
         return []

@@ -1,1 +1,1 @@
-"""Published and embedded data sets: where they come from and how their files are read."""
+"""Published and embedded data sets: sources and readers."""

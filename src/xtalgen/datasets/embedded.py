@@ -13,10 +13,10 @@ from xtalgen.datasets.registry import DATA_SETS
 from xtalgen.datasets.sources import Record, Source, SourceError, git_blob_id, rows_sha256
 
 NAME = "aflow_20"
-# Read as a file: importing pymatgen.analysis.prototypes takes ten times as long as all the rest.
+# Read as a file, since importing pymatgen.analysis.prototypes takes ten times longer.
 LIBRARY = Path(pymatgen.core.__file__).parent.parent / "analysis" / "prototypes" / "aflow_prototypes.json.gz"
 LARGEST_CELL = 20  # atoms
-SPLIT_SEED = 0  # part of the data set's definition, so no option
+SPLIT_SEED = 0  # part of the data set's definition, hence not an option
 
 
 def read_embedded(split: str) -> Source:

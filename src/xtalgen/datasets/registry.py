@@ -1,7 +1,7 @@
-"""The one list of data sets known by name: where they are published and how to recognise the published files.
+"""The list of data sets known by name, their addresses and checksums.
 
-A data set is entered here and nowhere else: the configuration's check reads the names from this file's source, and
-`make docs` writes the table of docs/reference/data.md from it.
+A data set is entered only here: the configuration's check reads the names from this file's source, and `make docs`
+writes the table of docs/reference/data.md from it.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ SEPARATOR = " | "
 
 @dataclass(frozen=True)
 class Split:
-    """What is known of a published split.
+    """A published split.
 
     n_crystals: rows of the published file. git_blob_id: of that file. rows_sha256: of its ids and CIF texts
     (`sources.Source.rows_sha256`), which recognises a copy whose other columns were changed.
@@ -35,8 +35,8 @@ class Split:
 class DataSet:
     """A data set: its splits, where it is published (empty when it is embedded or derived), licence and citation.
 
-    about: what it holds; atoms: fewest and most per cell; note: what else there is to know of the source.
-    grouped_from: the data set whose crystals are split anew by `group_of`, so that no formula is in two splits.
+    about: what it holds; atoms: fewest and most per cell; note: what else there is to know of the source. grouped_from:
+    the data set whose crystals are redistributed by `group_of`, so that no formula is in two splits.
     """
 
     name: str
@@ -174,10 +174,10 @@ def describe_data_sets() -> str:
 
 
 def group_of(formula: str) -> str:
-    """Returns the split of all crystals of a reduced formula in a grouped data set: 60, 20 and 20 % of the formulas.
+    """Returns the split of a reduced formula in a grouped data set: 60, 20 and 20 % of the formulas.
 
-    By a hash of the formula, so it depends on nothing else. The published splits of MP-20 part polymorphs: 21 % of the
-    test crystals have a formula of the training split (arXiv:2509.12178 on why that matters).
+    It depends only on a hash of the formula. The published splits of MP-20 separate polymorphs: 21 % of the test
+    crystals have a formula of the training split (see arXiv:2509.12178).
     """
     share = int(hashlib.sha256(formula.encode()).hexdigest()[:8], 16) / 2**32
     return "train" if share < 0.6 else "val" if share < 0.8 else "test"
@@ -210,7 +210,7 @@ def join_caveats(*caveats: str) -> str:
 
 
 def read_caveats(paths: Iterable[Path]) -> list[str]:
-    """Returns what must be said beside results of these prepared splits, each thing once, in order."""
+    """Returns the distinct caveats of these prepared splits, in order."""
     caveats: dict[str, None] = {}
     for path in paths:
         metadata = pq.read_schema(path).metadata or {}

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xtalgen.io.entries import MAX_BYTES
+
 KINDS = (".csv", ".json")
 COMPRESSIONS = ("", ".gz", ".zip")
 SHARED_FILE = "structures"  # one file for all splits: {split: {id: text}}
 REQUIRED = ("material_id", "cif")
 LONGEST_CELL = 2**31 - 1
-MAX_BYTES = 2 * 1024**3  # a guard against archives that unpack to far more than they weigh
 
 
 class SourceError(ValueError):
@@ -26,7 +27,7 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """One row of a source: its id, the text of its crystal, and its further columns as they stand in the file.
+    """One row of a source: its id, the text of its crystal, and its further columns, unparsed.
 
     The text is a CIF, a POSCAR or the JSON of a pymatgen structure.
     """
@@ -40,7 +41,7 @@ class Record:
 class Source:
     """The rows of one split and what identifies their file.
 
-    kind: ".csv", ".json" or "embedded"; sha256: sum of the file as it lies there; git_blob_id: of its decompressed
+    kind: ".csv", ".json" or "embedded"; sha256: checksum of the file as stored; git_blob_id: of its decompressed
     content; rows_sha256: see `rows_sha256`.
     """
 
@@ -154,7 +155,7 @@ def _read_csv(text: str, path: Path) -> list[Record]:
     except csv.Error as error:
         raise SourceError(
             f"{path}: cut off or damaged after row {row} ({error}). Fetch or copy it again; a text of several lines "
-            f"must stand in double quotes."
+            f"must be in double quotes."
         ) from error
     return records
 
@@ -169,7 +170,7 @@ def _check_columns(columns: list[str], path: Path) -> None:
         )
     repeated = [name for name in columns if columns.count(name) > 1]
     if repeated:
-        raise SourceError(f"{path}: the column {repeated[0]!r} stands twice. Keep one of them.")
+        raise SourceError(f"{path}: the column {repeated[0]!r} occurs twice. Keep one of them.")
 
 
 def _check_id(identifier: str, row: int, rows_of_ids: dict[str, int], path: Path) -> None:
@@ -209,7 +210,7 @@ def _text(identifier: str, crystal: Any, path: Path) -> str:
             f"{path}: the entry {identifier!r} is no crystal. Give a CIF or POSCAR text or a pymatgen structure for "
             f"each id."
         )
-    return crystal.replace("\\n", "\n")  # the published files hold line ends as the two characters \ and n
+    return crystal.replace("\\n", "\n")  # the published files contain line breaks as the two characters \ and n
 
 
 def _unique(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What a configuration describes: the runs, sets and files of an experiment. Imports nothing heavy."""
+"""The experiment described by a configuration: runs, sets and files. Imports nothing heavy."""

@@ -1,7 +1,8 @@
-"""Refuses configuration files that are not what they seem, before Snakemake reads them.
+"""Rejects ambiguous or unsafe configuration files before Snakemake reads them.
 
-YAML drops all but the last of two equal keys, can name code to run, and can unfold a line into gigabytes; a mistake in
-it would otherwise show as something else, or not at all. Read on every start, so it imports nothing heavy.
+YAML silently drops all but the last of several equal keys, can name code to run, and can expand one line into
+gigabytes. Without this check, a mistake would surface as an unrelated error or not at all. Read on every start, so it
+imports nothing heavy.
 """
 
 from pathlib import Path
@@ -20,20 +21,20 @@ class ConfigFileError(ValueError):
 
 
 def check_config_file(path: Path) -> None:
-    """Raises ConfigFileError unless the file is plain YAML: keys once each, no tags, no templates, of sane size."""
+    """Raises ConfigFileError unless the file is plain YAML of reasonable size: unique keys, no tags, no templates."""
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise ConfigFileError(f"{path}: {size:,} bytes are no configuration. Give a file below {MAX_BYTES:,} bytes.")
+        raise ConfigFileError(f"{path}: {size:,} bytes is too large. Give a configuration below {MAX_BYTES:,} bytes.")
     try:
         root = yaml.compose(path.read_bytes().decode("utf-8-sig"), Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
         raise ConfigFileError(f"{path}: not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        remedy = "Indent with spaces." if "'\\t'" in str(error.problem) else "Mend this line, or the one above."
+        remedy = "Indent with spaces." if "'\\t'" in str(error.problem) else "Correct this line or the one above."
         raise ConfigFileError(f"{path}: line {mark.line + 1}: {error.problem}. {remedy}") from None
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigFileError(f"{path}: not readable YAML ({' '.join(str(error).split())}). Write it anew.") from None
+        raise ConfigFileError(f"{path}: not readable YAML ({' '.join(str(error).split())}). Rewrite it.") from None
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise ConfigFileError(f"{path}: not of the form `key: value`. docs/reference/config.md lists the keys.")
     if root is not None:
@@ -41,10 +42,10 @@ def check_config_file(path: Path) -> None:
 
 
 def _check(node: yaml.Node, path: Path, sizes: dict[int, int], above: frozenset[int]) -> int:
-    """Returns how many values a node unfolds to."""
+    """Returns the number of values that a node expands to."""
     line = node.start_mark.line + 1
     if id(node) in above:
-        raise ConfigFileError(f"{path}: line {line}: an alias stands for something that contains it. Write it out.")
+        raise ConfigFileError(f"{path}: line {line}: an alias refers to a value that contains it. Write the value out.")
     if id(node) in sizes:
         return sizes[id(node)]
     if node.tag not in PLAIN:
@@ -58,7 +59,7 @@ def _check(node: yaml.Node, path: Path, sizes: dict[int, int], above: frozenset[
         children = node.value
     total = 1 + sum(_check(child, path, sizes, above | {id(node)}) for child in children)
     if total > MAX_VALUES:
-        raise ConfigFileError(f"{path}: line {line}: unfolds to more than {MAX_VALUES:,} values. Write fewer aliases.")
+        raise ConfigFileError(f"{path}: line {line}: expands to more than {MAX_VALUES:,} values. Use fewer aliases.")
     sizes[id(node)] = total
     return total
 
@@ -68,11 +69,11 @@ def _check_keys(node: yaml.MappingNode, path: Path) -> None:
     for key, _ in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode) or key.tag not in PLAIN | {MERGE}:
-            raise ConfigFileError(f"{path}: line {line}: a key must be a plain word. Write it out.")
+            raise ConfigFileError(f"{path}: line {line}: a key must be a plain scalar. Write it out.")
         if key.value == TEMPLATE:
             raise ConfigFileError(f"{path}: line {line}: {TEMPLATE} would run code from the file. Remove it.")
         if key.value in lines:
             raise ConfigFileError(
-                f"{path}: line {line}: {key.value!r} stands in line {lines[key.value]} already. Keep one of them."
+                f"{path}: line {line}: {key.value!r} is already defined in line {lines[key.value]}. Keep one of them."
             )
         lines[key.value] = line

@@ -1,4 +1,4 @@
-"""The names of the data sets known by name, read from the source of their list without importing it."""
+"""The names of the registered data sets, read from the source code without importing it."""
 
 import ast
 

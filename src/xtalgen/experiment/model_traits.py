@@ -1,4 +1,4 @@
-"""What the class of a model says of itself, read from its source without importing torch."""
+"""Traits declared by a model's class, read from its source without importing torch."""
 
 import ast
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ def model_file(model: str) -> Path:
 
 
 def shares_checkpoint(model: str) -> bool:
-    """Whether the model's class says `shared_checkpoint = True`: one training serves both tasks."""
+    """Whether the model's class says `shared_checkpoint = True`: one training is used for both tasks."""
     return _says_true(model, "shared_checkpoint")
 
 
@@ -29,17 +29,17 @@ def needs_wyckoff(model: str) -> bool:
 
 
 def needs_base(model: str) -> bool:
-    """Whether the model's class says `needs_base = True`: it starts from the crystals of another run."""
+    """Whether the model's class says `needs_base = True`: it refines the crystals of another run."""
     return _says_true(model, "needs_base")
 
 
 def takes_prompts(model: str) -> bool:
-    """Whether the model's class says `takes_prompts = True`: it can be asked by property, and for hidden elements."""
+    """Whether the model's class says `takes_prompts = True`: it supports conditional generation and infilling."""
     return _says_true(model, "takes_prompts")
 
 
 def tasks_of(model: str, every: Sequence[str]) -> tuple[str, ...]:
-    """Returns which tasks the model's class says it is for (`tasks = ("csp",)`); all of them where it says nothing."""
+    """Returns the tasks declared by the model's class (`tasks = ("csp",)`); all of `every` by default."""
     said = _said(model, "tasks")
     return tuple(every) if said is None else tuple(ast.literal_eval(said))
 

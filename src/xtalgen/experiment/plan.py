@@ -1,4 +1,4 @@
-"""What the configuration means: sets, tasks, data sets, settings, and checks that a schema cannot make.
+"""Interprets the configuration: sets, tasks, data sets, settings, and checks beyond the schema.
 
 Read by the Snakefile on every start, so it imports nothing heavy.
 """
@@ -23,19 +23,10 @@ from xtalgen.experiment.model_traits import (
     tasks_of,
 )
 from xtalgen.experiment.released_sets import OF_THE_PLAN, RELEASED, complete, what_is_wrong
+from xtalgen.runtime.names import ENERGIES, GENERATION, PROMPTED_TASKS, SHARED, TASKS, TRAINED_TASKS
 from xtalgen.runtime.provenance import PACKAGE
 
-TASKS = ("dng", "csp", "conditional", "infilling")
-# Tasks whose crystals are judged as a whole, relaxed and shown on the map; the others are judged target by target.
-GENERATION = ("dng", "own")
-PROMPTED = ("conditional", "infilling")
-# Tasks of every model whose class does not name its own.
-USUAL = ("dng", "csp")
-# Attributes whose obtained values need relaxed energies and a hull.
-ENERGIES = frozenset({"e_form_per_atom", "e_above_hull"})
-SPLITS = ("train", "val", "test")
-SHARED = "shared"
-# Of all settings of training the one that is the workflow's, not the model's.
+# The one setting of training that belongs to the workflow rather than the model.
 BUDGET = "max_seconds"
 # `checkpoint: pretrained` names the weights that come with the package, one file for each model and task.
 PRETRAINED = "pretrained"
@@ -55,7 +46,7 @@ class Plan:
     config: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        """Raises ConfigError when names do not fit each other."""
+        """Raises ConfigError when names or settings contradict each other."""
         for name, run in self.runs.items():
             where = f"runs.{name}"
             self._check_name(name, where)
@@ -68,12 +59,12 @@ class Plan:
             self._check_budget(name, run)
             self._check_pretrained(name, run)
             if "sweep" in run and ("csp" not in run.get("tasks", TASKS) or needs_base(run["model"])):
-                raise ConfigError(f"{where}.sweep: predicts structures; only a run of its own with the task 'csp' can.")
+                raise ConfigError(f"{where}.sweep: a sweep needs a run with the task 'csp' that refines no other run.")
         for name, dataset in self.config["datasets"].items():
             self._check_name(name, f"datasets.{name}")
             if name not in PUBLISHED_SETS and "source" not in dataset:
                 known = ", ".join(PUBLISHED_SETS)
-                raise ConfigError(f"datasets.{name}: give its folder as `source`; only {known} come by themselves.")
+                raise ConfigError(f"datasets.{name}: give its folder as `source`; only {known} come without.")
         self._check_released()
         self._check_dataset(self.reference, "evaluate.reference")
         self._check_dataset(self.distilled, "distil.dataset")
@@ -83,7 +74,7 @@ class Plan:
         for name in self.config["tables"]["sets"]:
             self._check_name(name, f"tables.sets: {name!r}")
             if name in self.runs:
-                raise ConfigError(f"tables.sets: {name!r} is a run already; rename structures/{name}.*.")
+                raise ConfigError(f"tables.sets: {name!r} is the name of a run; rename structures/{name}.*.")
 
     def _check_released(self) -> None:
         for name, entry in self.released.items():
@@ -93,9 +84,9 @@ class Plan:
             self._check_dataset(self.dataset(f"{name}/{RELEASED}"), f"released.{name}.dataset")
 
     def _check_name(self, name: str, where: str) -> None:
-        # Names become file names and words of commands.
+        # Names become parts of paths and commands.
         if not re.fullmatch(NAME, name):
-            raise ConfigError(f"{where}: a name has letters, digits, '.', '_' and '-' only. Rename it.")
+            raise ConfigError(f"{where}: a name may contain only letters, digits, '.', '_' and '-'. Rename it.")
 
     def _check_base(self, name: str, run: Mapping[str, Any]) -> None:
         where, base = f"runs.{name}.base", run.get("base")
@@ -104,37 +95,37 @@ class Plan:
                 raise ConfigError(f"{where}: model {run['model']} takes no base run; remove `base`.")
             return
         if base is None or base not in self.runs or base == name or needs_base(self.runs[base]["model"]):
-            raise ConfigError(f"{where}: model {run['model']} starts from another run; name a run that needs none.")
+            raise ConfigError(f"{where}: model {run['model']} refines another run; name one that needs no base.")
         if self.runs[base]["dataset"] != run["dataset"]:
-            raise ConfigError(f"{where}: {base!r} learns from another data set than {name!r}.")
+            raise ConfigError(f"{where}: {base!r} is trained on another data set than {name!r}.")
 
     def _check_prompts(self, name: str, run: Mapping[str, Any]) -> None:
-        asked = [task for task in PROMPTED if task in run.get("tasks", ())]
+        asked = [task for task in PROMPTED_TASKS if task in run.get("tasks", ())]
         if asked and not takes_prompts(run["model"]):
             raise ConfigError(f"runs.{name}.tasks: model {run['model']} takes no prompts; remove {asked[0]!r}.")
         if "attributes" in run and "conditional" not in asked:
-            raise ConfigError(f"runs.{name}.attributes: only the task 'conditional' asks for them; add it to `tasks`.")
+            raise ConfigError(f"runs.{name}.attributes: only the task 'conditional' uses them; add it to `tasks`.")
 
     def _check_tasks(self, name: str, run: Mapping[str, Any]) -> None:
-        fitting = tasks_of(run["model"], USUAL)
-        wrong = [task for task in USUAL if task in run.get("tasks", USUAL) and task not in fitting]
+        fitting = tasks_of(run["model"], TRAINED_TASKS)
+        wrong = [task for task in TRAINED_TASKS if task in run.get("tasks", TRAINED_TASKS) and task not in fitting]
         if wrong:
             remedy = f"write `tasks: [{', '.join(fitting)}]`"
-            raise ConfigError(f"runs.{name}.tasks: model {run['model']} is not for {wrong[0]!r}; {remedy}.")
+            raise ConfigError(f"runs.{name}.tasks: model {run['model']} does not support {wrong[0]!r}; {remedy}.")
 
     def _check_budget(self, name: str, run: Mapping[str, Any]) -> None:
         common, of_tasks = _apart(run.get("train", {}))
         for where, own in (("train", common), *((f"train.{task}", values) for task, values in of_tasks.items())):
             limit = own.get(BUDGET)
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0):
-                raise ConfigError(f"runs.{name}.{where}.{BUDGET}: {limit!r} is no number of seconds above 0.")
+                raise ConfigError(f"runs.{name}.{where}.{BUDGET}: {limit!r} is not a number of seconds above 0.")
 
     def _check_pretrained(self, name: str, run: Mapping[str, Any]) -> None:
         if run.get("checkpoint") != PRETRAINED:
             return
-        if "train" in run:
+        if run.get("train"):  # the schema fills in an empty one
             raise ConfigError(f"runs.{name}: with `checkpoint: {PRETRAINED}` nothing is trained; remove `train`.")
-        for task in run.get("tasks", USUAL):
+        for task in run.get("tasks", TRAINED_TASKS):
             if not self._shipped(name, task).is_file():
                 shipped = ", ".join(
                     sorted(f"{file.parent.name}/{file.stem}" for file in WEIGHTS.glob("*/*.safetensors"))
@@ -161,13 +152,13 @@ class Plan:
 
     @property
     def reference(self) -> str:
-        """The data set that users' own structures are compared with."""
+        """The data set with which users' own structures are compared."""
         chosen = self.config["evaluate"].get("reference")
         return chosen or next((run["dataset"] for run in self.runs.values()), next(iter(self.config["datasets"])))
 
     @property
     def distilled(self) -> str:
-        """The data set whose crystals a small potential learns from."""
+        """The data set on whose crystals a small potential is trained."""
         return self.config.get("distil", {}).get("dataset") or self.reference
 
     def sets(self) -> list[str]:
@@ -191,21 +182,21 @@ class Plan:
         return str(self.released[run]["task"]) if task == RELEASED else task or "own"
 
     def generated(self) -> list[str]:
-        """Returns the sets that are judged as a whole."""
+        """Returns the sets that are evaluated as a whole."""
         return [name for name in self.sets() if self.task(name) in GENERATION]
 
     def conditional(self) -> list[str]:
-        """Returns the runs that are asked for crystals by attribute."""
+        """Returns the runs with the task "conditional"."""
         return [name for name, run in self.runs.items() if "conditional" in run["tasks"]]
 
     def attributes(self, run: str) -> Sequence[str]:
-        """Returns what the task "conditional" of a run asks for."""
+        """Returns the attributes requested in the task "conditional" of a run."""
         return self.runs[run].get("attributes", ("formula", "spg_num"))
 
     def relaxed(self, name: str) -> bool:
-        """Whether a set is relaxed: what is judged as a whole, and what was asked for by energy."""
+        """Whether a set is relaxed: if it is evaluated as a whole, or energies were requested."""
         task = self.task(name)
-        by_energy = task == "conditional" and ENERGIES & set(self.attributes(name.split("/", maxsplit=1)[0]))
+        by_energy = task == "conditional" and set(ENERGIES) & set(self.attributes(name.split("/", maxsplit=1)[0]))
         return task in GENERATION or bool(by_energy)
 
     def dataset(self, name: str) -> str:
@@ -224,7 +215,7 @@ class Plan:
         return SHARED if shares_checkpoint(self.model(run)) else task
 
     def given(self, run: str, task: str) -> str | None:
-        """Returns the path of a checkpoint that is not trained here, if any: the user's own, or the shipped one."""
+        """Returns the path of a checkpoint that is not trained here, if any: the user's own or the shipped one."""
         chosen = self.runs[run].get("checkpoint", {})
         return str(self._shipped(run, task)) if chosen == PRETRAINED else chosen.get(task)
 
@@ -232,7 +223,7 @@ class Plan:
         return WEIGHTS / self.model(run) / f"{self.training(run, task)}.safetensors"
 
     def checkpoint(self, run: str, task: str) -> str:
-        """Returns the path of the checkpoint that samples a task."""
+        """Returns the path of the checkpoint used for sampling a task."""
         return self.given(run, task) or f"results/train/{run}/{self.training(run, task)}/checkpoint.safetensors"
 
     def settings(self, run: str, stage: str, task: str) -> str:
@@ -242,17 +233,17 @@ class Plan:
         return json.dumps({key: value for key, value in chosen.items() if key != BUDGET}, sort_keys=True)
 
     def max_seconds(self, run: str, task: str) -> float | None:
-        """Returns the time budget of a training: the run's own, for the task before that for all, else everybody's."""
+        """Returns the time budget of a training: the task's own, else the run's, else the default of all runs."""
         common, of_tasks = _apart(self.runs[run].get("train", {}))
         limit = (self.config.get("train", {}) | common | of_tasks.get(task, {})).get(BUDGET)
         return None if limit is None else float(limit)
 
     def swept(self) -> list[str]:
-        """Returns the runs whose settings of sampling are tried on the validation split."""
+        """Returns the runs whose sampling settings are compared on the validation split."""
         return [name for name, run in self.runs.items() if run.get("sweep")]
 
     def points(self, run: str) -> list[str]:
-        """Returns the settings that a run's sweep tries, as JSON: every combination of the values listed."""
+        """Returns the settings compared by a run's sweep, as JSON: every combination of the values listed."""
         swept = self.runs[run]["sweep"]
         return [json.dumps(dict(zip(swept, values, strict=True))) for values in product(*swept.values())]
 
@@ -269,11 +260,11 @@ class Plan:
         return f"results/data/{self.dataset(name)}/{split}.parquet"
 
     def base(self, run: str) -> str:
-        """Returns the run whose crystals a run starts from."""
+        """Returns the run whose crystals a run refines."""
         return self.runs[run]["base"]
 
     def training_table(self, run: str, split: str) -> str:
-        """Returns the table of a split that a run is trained on: with the columns or pairs that its model needs."""
+        """Returns the table of a split for training a run, with the columns or pairs that its model needs."""
         model = self.model(run)
         if needs_base(model):
             return f"results/refinement_pairs/{run}/{split}.parquet"
@@ -281,23 +272,23 @@ class Plan:
         return f"results/{stage}/{self.dataset(run)}/{split}.parquet"
 
     def facts(self, name: str) -> list[str]:
-        """Returns the file of facts about a set's training; none where the user brought the checkpoint or the set."""
+        """Returns the `training.json` of a set; nothing for user-supplied checkpoints and sets."""
         run, _, task = name.partition("/")
         if task in ("", RELEASED) or self.given(run, task):
             return []
         return [f"results/train/{run}/{self.training(run, task)}/training.json"]
 
     def starts(self, run: str, task: str) -> str | None:
-        """Returns the crystals that a run refines; None where it starts from nothing."""
+        """Returns the table of crystals that a run refines; None where it has no base run."""
         return f"results/sample/{self.base(run)}/{task}.parquet" if needs_base(self.model(run)) else None
 
     def sampled_from(self, run: str, task: str) -> list[str]:
-        """Returns the tables that the sample stage of a run reads beside the checkpoint."""
+        """Returns the tables that the stage `sample` reads for a run besides the checkpoint."""
         starts = self.starts(run, task)
         return [starts] if starts else [] if task == "dng" else [self.split(run, "test")]
 
     def asked_for(self, run: str, task: str) -> dict[str, Any]:
-        """Returns what the sample stage is asked for: the values of its arguments, True for an argument without one."""
+        """Returns the arguments of the stage `sample` by name; True for a flag."""
         asked = self.config["sample"]
         if needs_base(self.model(run)):
             return {"starts": self.starts(run, task)}
@@ -309,7 +300,7 @@ class Plan:
         return wanted | ({"infill": True} if task == "infilling" else {"per_target": asked["per_target"]})
 
     def reading(self, dataset: str, split: str) -> dict[str, Any]:
-        """Returns where the data stage reads a split from and how much of it to keep; None where nothing is said."""
+        """Returns source and limit of a split for the stage `data`; None where not configured."""
         limit = self.config["datasets"][dataset].get("limit", {}).get(split)
         return {"source": self.source(dataset), "limit": limit}
 
@@ -330,7 +321,7 @@ class Plan:
         return [run, json.dumps(kept, sort_keys=True, ensure_ascii=False)]
 
     def source_files(self, dataset: str, split: str) -> list[Path]:
-        """Returns the user's files that a split may be read from; none where the data set comes by itself."""
+        """Returns the user's files that may contain a split; nothing for downloaded or embedded data sets."""
         source = self.source(dataset)
         if source is None or not Path(source).is_dir():
             return [Path(source)] if source else []
@@ -343,25 +334,25 @@ class Plan:
         return [value for value in values if isinstance(value, str) and "/" in value and Path(value).exists()]
 
     def shown(self) -> list[str]:
-        """Returns the sets on the map: those generated as a whole, or all where there are no such sets."""
+        """Returns the sets on the map: those evaluated as a whole; if there are none, all but infilling."""
         return self.generated() or [name for name in self.sets() if self.task(name) != "infilling"]
 
     def references(self) -> list[str]:
-        """Returns the data sets whose test split lies beneath the sets on the map."""
+        """Returns the data sets whose test split is the background of the map."""
         return list(dict.fromkeys(map(self.dataset, self.shown())))
 
     def source(self, dataset: str) -> str | None:
-        """Returns the folder or file a data set is read from; None where it comes by itself."""
+        """Returns the folder or file of a data set; None where it is downloaded or embedded."""
         return self.config["datasets"][dataset].get("source")
 
 
 def _apart(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
-    """Returns the settings of a stage for all tasks, and those under the name of a task, which a setting may share."""
+    """Returns the settings of a stage that hold for all tasks, and those of single tasks by task."""
     of_tasks = {key: value for key, value in values.items() if key in TASKS and isinstance(value, Mapping)}
     return {key: value for key, value in values.items() if key not in of_tasks}, of_tasks
 
 
 def own_file(folder: Path, name: str) -> str:
-    """Returns the user's file of a set; where there is none, the first kind of file, so that the error names it."""
+    """Returns the user's file of a set; a default name where there is none, so that the error names it."""
     found = sorted(folder.glob(f"{glob.escape(name)}.*")) if folder.is_dir() else []
     return str(found[0]) if found else f"{folder}/{name}.extxyz"

@@ -1,7 +1,7 @@
-"""The columns of the explorer: what the page knows of each crystal beside its geometry, its set and its id.
+"""The columns of the explorer: properties of each crystal besides geometry, set and id. `COLUMNS` is the only list.
 
-`COLUMNS` is the only list. The stage packs the columns that the sets have, and their descriptions go into the page's
-header, from which the page makes its colours, filters, facts and CSV. docs/guides/add-an-explorer-column.md.
+The stage packs the columns that the sets have. Their descriptions go into the page's header, from which the page
+derives colours, filters, facts and CSV. See docs/guides/add-an-explorer-column.md.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -16,7 +16,7 @@ from xtalgen.explorer.encoding import MISSING, scaled
 
 
 class Kind(StrEnum):
-    """Type of a column: true, false or unknown; or a number or unknown."""
+    """Type of a column: a flag or a number; both may be unknown."""
 
     FLAG = "flag"
     NUMBER = "number"
@@ -35,7 +35,7 @@ class Colour(StrEnum):
 
 
 class Shown(StrEnum):
-    """Where a crystal's value is listed: nowhere by itself, among the verdicts, in the panel, or in panel and card."""
+    """Where the value is listed: not by itself, among the verdicts, in the panel, or in panel and card."""
 
     NOWHERE = ""
     VERDICT = "verdict"
@@ -51,14 +51,12 @@ def computed_by_page(_: Crystal) -> None:
 class Column:
     """One property of every crystal.
 
-    name: column of the evaluated table. label: how menus and lists call the property.
-    unit, step, digits: of a number; it is stored as a multiple of `step` and shown with `digits` decimals.
-    yes, no: what a flag says when true and when false; "" says nothing.
-    implied_by: a flag that makes this verdict superfluous when true.
-    filter: whether a button keeps only the crystals for which the flag is true.
-    colour, ends, reverse: how to colour the map; ends of the scale (None: 2nd and 98th percentile), low values bright.
-    shown: where the value is listed.
-    value: returns the value of a crystal; None takes the table's column called `name`.
+    name: column of the evaluated table. label: name in menus and lists. unit, step, digits: for numbers, which are
+    stored as multiples of `step` and shown with `digits` decimals. yes, no: text of a flag when true and when false; ""
+    for none. implied_by: a flag that makes this verdict redundant when true. filter: whether there is a button that
+    keeps only crystals with the flag true. colour, ends, reverse: how to colour the map; ends of the scale (None: 2nd
+    and 98th percentile), low values bright. shown: where the value is listed. value: returns the value of a crystal;
+    None takes the table's column called `name`.
     """
 
     name: str
@@ -115,7 +113,7 @@ def energy_gain(row: Crystal) -> float | None:
 
 _ENERGY: dict[str, Any] = {"unit": "eV/atom", "step": 1e-4, "digits": 3}
 
-# In the order of menus, filters and lists.
+# In the order of menus, filters and lists on the page.
 COLUMNS: tuple[Column, ...] = (
     Column(
         "e_above_hull", Kind.NUMBER, "energy above hull", **_ENERGY, colour=Colour.SCALE, ends=(0.0, 0.5), reverse=True
@@ -193,10 +191,10 @@ COLUMNS: tuple[Column, ...] = (
 def column_blocks(
     rows: Sequence[Crystal], available: Collection[str]
 ) -> tuple[list[Column], dict[str, tuple[str, np.ndarray]]]:
-    """Returns the columns that these crystals have, and the blocks of those that are stored.
+    """Returns the columns present, and the blocks of those that are stored. available: columns of the tables.
 
-    available: columns of the tables. A flag is kept when a table has it; a number when one crystal has a value.
-    Flags are stored as 0 (unknown), 1 (false) and 2 (true), numbers as multiples of their step.
+    A flag is kept when a table has it, a number when at least one crystal has a value. Flags are stored as 0 (unknown),
+    1 (false) and 2 (true), numbers as multiples of their step.
     """
     kept: list[Column] = []
     blocks: dict[str, tuple[str, np.ndarray]] = {}

@@ -1,4 +1,4 @@
-"""The sets that explorer and figures show: crystals, as sampled and relaxed, verdicts, descriptors, metrics."""
+"""The sets shown by explorer and figures: crystals as sampled and relaxed, verdicts, descriptors, metrics."""
 
 import functools
 import warnings
@@ -21,8 +21,8 @@ MOST_STEPS = 300  # points per learning curve on the page
 class Files:
     """The files of one set; None where there is none.
 
-    crystals: evaluated crystals, or those of the data set for a reference. sample: the same ids as sampled.
-    embedding: descriptors. metrics: JSON of the stage `evaluate`.
+    crystals: evaluated crystals, or those of a data set as reference. sample: the same crystals as sampled. embedding:
+    descriptors. metrics: JSON of the stage `evaluate`.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Files:
 
     @staticmethod
     def from_arguments(sets: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> "list[Files]":
-        """Returns the sets of a command line: a name, then the files in the order above; a dash stands for no file."""
+        """Returns the sets of a command line: a name, then the files in the order above; a dash means no file."""
 
         def path(text: str) -> Path | None:
             return None if text == "-" else Path(text)
@@ -83,7 +83,7 @@ class CrystalSet:
 
 
 def load(files: Files) -> CrystalSet:
-    """Returns a set read from its files; raises ContractError when one is not a table or a metrics file of its kind."""
+    """Reads and returns a set. Raises ContractError when a file is not a table or metrics file of the expected kind."""
     table = read_table(files.crystals)
     rows = [_prepared(row, files.reference) for row in from_table(table)]
     samples = {} if files.sample is None else {row.id: row for row in from_table(read_table(files.sample))}
@@ -110,7 +110,7 @@ def load(files: Files) -> CrystalSet:
 def thin(
     sets: Sequence[CrystalSet], max_crystals: int | None, max_reference: int | None, seed: int
 ) -> list[CrystalSet]:
-    """Returns the sets with at most so many generated and reference crystals: seeded subsets, in proportion to size."""
+    """Returns the sets with at most these numbers of generated and reference crystals, as seeded subsets."""
     thinned = []
     for index, crystal_set in enumerate(sets):
         most = max_reference if crystal_set.reference else max_crystals
@@ -126,7 +126,7 @@ def thin(
 
 
 def learning_curves(logs: Sequence[tuple[str, Path]]) -> list[dict[str, Any]]:
-    """Returns steps and losses of training logs by name, thinned to 300 points each; None where nothing was logged."""
+    """Returns steps and losses of training logs by name, thinned to 300 points each; None for empty logs."""
     curves = []
     for name, path in logs:
         log = read_log(path)
@@ -151,7 +151,7 @@ def elements() -> dict[str, list[Any]]:
 
     known = [Element.from_Z(number) for number in range(1, 119)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # noble gases have none: last in a formula
+        warnings.simplefilter("ignore")  # noble gases have none and come last in a formula
         negativity = [float(element.X) if np.isfinite(element.X) else 9.0 for element in known]
     colours = [f"#{bytes(round(255 * part) for part in colour).hex()}" for colour in jmol_colors]
     return {

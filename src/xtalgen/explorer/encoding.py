@@ -1,10 +1,10 @@
-"""The binary payload of the explorer's page: columns of numbers, gzipped, as base 85 in the HTML.
+"""The binary payload of the explorer's page: columns of numbers, gzipped and embedded in the HTML as base 85.
 
-Base 85 writes 4 bytes as 5 characters, a sixteenth less than base64: 0.3 MB for a page of 20,000 crystals.
+Base 85 writes 4 bytes as 5 characters, a sixteenth less than base64, which saves 0.3 MB on a page of 20,000 crystals.
 
 Layout before compression: length of the header (4 bytes, little endian), header (JSON, UTF-8), blocks. The header's
 `blocks` give type, number of values and offset of each block. A block holds the first bytes of all its numbers, then
-all second bytes and so on: high bytes repeat, so gzip output is half as large as with interleaved bytes.
+all second bytes and so on. High bytes repeat, so gzip's output is half as large as with interleaved bytes.
 """
 
 import base64
@@ -22,7 +22,7 @@ from xtalgen.structure.lattice import lattice_to_parameters
 
 TYPES = {"uint8": "u1", "int8": "i1", "uint16": "<u2", "int16": "<i2", "uint32": "<u4", "int32": "<i4"}
 FRAC_STEPS = 65536  # positions to 1/65536 of a cell edge: 0.0001 Å in a cell of 10 Å
-MOVE_STEPS = 8192  # how far relaxation moved an atom, to 1/8192 of a cell edge
+MOVE_STEPS = 8192  # displacements by relaxation, to 1/8192 of a cell edge
 LENGTH_STEP = 1e-4  # Å
 ANGLE_STEP = 180 / 65535  # degrees
 MAX_LENGTH = 1e4  # Å; longer cells are not drawn
@@ -31,7 +31,7 @@ MISSING = -(2**31)
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the page draws: lengths (3,) in Å, angles (3,) in degrees, fractional coordinates (n, 3), elements (n,)."""
+    """Geometry of a crystal: lengths (3,) in Å, angles (3,) in degrees, frac_coords (n, 3), atomic_numbers (n,)."""
 
     lengths: np.ndarray
     angles: np.ndarray
@@ -40,7 +40,7 @@ class Geometry:
 
 
 def geometry(crystal: Crystal) -> Geometry | None:
-    """Returns the geometry of a crystal; None where it has none, its cell has no volume or an element is unknown."""
+    """Returns the geometry of a crystal; None where it is missing, the cell has no volume or an element is unknown."""
     if crystal.lattice is None or crystal.frac_coords is None or crystal.atomic_numbers is None or not crystal.n_atoms:
         return None
     if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac_coords).all()):
@@ -58,8 +58,8 @@ def geometry(crystal: Crystal) -> Geometry | None:
 def geometry_blocks(final: Sequence[Geometry | None], before: Sequence[Geometry | None]) -> dict[str, np.ndarray]:
     """Returns the blocks of all geometries: the final ones and, where relaxation changed them, those before.
 
-    Positions before are stored as displacements by the nearest image. A crystal whose atoms before and after
-    relaxation differ has no geometry before.
+    Positions before relaxation are stored as displacements to the nearest image. A crystal whose atoms differ before
+    and after relaxation gets no geometry before.
     """
     drawn = [found for found in final if found is not None]
     pairs = [
@@ -113,7 +113,7 @@ def pack(header: Mapping[str, Any], blocks: Mapping[str, tuple[str, np.ndarray]]
 def compress(content: bytes) -> str:
     """Returns content gzipped, without a time stamp, in Python's base 85 with "<" written as ",".
 
-    Without "<" and "/" nothing in it can end a script element.
+    Without "<" it cannot end a script element.
     """
     return base64.b85encode(gzip.compress(content, compresslevel=9, mtime=0)).decode().replace("<", ",")
 
@@ -125,7 +125,7 @@ def _joined(arrays: Sequence[np.ndarray], kind: str) -> np.ndarray:
 def _cells(prefix: str, found: Sequence[Geometry]) -> dict[str, np.ndarray]:
     lengths = np.array([item.lengths for item in found]).reshape(-1, 3)
     angles = np.array([item.angles for item in found]).reshape(-1, 3)
-    # Column by column: a, b and c of one crystal are often equal, those of neighbouring rows hardly ever.
+    # Transposed, since values of one column are more alike than those of neighbouring rows.
     return {
         f"{prefix}lengths": np.rint(lengths.T / LENGTH_STEP).astype("u4"),
         f"{prefix}angles": np.rint(angles.T / ANGLE_STEP).astype("u2"),

@@ -1,4 +1,4 @@
-"""Where each crystal stands on the map: projected descriptors, with the crystals that have none in rows below."""
+"""Positions on the map: projected descriptors; crystals without descriptor are placed in rows below."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Layout:
     """Positions on the map and nearest references, of all crystals of all sets in order.
 
     positions: (2 n,) uint16, interleaved x, y. nearest: (n,) index of the nearest reference crystal in descriptor
-    space, -1 for references and crystals without descriptor. n_parked crystals stand in rows below the map, whose top
+    space, -1 for references and crystals without descriptor. n_parked crystals lie in rows below the map; their top
     left corner is (parked_x, parked_y) in units of the map's size.
     """
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from xtalgen.runtime.atomic import unfinished
 
 METHOD = "standardise-pca-umap/1"
-FEWEST = 16  # crystals; with fewer, UMAP has nothing to learn and PCA is drawn
+FEWEST = 16  # crystals; below, UMAP has too few neighbours and PCA is used
 MOST_EXACT = 60_000  # crystals whose neighbours are searched exhaustively
 BLOCK = 1024
 
@@ -31,12 +31,12 @@ class UmapConfig:
 def project(
     descriptors: Float[np.ndarray, "n features"], config: UmapConfig, cache: Path | None = None
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n components"]]:
-    """Returns the positions on the map and the principal components they come from.
+    """Returns the positions on the map and the underlying principal components.
 
-    Seeded and single-threaded, so the same descriptors give the same map. Equal descriptors share one position: UMAP
-    would spread copies out, since each has only the others as neighbours. `cache` is a folder that keeps the result
-    under a hash of descriptors, configuration and versions. Fewer than 16 distinct crystals are placed by their first
-    two principal components.
+    The projection is seeded and single-threaded, so the same descriptors give the same map. Equal descriptors share one
+    position; UMAP would spread copies out, since each has only the others as neighbours. `cache` is a folder that keeps
+    results under a hash of descriptors, configuration and versions. Fewer than 16 distinct crystals are placed by their
+    first two principal components.
     """
     _, first, inverse = np.unique(descriptors, axis=0, return_index=True, return_inverse=True)
     in_order = np.argsort(first)  # distinct rows in the order of their first occurrence
@@ -89,7 +89,7 @@ def nearest(
 def neighbours(
     components: Float[np.ndarray, "n components"], count: int
 ) -> tuple[Int[np.ndarray, "n count"], Float[np.ndarray, "n count"], None]:
-    """Returns indices and distances of the nearest rows of each row, itself first, in the form that UMAP takes.
+    """Returns indices and distances of the nearest rows of each row, itself first, in UMAP's format.
 
     Exact, by blocks of matrix products: up to well beyond 20,000 rows this is faster than UMAP's own approximate
     search, which also takes half a minute to compile.

@@ -1,4 +1,4 @@
-"""The page's JavaScript modules joined into one script: a page opened from disk may not import files."""
+"""Bundles the page's JavaScript modules into one script, since a page opened from disk may not import files."""
 
 import re
 from pathlib import Path
@@ -9,10 +9,10 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const|let)\b)", r
 
 
 def bundle(start: str = "app.js") -> str:
-    """Returns the module `start` and all that it imports, each once and after its own imports.
+    """Returns the module `start` and all its imports, each once and after the modules it imports.
 
-    The modules share one scope, so their top-level names must differ. The only form of import is
-    `import { a, b } from "./c.js"`.
+    The modules share one scope, so their top-level names must differ. The only form of import is `import { a, b } from
+    "./c.js"`.
     """
     parts: dict[str, str] = {}
 
@@ -20,7 +20,7 @@ def bundle(start: str = "app.js") -> str:
         if name in parts:
             return
         text = (PAGE / name).read_text(encoding="utf-8")
-        parts[name] = ""  # set before its imports, so that a circle ends
+        parts[name] = ""  # set before its imports, so that circular imports end
         for imported in _IMPORT.findall(text):
             add(imported[1])
         del parts[name]

@@ -1,7 +1,7 @@
-"""Bonds of a crystal as CDVAE's encoder sees them.
+"""Bonds of a crystal for CDVAE's encoder.
 
-Neighbours are those of CrystalNN as pure geometry (Pan et al. 2021; CDVAE's settings: no distance cut-off, no weight
-for electronegativity, no correction for pores): Voronoi cells and the solid angles of their faces.
+Neighbours are those of CrystalNN by geometry alone, that is Voronoi cells and the solid angles of their faces (Pan et
+al. 2021), with CDVAE's settings: no distance cut-off, no weight for electronegativity, no correction for pores.
 """
 
 import itertools
@@ -17,8 +17,8 @@ from xtalgen.featurizers.crystal_nn import likelihoods
 from xtalgen.featurizers.voronoi import CUTOFF, OPEN, TooThinError, cells, surroundings
 
 COLUMNS = {"bonds": pa.list_(pa.int16()), "bonds_source": pa.string()}
-NEIGHBOURS = 20  # of each atom, in the fallback
-SAME_PLACE = 1e-2  # Å: the fallback takes atoms nearer than this as the same
+NEIGHBOURS = 20  # neighbours of each atom in the fallback
+SAME_PLACE = 1e-2  # Å: atoms closer than this are identical in the fallback
 CHUNK = 16  # crystals per task of a worker
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def bonds_of_chunk(crystals: Sequence[Crystal]) -> list[tuple[list[int], str]]:
 
 
 def bonds_of(crystal: Crystal) -> tuple[list[int], str]:
-    """Returns the numbers of the column `bonds`, and their source: "crystal_nn" or "radius"."""
+    """Returns the integers of the column `bonds`, and their source: "crystal_nn" or "radius"."""
     try:
         bonds = crystal_nn_bonds(crystal.lattice, crystal.frac_coords)
     except (ValueError, RuntimeError, MemoryError):
@@ -74,7 +74,7 @@ def radius_bonds(
 
 
 def _canonical(i: int, j: int, cell: np.ndarray) -> tuple[int, int, int, int, int]:
-    """Returns a bond in the table's form: i ≤ j, and for a bond of an atom to its image the larger of both shifts."""
+    """Returns a bond in canonical form: i ≤ j; for a bond of an atom to its own image, the larger of both shifts."""
     shift = (int(cell[0]), int(cell[1]), int(cell[2]))
     if j < i or (i == j and shift < (0, 0, 0)):
         i, j, shift = j, i, (-shift[0], -shift[1], -shift[2])
@@ -82,7 +82,7 @@ def _canonical(i: int, j: int, cell: np.ndarray) -> tuple[int, int, int, int, in
 
 
 def radius_fallback(crystal: Crystal) -> tuple[list[int], str]:
-    """Returns `bonds_of` by distance alone: `radius_bonds`, or no bonds where the lattice is too thin to list them."""
+    """Returns bonds by distance alone: `radius_bonds`, or no bonds where the lattice is too thin to list them."""
     try:
         bonds = radius_bonds(crystal.lattice, crystal.frac_coords)
     except TooThinError:

@@ -20,8 +20,8 @@ from xtalgen.runtime.compiled import compiled
 Array = np.ndarray
 CHEMISTRY = 3.0  # weight of the difference of electronegativities
 GREATEST_DIFFERENCE = 3.3  # of two Pauling electronegativities
-BONDED, APART = 0.5, 1.0  # Å beyond the sum of the radii: full weight up to the first, none from the second
-ROUNDING = 1e-5  # of a thousandth: within this distance of a tie, rounding may go either way
+BONDED, APART = 0.5, 1.0  # Å beyond the sum of the radii: full weight up to the first, zero from the second
+ROUNDING = 1e-5  # in thousandths: within this distance of a tie, rounding may go either way
 
 
 def site_fingerprints(
@@ -29,9 +29,9 @@ def site_fingerprints(
 ) -> tuple[Float[Array, "atoms 61"], Bool[Array, " atoms"]]:
     """Returns the fingerprint of every atom, and which of them certainly equal matminer's.
 
-    An atom is uncertain where the last digit matters: for the rounding of a weight, the order of equal neighbours or an
-    atom at the cut-off; also without a cell, or with neighbours without radius. Use `careful_fingerprint` for these.
-    Raises ValueError on unknown elements, and as `cells` does.
+    An atom is uncertain where rounding errors matter (rounded weights, order of equal neighbours, atoms at the
+    cut-off), without a cell, or with neighbours without radius. Use `careful_fingerprint` for these. Raises ValueError
+    on unknown elements, and as `cells` does.
     """
     if atomic_numbers.min() < 1 or atomic_numbers.max() > MAX_ATOMIC_NUMBER:
         raise ValueError(f"no element has an atomic number outside 1 to {MAX_ATOMIC_NUMBER}")
@@ -56,7 +56,7 @@ def likelihoods(weights: Float[Array, " neighbours"]) -> Float[Array, " numbers"
 
 
 def careful_fingerprint(structure: Any, site: int) -> Float[Array, " 61"]:
-    """Returns the fingerprint of one atom of a pymatgen structure, its neighbours found by pymatgen itself.
+    """Returns the fingerprint of one atom of a pymatgen structure, with neighbours from pymatgen itself.
 
     Some hundred times slower than `site_fingerprints`. Raises what pymatgen raises.
     """
@@ -83,7 +83,7 @@ def _elements() -> Array:
 
     table = np.full((MAX_ATOMIC_NUMBER + 1, 2), math.nan)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that noble gases have no electronegativity
+        warnings.simplefilter("ignore")  # warnings that noble gases have no electronegativity
         for number in range(1, MAX_ATOMIC_NUMBER + 1):
             element = Element.from_Z(number)
             radius = CovalentRadius.radius.get(element.symbol, element.atomic_radius)

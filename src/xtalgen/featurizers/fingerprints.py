@@ -32,8 +32,13 @@ class Fingerprints:
 
     @property
     def chosen(self) -> np.ndarray:
-        """Which rows were asked for: all, or the seeded subset."""
+        """Which rows were selected: all, or the seeded subset."""
         return np.array([status != NOT_CHOSEN for status in self.status], dtype=bool)
+
+    @property
+    def failed(self) -> np.ndarray:
+        """Which rows were asked for and have none."""
+        return self.chosen & ~self.ok
 
     def take(self, rows: Sequence[int]) -> "Fingerprints":
         """Returns the fingerprints of these rows, in this order."""
@@ -56,8 +61,8 @@ def read_fingerprints(path: Path) -> tuple[list[str], Fingerprints]:
 def structure_fingerprint(item: Arrays) -> list[float]:
     """Returns the mean over atoms of CrystalNNFingerprint("ops") (Zimmermann & Jain 2020, doi:10.1039/C9RA07755C).
 
-    Equal to matminer's to 1e-8: atoms whose result depends on the last digit take their neighbours from pymatgen.
-    Raises what pymatgen raises where an atom has no cell or no radius, TooThinError and ValueError as `cells` does.
+    Equal to matminer's to 1e-8: for atoms sensitive to rounding, pymatgen finds the neighbours. Raises what pymatgen
+    raises where an atom has no cell or no radius, TooThinError and ValueError as `cells` does.
     """
     sites, certain = site_fingerprints(*item)
     if not certain.all():
@@ -68,14 +73,14 @@ def structure_fingerprint(item: Arrays) -> list[float]:
 
 
 def warm_up() -> None:
-    """Imports and compiles in a new worker, so that this does not count towards its first crystal's time limit."""
+    """Imports and compiles in a new worker, so that its first crystal's time limit does not include this."""
     copper = (np.eye(3) * 3.0, np.zeros((1, 3)), np.array([29], dtype=np.uint8))
     structure_fingerprint(copper)
     careful_fingerprint(structure(copper), 0)
 
 
 def quick_fingerprint(item: Arrays) -> list[float] | None:
-    """Returns the fingerprint, or None when it depends on the last digit: see `structure_fingerprint`."""
+    """Returns the fingerprint, or None when it is sensitive to rounding: see `structure_fingerprint`."""
     sites, certain = site_fingerprints(*item)
     return _mean(sites) if certain.all() else None
 

@@ -16,8 +16,8 @@ def magpie_features(
 ) -> Float[np.ndarray, "compositions 132"]:
     """Returns minimum, maximum, range, mean, mean deviation and mode of 22 elemental properties, property by property.
 
-    compositions: (atomic number, count) of each element. Equal to matminer's features to 1e-9, from matminer's own
-    table of properties, missing ones imputed as there (Ward et al. 2016, doi:10.1038/npjcompumats.2016.28).
+    compositions: (atomic number, count) of each element. Equal to matminer's features to 1e-9; uses matminer's table of
+    properties and its imputation of missing ones (Ward et al. 2016, doi:10.1038/npjcompumats.2016.28).
     """
     if not len(compositions):
         return np.empty((0, N_FEATURES))
@@ -35,7 +35,7 @@ def magpie_features(
     mean = (shares * values).sum(axis=1)
     deviation = (shares * np.abs(values - mean[:, None])).sum(axis=1)
     most = np.isclose(weights, weights.max(axis=1, keepdims=True))[..., None]
-    mode = np.where(most, values, np.inf).min(axis=1)  # of equally frequent elements the smallest value, as matminer
+    mode = np.where(most, values, np.inf).min(axis=1)  # smallest of equally frequent elements, as in matminer
     return np.stack([low, high, high - low, mean, deviation, mode], axis=-1).reshape(len(compositions), -1)
 
 

@@ -44,8 +44,9 @@ FIRST = np.cumsum([0, 0] + [1 + len(MOTIFS.get(number, ())) for number in range(
 N_FEATURES = int(FIRST[-1])
 
 # Motifs of two neighbours: the angle (in units of 180°) and the width parameter of its Gaussian.
-BENT = np.array([[0.5, 15.15], [0.5802777777777778, 13.95], [0.666666666667, 13.25], [0.833333333333333, 12.45],
-                 [1.0, 8.667]])  # fmt: skip
+BENT = np.array(
+    [[0.5, 15.15], [0.5802777777777778, 13.95], [0.666666666667, 13.25], [0.833333333333333, 12.45], [1.0, 8.667]]
+)
 
 # Motifs with a neighbour at the north pole and others in rings about the axis. Columns: coordination number; place of
 # the motif; angle to the pole (in units of 180°) and its sharpness s in exp(-(s dtheta)^2 / 2); multiplicity m of

@@ -1,4 +1,4 @@
-"""The nearest known crystal of a new one: by composition first, then by structure."""
+"""Finds the known crystal nearest to a new one, first by composition, then by structure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from xtalgen.featurizers.fingerprints import structure_fingerprint
 from xtalgen.runtime.parallel import Failure, map_items
 from xtalgen.structure.matcher import arrays
 
-SHORTLIST = 20  # known crystals of the nearest compositions whose structures are compared
+SHORTLIST = 20  # known crystals of nearest composition whose structures are compared
 N_ELEMENTS = 128
 
 
@@ -19,8 +19,8 @@ N_ELEMENTS = 128
 class Nearest:
     """A known crystal and its distance.
 
-    composition: the share of atoms that would have to be another element, 0 for the same composition, 1 for no common
-    element. structure: Euclidean distance of the mean CrystalNN fingerprints, as in coverage; None where one has none.
+    composition: share of atoms that differ in element, 0 for equal compositions, 1 for no common element. structure:
+    Euclidean distance of the mean CrystalNN fingerprints, as in coverage; None where one has none.
     """
 
     id: str
@@ -33,8 +33,8 @@ def nearest_known(
 ) -> list[Nearest | None]:
     """Returns, for each crystal, the known one of nearest composition, and of these the nearest structure.
 
-    Twenty crystals of the nearest compositions are compared; of equally near ones the first are taken. None where
-    there are no known crystals. timeout: seconds for one fingerprint.
+    The structures of the twenty nearest by composition (the first ones in case of ties) are compared. None without
+    known crystals. timeout: seconds for one fingerprint.
     """
     if not known or not crystals:
         return [None] * len(crystals)

@@ -2,7 +2,7 @@
 
 The cell of an atom at 0 is the set of points x with x.r <= |r|^2 / 2 for the vector r to every other atom. It is found
 by cutting a large cube by these planes, the nearest atom first. A plane at the distance |r| / 2 cannot cut a cell whose
-farthest corner is nearer than that, so the search ends at the first |r| >= 2 max |corner|. Compiled loops make this a
+farthest corner is nearer than that, so the search ends at the first |r| >= 2 max |corner|. As compiled loops, this is a
 hundred times faster than Qhull through SciPy.
 """
 
@@ -19,11 +19,11 @@ Array = np.ndarray
 # The faces of the cell that is being cut: corners (faces, corners, 3), number of corners, index of the atom behind it.
 Room = tuple[Array, Array, Array]
 
-CUTOFF = 7.0  # Å: radius of the atoms that CrystalNN takes into account
+CUTOFF = 7.0  # Å: cut-off radius of CrystalNN
 FAR = 1000.0  # Å: half the edge of the first cube; a cell that keeps a face of it is open
 EDGE = 1e-6  # Å: within this distance of the cut-off, rounding decides whether an atom counts
 ON_PLANE = 1e-10  # Å: a vertex within this distance of a plane lies on it
-SAME_PLACE = 1e-3  # Å: atoms nearer than this have no cells of their own
+SAME_PLACE = 1e-3  # Å: atoms closer than this coincide
 MAX_FACES, MAX_CORNERS = 192, 64
 MAX_IMAGES = 1e6  # atoms within reach of an atom; only needles and sheets have more, which would fill the memory
 CLOSED, OPEN, DOUBTFUL = 0, 1, 2
@@ -42,7 +42,7 @@ DIAGONALS = np.array([[1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]], dtype=np.f
 
 
 class TooThinError(ValueError):
-    """A lattice is such a needle or sheet that listing the atoms within reach would fill the memory."""
+    """A lattice is so thin that listing the atoms within reach would exhaust memory."""
 
 
 @dataclass(frozen=True)

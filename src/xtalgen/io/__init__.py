@@ -1,1 +1,1 @@
-"""Readers and writers of the file formats that users bring and take away."""
+"""Readers and writers of file formats."""

@@ -1,7 +1,7 @@
-"""The checks that every crystal passes, whatever its format: elements, cell, coordinates, range.
+"""The checks that every crystal passes, in any format: elements, cell, coordinates, range.
 
-A reader turns its text into numbers with these functions and hands them to `make_crystal`; nothing else decides
-whether a row is "ok".
+Readers convert text to numbers with these functions and pass them to `make_crystal`, which alone decides whether a row
+is "ok".
 """
 
 import math
@@ -15,12 +15,12 @@ from jaxtyping import Float
 from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
 from xtalgen.io.entries import CrystalError
 from xtalgen.structure.elements import ALL_SYMBOLS
+from xtalgen.structure.geometry import MIN_VOLUME
 from xtalgen.structure.lattice import lattice_from_parameters, wrap
 
-SMALLEST_VOLUME = 0.1  # Å³ per cell, the bound of CDVAE's structural validity
 SMALLEST_SPACING = 0.01  # Å between opposite faces of the cell, the bound of pymatgen's CIF reader
-LARGEST_COORDINATE = 1e9  # fractional; beyond it a double has too few digits left to say where in the cell it lies
-SYNTHETIC = 100  # elements from here on are in no crystal
+LARGEST_COORDINATE = 1e9  # fractional; beyond it, double precision does not resolve positions within the cell
+SYNTHETIC = 100  # atomic number from which elements occur in no crystal
 ISOTOPES = {"D": 1, "T": 1}
 NUMBERS = {symbol: number for number, symbol in enumerate(ALL_SYMBOLS, start=1)} | ISOTOPES
 # A symbol with its charge or number behind it, as in Fe3+, O-2, Na+, Fe1.
@@ -51,8 +51,8 @@ def check_lattice(lattice: Float[np.ndarray, "3 3"]) -> None:
     if not np.isfinite(lattice).all():
         raise CrystalError("bad_lattice", "the cell holds a number that is not finite")
     volume = abs(float(np.linalg.det(lattice)))
-    if not volume >= SMALLEST_VOLUME:
-        raise CrystalError("bad_lattice", f"the cell has a volume of {volume:.3g} Å³, less than {SMALLEST_VOLUME} Å³")
+    if not volume >= MIN_VOLUME:
+        raise CrystalError("bad_lattice", f"the cell has a volume of {volume:.3g} Å³, less than {MIN_VOLUME} Å³")
     # The spacing of the faces along an axis is one over the length of its reciprocal vector.
     spacing = 1 / float(np.linalg.norm(np.linalg.inv(lattice), axis=0).max())
     if not spacing >= SMALLEST_SPACING:
@@ -70,8 +70,8 @@ def check_coordinates(frac_coords: Float[np.ndarray, "atoms 3"]) -> None:
 def make_lattice(lengths: Any, angles: Any) -> Float[np.ndarray, "3 3"]:
     """Returns the cell of three lengths (Å) and angles (degrees), as row vectors in the canonical orientation.
 
-    Raises CrystalError when no cell has them: a length that is not positive, an angle outside 0 to 180 degrees, three
-    angles that meet at no corner.
+    Raises CrystalError for impossible parameters: a length that is not positive, an angle outside 0 to 180 degrees, or
+    three incompatible angles.
     """
     a, b, c = (float(length) for length in lengths)
     alpha, beta, gamma = (float(angle) for angle in angles)
@@ -95,7 +95,7 @@ def check_periodic(pbc: Sequence[bool]) -> None:
 
 
 def check_numbers(numbers: np.ndarray) -> np.ndarray:
-    """Returns atomic numbers as uint8. Raises CrystalError on one that is no element's."""
+    """Returns atomic numbers as uint8. Raises CrystalError for unknown elements."""
     numbers = np.asarray(numbers)
     if numbers.dtype == np.uint8 and numbers.size and numbers.min() >= 1 and numbers.max() <= MAX_ATOMIC_NUMBER:
         return numbers
@@ -112,7 +112,7 @@ def is_ambiguous(symbol: str) -> bool:
 
 
 def atomic_number(symbol: str) -> int:
-    """Returns the atomic number of an element's symbol in any case, maybe with a charge or a number behind it.
+    """Returns the atomic number of an element's symbol in any case, optionally followed by a charge or number.
 
     D and T are hydrogen. Raises CrystalError with status unknown_element.
     """

@@ -1,8 +1,8 @@
 """CIF: from the text of a data block to a crystal, its symmetry applied.
 
 The CIFs of the published data sets have one plain layout (space group P 1, fully occupied), which `read_plain_cif`
-reads some twenty times faster than pymatgen. `read_block_of_cif` reads all others. Both give what pymatgen's reader
-gives where that is right, atoms in the same order: by electronegativity, then as in the text.
+reads some twenty times faster than pymatgen. `read_block_of_cif` reads all others. Both agree with pymatgen's reader
+where that is right. Atoms have the same order: by electronegativity, then as in the text.
 """
 
 import re
@@ -46,7 +46,7 @@ from xtalgen.structure.standard_cell import sort_atoms
 
 THIRDS = (1 / 3, 2 / 3)
 THIRDS_TOLERANCE = 1e-4  # relative; pymatgen reads 0.3333 as one third
-FULL = 1e-6  # how far occupancies of a place may add up to something other than 1
+FULL = 1e-6  # tolerance for the sum of occupancies at a position
 
 DIGITS = r"(-?\d+(?:\.\d*)?)"
 PLAIN_CELL = re.compile(
@@ -69,7 +69,7 @@ SYSTEMS = ("_symmetry_cell_setting", "_space_group_crystal_system")
 MIXTURE = re.compile(r"[A-Za-z]+[^A-Za-z]*[+/,&|;: ()]+[^A-Za-z]*[A-Za-z]|[A-Z][a-z]?\d*\.\d+[A-Z]")
 
 
-# Labels of molecules, which begin like an element.
+# Labels of molecules that begin like an element.
 GROUPS = re.compile(r"(H2O|D2O|H3O|HOH|OH|OD|NH[234]|CH[23]|CN|[Ww][Aa][Tt])(?![a-z])")
 
 
@@ -85,16 +85,16 @@ class Site:
 
 
 def read_cif(text: str) -> Crystal:
-    """Returns the crystal of a CIF text; what had to be assumed stands in `info["warning"]`.
+    """Returns the crystal of a CIF text; assumptions are listed in `info["warning"]`.
 
-    Raises CrystalError with status unparsable, disordered, unknown_element or bad_lattice; a text with several
-    crystals is unparsable, since it has one row.
+    Raises CrystalError with status unparsable, disordered, unknown_element or bad_lattice; a text with several crystals
+    is unparsable, since it belongs to one row.
     """
     plain = read_plain_cif(text)
     if plain is not None:
         return plain
     blocks = split_blocks(text)
-    # A block without atoms beside the crystal's is no second crystal.
+    # An additional block without atoms is not a second crystal.
     blocks = [(name, block) for name, block in blocks if "_atom_site" in block.lower()] or blocks[:1]
     if len(blocks) > 1:
         names = ", ".join(f"data_{name}" for name, _ in blocks[:5])
@@ -188,7 +188,7 @@ def _read_lattice(block: Block, warned: list[str]) -> Float[np.ndarray, "3 3"]:
     # 90 is the default of the CIF dictionary.
     angles = [block.value(name) or ("120" if system == "hexagonal" and name == ANGLES[2] else "90") for name in ANGLES]
     if not all(block.value(name) for name in (*LENGTHS, *ANGLES)):
-        warned.append(f"cell parameters are not all given: {', '.join([*lengths, *angles])} were taken")
+        warned.append(f"missing cell parameters: {', '.join([*lengths, *angles])} were assumed")
     try:
         values = [read_number(text) for text in (*lengths, *angles)]
     except ValueError as error:
@@ -239,8 +239,8 @@ def read_type_symbol(symbol: str) -> int:
 def read_label(label: str, warned: list[str]) -> int:
     """Returns the atomic number that a site's label begins with, where it has no type symbol: Fe1A, O(1), FeM1, OA1.
 
-    Letters behind the element that are no digit's are assumed to number the site, unless they are an element
-    themselves (OH); the assumption is appended to `warned`. Raises CrystalError with status unknown_element.
+    Letters after the element are assumed to number the site, unless they are an element themselves (OH); the assumption
+    is appended to `warned`. Raises CrystalError with status unknown_element.
     """
     letters = (re.match(r"[A-Za-z]*", label.strip()) or [""])[0]
     if letters.capitalize() in NUMBERS and not GROUPS.match(label.strip()):
@@ -249,7 +249,7 @@ def read_label(label: str, warned: list[str]) -> int:
         return atomic_number(letters)
     for length in (2, 1):
         symbol, rest = letters[:length].capitalize(), letters[length:]
-        # A second capital belongs to the rest: O in OA1, not an element Oa.
+        # A second capital is not part of the symbol: O in OA1, not an element Oa.
         if symbol in NUMBERS and rest[:1].isupper() and not _is_elements(rest):
             warned.append(f"site {label} was read as {symbol}")
             return NUMBERS[symbol]
@@ -288,7 +288,7 @@ def _read_coordinates(label: str, texts: tuple[str, str, str]) -> Float[np.ndarr
 
 
 def _decimals(texts: tuple[str, str, str]) -> int:
-    """Returns the decimals of the least exact coordinate; those with one or none are taken as exact (0, 0.5)."""
+    """Returns the decimals of the least precise coordinate; those with one or none count as exact (0, 0.5)."""
     counts = [count_decimals(text) for text in texts]
     return min((count for count in counts if count > 1), default=16)
 
@@ -323,7 +323,10 @@ def _expand(sites: list[Site], symmetry: Symmetry, lattice: Float[np.ndarray, "3
 
 
 def _merge(sites: list[Site], symmetry: Symmetry) -> list[Site]:
-    """Returns the sites, those at one place merged. Raises CrystalError unless each place has one element, once."""
+    """Returns the sites with coincident ones merged.
+
+    Raises CrystalError unless each position has one fully occupied element.
+    """
     places: list[list[Site]] = []
     for site in sites:
         firsts = np.array([place[0].coordinates for place in places]).reshape(-1, 3)

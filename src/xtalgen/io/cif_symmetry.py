@@ -1,7 +1,7 @@
 """The symmetry of a CIF: its operations, read or looked up by the name of the space group, applied to the sites.
 
-Nothing is guessed in silence: a name that is not tabulated or leaves the origin open is an error that names it, and
-what was read must agree with the chemical formula and the number of formula units where the file states them.
+Nothing is guessed silently: an unknown name or an open origin is an error that names it, and the atoms must agree with
+the chemical formula and the number of formula units where the file states them.
 """
 
 import functools
@@ -22,14 +22,17 @@ from xtalgen.structure.space_group_settings import SpaceGroupSetting, SymbolErro
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 MAGNETIC = ("_space_group_symop_magn_operation_xyz", "_space_group_symop_magn_centering_xyz")
 SYMBOLS = (
-    "_space_group_name_h-m_alt", "_space_group_name_h-m_full", "_symmetry_space_group_name_h-m",
-    "_symmetry_space_group_name_h_m", "_space_group_name_h-m",
-)  # fmt: skip
+    "_space_group_name_h-m_alt",
+    "_space_group_name_h-m_full",
+    "_symmetry_space_group_name_h-m",
+    "_symmetry_space_group_name_h_m",
+    "_space_group_name_h-m",
+)
 HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 NUMBER = ("_space_group_it_number", "_symmetry_int_tables_number")
 TERM = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)?(?:/(\d+))?\*?([xyz]?)")
-SAME_SITE = 1e-4  # fractional; sites that are closer are one, as in pymatgen
-IMPOSSIBLY_CLOSE = 0.3  # Å; images of one site that are closer are one atom, given with few digits
+SAME_SITE = 1e-4  # fractional; closer sites are identical, as in pymatgen
+IMPOSSIBLY_CLOSE = 0.3  # Å; closer images of one site are one atom given with few digits
 AMOUNT = re.compile(r"([A-Z][a-z]?)\s*(\d+\.?\d*|\.\d+)?\s*")
 IDENTITY = np.eye(4)[None]
 
@@ -38,24 +41,24 @@ Affine = Float[np.ndarray, "operations 4 4"]
 
 @dataclass(frozen=True)
 class Symmetry:
-    """Operations as affine matrices on fractional columns, and what was assumed to find them ("" for nothing)."""
+    """Operations as affine matrices on fractional columns, and assumptions made ("" for none)."""
 
     affine: Affine
     assumed: str = ""
 
 
 def read_symmetries(block: Block, lattice: Float[np.ndarray, "3 3"]) -> list[Symmetry]:
-    """Returns the symmetries that a block may mean: one, or several where its symbol leaves the origin open.
+    """Returns the possible symmetries of a block: one, or several where its symbol leaves the origin open.
 
-    Operations come before names. Raises CrystalError naming the symbol when it is unknown, contradicts the number of
-    the space group, or does not fit the cell.
+    Operations take precedence over names. Raises CrystalError naming the symbol when it is unknown, contradicts the
+    number of the space group, or does not fit the cell.
     """
     given = _given_operations(block)
     if given is not None:
         return [given]
     symbol, hall, number = block.value(*SYMBOLS), block.value(*HALL), block.value(*NUMBER)
     if not (symbol or hall or number):
-        return [Symmetry(IDENTITY, "no symmetry is given: the atoms were taken as they stand (P 1)")]
+        return [Symmetry(IDENTITY, "no symmetry is given: P 1 was assumed")]
     name = symbol or hall or f"number {number}"
     try:
         settings = find_settings(symbol=symbol, hall=hall, number=_whole(number) if number else 0)
@@ -70,11 +73,11 @@ def read_symmetries(block: Block, lattice: Float[np.ndarray, "3 3"]) -> list[Sym
 def _choices(settings: Sequence[SpaceGroupSetting], name: str) -> list[Symmetry]:
     """Returns the symmetries of settings that fit, alternative origins as alternatives."""
     first = settings[0]
-    # Of several unique axes or cell choices the first is the standard one; of several origins none is.
+    # Among several unique axes or cell choices the first is standard; among several origins none is.
     origins = [setting for setting in settings if setting.code[:1] in ("1", "2") and setting.symbol == first.symbol]
     assumed = ""
     if len({setting.symbol for setting in settings}) > 1:
-        assumed = f"the space group {name} leaves the axes open: {first.name} was taken"
+        assumed = f"the space group {name} leaves the axes open: {first.name} was assumed"
     found: dict[frozenset[bytes], Symmetry] = {}
     for setting in origins or [first]:
         affine = operations(setting.hall_number)
@@ -151,7 +154,7 @@ def read_formula_sum(formula: str) -> dict[int, float]:
 
 
 def unique_images(coordinates: Float[np.ndarray, "sites 3"], affine: Affine) -> Float[np.ndarray, "atoms 3"]:
-    """Returns the positions in [0, 1) that symmetry makes of sites, each once, in the order of the operations."""
+    """Returns the distinct positions in [0, 1) of the symmetry images of sites, in the order of the operations."""
     found = np.empty((0, 3))
     for coordinate in coordinates:
         images = (affine @ np.append(coordinate, 1.0))[:, :3]
@@ -172,11 +175,11 @@ def same_place(site: Float[np.ndarray, " 3"], others: Float[np.ndarray, "sites 3
 def move_to_special_position(
     site: Float[np.ndarray, " 3"], decimals: int, affine: Affine, lattice: Float[np.ndarray, "3 3"]
 ) -> tuple[Float[np.ndarray, " 3"], float]:
-    """Returns a site, moved to the special position that its digits stand for, and by how much (Å).
+    """Returns a site moved to the special position that its digits approximate, and the displacement (Å).
 
-    A site given with few digits (0.333 for 1/3) has images so close that they can only be the same atom: the mean of
-    those within the rounding error is invariant under the operations that map it near itself. Raises CrystalError
-    when images remain that are closer than 0.3 Å.
+    A site given with few digits (0.333 for 1/3) has nearly coincident images of the same atom. The mean of those within
+    the rounding error is invariant under the operations that map it near itself. Raises CrystalError when images remain
+    that are closer than 0.3 Å.
     """
     images = (affine @ np.append(site, 1.0))[:, :3]
     apart = images - site
@@ -219,7 +222,7 @@ def read_operation(text: str) -> Float[np.ndarray, "4 4"]:
     """Returns the affine matrix of an operation such as "-x, y+1/2, z". Raises CrystalError on anything else."""
     parts = re.sub(r"\s", "", text).lower().split(",")
     affine = np.eye(4)
-    if len(parts) not in (3, 4):  # magnetic operations have time reversal behind
+    if len(parts) not in (3, 4):  # magnetic operations end with time reversal
         raise CrystalError("unparsable", f"the symmetry operation {text!r} cannot be read")
     for row, part in enumerate(parts[:3]):
         affine[row] = 0.0

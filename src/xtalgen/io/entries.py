@@ -5,10 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+MAX_BYTES = 2 * 1024**3  # of a file; also guards against archives that unpack to far more than they weigh
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy")
 NAME_KEYS = (
-    "name", "id", "material_id", "label", "structure_id", "entry_id", "identifier", "task_id", "mat_id",
-)  # fmt: skip
+    "name",
+    "id",
+    "material_id",
+    "label",
+    "structure_id",
+    "entry_id",
+    "identifier",
+    "task_id",
+    "mat_id",
+)
 
 
 @dataclass(frozen=True)
@@ -16,7 +25,7 @@ class Entry:
     """One crystal of a file, not parsed yet.
 
     name: what the file calls it; kind: a key of `structure_files.PARSERS`, such as "cif" or "extxyz", or "broken"
-    (content says why); warning: what had to be assumed to find it.
+    (content says why); warning: assumptions made.
     """
 
     name: str
@@ -27,7 +36,7 @@ class Entry:
 
 
 class CrystalError(ValueError):
-    """A crystal cannot be used; `status` is the one of its row, the message says why."""
+    """A crystal cannot be used; `status` is that of its row, the message says why."""
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(status, message)
@@ -38,17 +47,17 @@ class CrystalError(ValueError):
 
 
 def find_name(values: Any) -> str | None:
-    """Returns the name that a record gives its crystal: the first of `NAME_KEYS` that it has, whatever the case."""
+    """Returns the name of a record: the value of the first of `NAME_KEYS` present, in any case."""
     lowered = {str(key).strip().lower(): value for key, value in dict(values).items()}
     found = (lowered.get(key) for key in NAME_KEYS)
     return next((str(name) for name in found if isinstance(name, str | int | float) and str(name).strip()), None)
 
 
 def explain_suffix(path: Path, allowed: Sequence[str]) -> str:
-    """Returns what is wrong with the suffix of a file that is none of the allowed ones, and what to do."""
+    """Returns an error message with remedy for a file whose suffix is not allowed."""
     if path.name.lower().endswith(PICKLES):
         return (
-            f"{path}: such a file can run code when it is read, so it is not. Load it where you trust it and save its "
+            f"{path}: such a file can run code when it is read. Load it where you trust it and save its "
             "arrays frac_coords, atom_types, num_atoms, lengths and angles with numpy.savez as .npz."
         )
     return f"{path}: unknown suffix; allowed are {', '.join(allowed)}. Convert the file to one of them."

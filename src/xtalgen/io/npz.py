@@ -10,9 +10,8 @@ import numpy as np
 
 from xtalgen.crystals import Crystal
 from xtalgen.io.checks import check_numbers, make_crystal, make_lattice
-from xtalgen.io.entries import Entry
+from xtalgen.io.entries import MAX_BYTES, Entry
 
-MAX_BYTES = 2 * 1024**3  # a guard against archives that unpack to far more than they weigh
 # Shape of each array after the axis of atoms or crystals.
 NAMES: dict[str, tuple[int, ...]] = {
     "frac_coords": (3,), "atom_types": (), "num_atoms": (), "lengths": (3,), "angles": (3,), "lattice": (3, 3),

@@ -1,6 +1,6 @@
-"""JSON of pymatgen structures, alone or in the forms in which people keep many: lists, records, data frames, lines.
+"""JSON of pymatgen structures, single or in common collections: lists, records, data frames, lines.
 
-Parsed by hand: pymatgen would import the classes that a file names.
+Not parsed by pymatgen, which would import the classes that a file names.
 """
 
 import ast
@@ -15,7 +15,7 @@ from xtalgen.crystals import Crystal
 from xtalgen.io.checks import atomic_number, check_lattice, check_periodic, make_crystal, make_lattice
 from xtalgen.io.entries import CrystalError, Entry, find_name
 
-# Where a record keeps its structure; of several the first.
+# Keys of a record's structure; the first one present is used.
 STRUCTURE_KEYS = (
     "structure", "relaxed_structure", "final_structure", "initial_structure", "computed_structure_entry", "entry",
     "cif", "poscar",
@@ -146,7 +146,7 @@ def _name(item: Any) -> str | None:
 
 
 def _structure_of(item: Any) -> tuple[dict[str, Any] | str | None, list[str], Any]:
-    """Returns the structure of a record (a dictionary, or a text), the keys that hold one if several do, its energy."""
+    """Returns the structure of a record (a dictionary or text), the keys that hold one if several, and its energy."""
     if isinstance(item, str):
         return (item if "\n" in item or "\\n" in item or item.lstrip().startswith("{") else None), [], None
     if not isinstance(item, dict):
@@ -161,7 +161,7 @@ def _structure_of(item: Any) -> tuple[dict[str, Any] | str | None, list[str], An
 
 
 def _items(content: Any, name: str, depth: int = 0) -> list[tuple[str, Any]] | None:
-    """Returns name and record of each entry of a file's content; None when it is neither list nor dictionary."""
+    """Returns name and record of each entry of a file's content; None unless it is a list or dictionary."""
     if isinstance(content, list):
         return [(f"item {index}", item) for index, item in enumerate(content)]
     if not isinstance(content, dict):
@@ -180,7 +180,7 @@ def _items(content: Any, name: str, depth: int = 0) -> list[tuple[str, Any]] | N
 
 
 def _rows_of_frame(content: Mapping[str, Any]) -> list[tuple[str, Any]] | None:
-    """Returns the rows of a pandas frame written by columns or split, or of a dictionary of lists; None for neither."""
+    """Returns the rows of a pandas frame written by columns or split, or of a dictionary of lists; otherwise None."""
     if {"columns", "data"} <= content.keys():  # orient="split"
         rows = (dict(zip(content["columns"], row, strict=False)) for row in content["data"])
         return [(f"item {index}", row) for index, row in enumerate(rows)]

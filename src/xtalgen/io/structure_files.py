@@ -19,7 +19,7 @@ from typing import Any
 from xtalgen.crystals import Crystal
 from xtalgen.io.cif import read_block_of_cif, read_cif, read_plain_cif
 from xtalgen.io.cif_syntax import split_blocks
-from xtalgen.io.entries import CrystalError, Entry, explain_suffix, find_name
+from xtalgen.io.entries import MAX_BYTES, CrystalError, Entry, explain_suffix, find_name
 from xtalgen.io.extxyz import read_frame, split_frames
 from xtalgen.io.npz import parse_arrays, read_arrays
 from xtalgen.io.poscar import read_poscar, split_poscar
@@ -28,7 +28,6 @@ from xtalgen.io.tensors import read_tensors
 from xtalgen.structure.standard_cell import sort_atoms
 
 # Guards against archives that unpack to far more than they weigh.
-MAX_BYTES = 2 * 1024**3
 MAX_MEMBER_BYTES = 16 * 1024**2
 COLUMN = "cif"  # of a CSV: the text of a CIF, a POSCAR or a pymatgen structure's JSON or Python form
 

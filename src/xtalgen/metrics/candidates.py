@@ -1,4 +1,4 @@
-"""Candidates: the crystals of a set that are valid, unique and novel, nearest to the hull first."""
+"""Candidates: the valid, unique and novel crystals of a set, ordered by energy above the hull."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ NEEDED = ("unique", "novel", "struct_valid", "comp_valid", "e_above_hull")
 def choose(crystals: Sequence[Crystal], count: int) -> list[Crystal]:
     """Returns at most `count` crystals that are valid, unique, novel and on a hull, the lowest energy first.
 
-    Ties keep the order of their ids, so the choice does not depend on the order of the rows.
+    Ties are broken by id, so the choice does not depend on the order of the rows.
     """
     found = [
         crystal

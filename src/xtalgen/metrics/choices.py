@@ -1,10 +1,10 @@
-"""The choices that recipes are made of. A misspelt one is refused with the list of those there are."""
+"""The choices that make up recipes. A misspelt one is refused, with a list of valid ones."""
 
 from dataclasses import fields
 from enum import StrEnum
 from typing import NoReturn
 
-# eV/atom. A relaxation that ends at 0.05 eV/Å leaves an energy undecided by about this much: copies of crystals on the
+# eV/atom. Relaxing to 0.05 eV/Å leaves energies uncertain by about this much: copies of crystals on the
 # hull, relaxed again from a strained start, end 1e-5 above it, and "at most 0" must not turn on that.
 TOLERANCE = 1e-4
 
@@ -62,7 +62,7 @@ class Scale(Choice):
 
 
 class Among(Choice):
-    """Where S.U.N. looks for an earlier equal crystal."""
+    """Crystals among which uniqueness is judged for S.U.N."""
 
     EVERYTHING = "all crystals"
     CLASS = "the crystals of the same stability class"

@@ -1,6 +1,6 @@
-"""Composition validity by SMACT (Davies et al. 2019, doi:10.21105/joss.01361), with the tables that papers differ in.
+"""Composition validity by SMACT (Davies et al. 2019, doi:10.21105/joss.01361), with the tables of different papers.
 
-Each version of SMACT has other oxidation states, so "composition validity" is a metric only together with its table.
+Versions of SMACT differ in oxidation states, so "composition validity" is meaningful only together with its table.
 """
 
 import functools
@@ -23,7 +23,7 @@ IRIDIUM = 77
 
 @dataclass(frozen=True)
 class Element:
-    """What the rule knows of an element; electronegativity on Pauling's scale, None where unknown."""
+    """Data of an element; electronegativity on Pauling's scale, None where unknown."""
 
     symbol: str
     electronegativity: float | None
@@ -38,7 +38,7 @@ def comp_valid(
 
     counts: (atomic number, count) of each element. table: one of `OxidationStates`. limit: compositions with more
     combinations of oxidation states are invalid, as in DiffCSP. Elements that SMACT does not know are invalid. Raises
-    ValueError on an unknown table. Verdicts are remembered by composition.
+    ValueError on an unknown table. Verdicts are cached by composition.
     """
     table = OxidationStates(table)
     divisor = math.gcd(*(int(count) for _, count in counts)) or 1
@@ -60,7 +60,7 @@ def elements() -> dict[int, Element]:
 
 @functools.cache
 def elements_of(table: str) -> Mapping[int, Element]:
-    """Returns what the rule of a table knows of each element, by atomic number."""
+    """Returns the data of each element in a table, by atomic number."""
     known = elements()
     if table == OxidationStates.SMACT_2_5:
         states = tuple(-3 if state == -2 else state for state in known[IRIDIUM].oxidation_states)
@@ -71,7 +71,7 @@ def elements_of(table: str) -> Mapping[int, Element]:
 
 
 def _of_package(symbol: str, table: str) -> Element:
-    """Returns what the installed SMACT knows of an element."""
+    """Returns the data of an element in the installed SMACT."""
     import smact
     from smact.screening import ICSD24FilterConfig, _get_icsd24_oxidation_states
 

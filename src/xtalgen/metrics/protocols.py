@@ -1,7 +1,7 @@
-"""Recipes: named choices of everything that papers differ in when they name a metric the same.
+"""Recipes: named sets of choices in which papers' definitions of the same metrics differ.
 
-A number means something only together with its recipe, so every result carries one. What differs in definition but
-cannot be chosen here (another potential, another reference data set) stands in `not_followed`.
+A number is meaningful only together with its recipe, so every result carries one. Differences that cannot be chosen
+here (another potential, another reference data set) are listed in `not_followed`.
 """
 
 from collections.abc import Mapping
@@ -9,40 +9,16 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
-from xtalgen.metrics.choices import (
-    TOLERANCE,
-    Among,
-    Denominator,
-    Geometry,
-    MatchFilter,
-    OxidationStates,
-    Rules,
-    Scale,
-    Split,
-)
+from xtalgen.metrics.choices import Among, Denominator, Geometry, MatchFilter, OxidationStates, Rules, Scale, Split
+from xtalgen.metrics.coverage import CoverageRules
+from xtalgen.metrics.distributions import DistributionRules
+from xtalgen.metrics.novelty import LikenessRules
+from xtalgen.metrics.stability import StabilityRules
 from xtalgen.metrics.validity import ValidityRules
 from xtalgen.structure.geometry import MIN_DISTANCE, MIN_VOLUME
-from xtalgen.structure.matcher import CSP, SAME, Tolerances
+from xtalgen.structure.matcher import CSP, Tolerances
 
 DEFAULT = "xtalgen"
-
-
-@dataclass(frozen=True)
-class CoverageRules(Rules):
-    """standardised_by: where mean and deviation of composition features come from; precision_of: its denominator."""
-
-    standardised_by: Scale = Scale.TRAINING
-    precision_of: Denominator = Denominator.ASKED_FOR
-    only_valid: bool = False  # whether only valid crystals have fingerprints
-
-
-@dataclass(frozen=True)
-class DistributionRules(Rules):
-    """crystals: how many valid ones are drawn; fewer: whether fewer still give a value; elements_of_all: no draw."""
-
-    crystals: int = 1000
-    fewer: bool = True
-    elements_of_all: bool = False  # number of elements over all crystals, valid or not
 
 
 @dataclass(frozen=True)
@@ -52,33 +28,6 @@ class PredictionRules(Rules):
     tolerances: Tolerances = CSP
     first: MatchFilter = MatchFilter.BOTH
     best: MatchFilter = MatchFilter.BOTH
-
-
-@dataclass(frozen=True)
-class LikenessRules(Rules):
-    """When crystals are equal; geometry: which one is compared; known: splits that a novel crystal is not in."""
-
-    tolerances: Tolerances = SAME
-    geometry: Geometry = Geometry.RELAXED
-    known: tuple[Split, ...] = (Split.TRAIN,)
-
-
-@dataclass(frozen=True)
-class StabilityRules(Rules):
-    """Thresholds in eV/atom above the hull, inclusive, and what else S.U.N. asks for.
-
-    tolerance: added to both, for what relaxing leaves undecided; disjoint: metastable excludes stable; energies: of
-    which geometry; unique_among: where S.U.N. looks for an earlier equal crystal; elements: whether pure elements count
-    in S.U.N.
-    """
-
-    stable_below: float = 0.0
-    metastable_below: float = 0.1
-    tolerance: float = TOLERANCE
-    disjoint: bool = False
-    energies: Geometry = Geometry.RELAXED
-    unique_among: Among = Among.EVERYTHING
-    elements: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,6 +55,28 @@ class Recipe:
     def label(self) -> str:
         """The name, with what was changed of it: what tables print."""
         return " with ".join([self.name, *([", ".join(self.changed)] if self.changed else [])])
+
+    def describe(self, task: str) -> dict[str, Any]:
+        """Returns the choices that concern a task, as the metrics file of a set holds them."""
+        named = {"name": self.label, "about": self.about, "source": self.source}
+        if self.not_followed:
+            named["not_followed"] = self.not_followed
+        validity = {"min_distance": MIN_DISTANCE, "min_volume": MIN_VOLUME} | asdict(self.validity)
+        if task == "infilling":
+            return named
+        if task == "conditional":
+            return named | {"validity": validity}
+        if task == "csp":
+            return named | {"validity": validity, "prediction": asdict(self.prediction)}
+        stability = asdict(self.stability)
+        thresholds = {key: stability.pop(key) for key in ("stable_below", "metastable_below")}
+        return (
+            named
+            | {"validity": validity}
+            | {name: asdict(getattr(self, name)) for name in ("coverage", "distributions", "likeness")}
+            | {"stability": stability, "only_valid": self.only_valid}
+            | thresholds
+        )
 
 
 _ALL = (
@@ -193,29 +164,6 @@ def choose_recipe(
     }
     changed = tuple(f"{key} = {value:g}" for key, value in other.items())
     return replace(recipe, stability=replace(recipe.stability, **other), changed=changed) if other else recipe
-
-
-def describe_choices(recipe: Recipe, task: str) -> dict[str, Any]:
-    """Returns the choices that concern a task, as the metrics file of a set holds them."""
-    named = {"name": recipe.label, "about": recipe.about, "source": recipe.source}
-    if recipe.not_followed:
-        named["not_followed"] = recipe.not_followed
-    validity = {"min_distance": MIN_DISTANCE, "min_volume": MIN_VOLUME} | asdict(recipe.validity)
-    if task == "infilling":
-        return named
-    if task == "conditional":
-        return named | {"validity": validity}
-    if task == "csp":
-        return named | {"validity": validity, "prediction": asdict(recipe.prediction)}
-    stability = asdict(recipe.stability)
-    thresholds = {key: stability.pop(key) for key in ("stable_below", "metastable_below")}
-    return (
-        named
-        | {"validity": validity}
-        | {name: asdict(getattr(recipe, name)) for name in ("coverage", "distributions", "likeness")}
-        | {"stability": stability, "only_valid": recipe.only_valid}
-        | thresholds
-    )
 
 
 def describe_recipes() -> str:

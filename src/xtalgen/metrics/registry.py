@@ -61,7 +61,7 @@ _ALL = (
     _rate(
         "struct_valid",
         "Structural validity",
-        "Share of all crystals asked for whose closest two different sites are at least 0.5 Å apart, periodic images "
+        "Share of all crystals requested whose closest two different sites are at least 0.5 Å apart, periodic images "
         "included but a site's own images not, and whose cell has a volume of at least 0.1 Å³.",
         CDVAE,
         JUDGED,
@@ -69,7 +69,7 @@ _ALL = (
     _rate(
         "comp_valid",
         "Composition validity",
-        "Share of all crystals asked for whose composition is an element, an alloy of metals, or charge neutral with "
+        "Share of all crystals requested whose composition is an element, an alloy of metals, or charge neutral with "
         "anions more electronegative than cations for some of at most 1e7 combinations of the oxidation "
         "states of SMACT 2.2.1.",
         f"{SMACT}; {CDVAE}",
@@ -78,7 +78,7 @@ _ALL = (
     _rate(
         "valid",
         "Valid",
-        "Share of all crystals asked for that are valid in structure and composition and, where fingerprints were "
+        "Share of all crystals requested that are valid in structure and composition and, where fingerprints were "
         "computed, whose CrystalNN fingerprint did not fail.",
         CDVAE,
         JUDGED,
@@ -94,7 +94,7 @@ _ALL = (
     _rate(
         "cov_precision",
         "Coverage precision",
-        "Share of all crystals asked for that are covered by test crystals, with the cutoffs of coverage recall; a "
+        "Share of all crystals requested that are covered by test crystals, with the cutoffs of coverage recall; a "
         "crystal without fingerprint is not covered.",
         CDVAE,
     ),
@@ -117,7 +117,7 @@ _ALL = (
     _rate(
         "converged",
         "Converged",
-        "Share of all crystals asked for whose relaxation reached its force threshold within its number of steps.",
+        "Share of all crystals requested whose relaxation reached its force threshold within its number of steps.",
         MATTERGEN,
     ),
     _lower(
@@ -131,36 +131,36 @@ _ALL = (
     _rate(
         "unique",
         "Unique",
-        "Share of all crystals asked for that are the first of their kind in sample order: no earlier unique one "
-        "matches by StructureMatcher (ltol 0.2, stol 0.3, angle 5°), relaxed where relaxation gave a structure.",
+        "Share of all crystals requested that are unique in sample order: no earlier unique one matches by "
+        "StructureMatcher (ltol 0.2, stol 0.3, angle 5°), relaxed where relaxation gave a structure.",
         f"{MATTERGEN}; {FLOWMM}",
     ),
     _rate(
         "unique_sampled",
         "Unique as sampled",
-        "Share of all crystals asked for that are unique before relaxation, which can make different samples equal.",
+        "Share of all crystals requested that are unique before relaxation, which can make different samples equal.",
         MATTERGEN,
     ),
     _rate(
         "novel",
         "Novel",
-        "Share of all crystals asked for that match no crystal of the training split by the same StructureMatcher.",
+        "Share of all crystals requested that match no crystal of the training split by the same StructureMatcher.",
         FLOWMM,
     ),
     _rate(
         "framework_novel",
         "Novel framework",
-        "Share of all crystals asked for that stay novel when all lanthanides count as one element, and all actinides: "
+        "Share of all crystals requested that stay novel when all lanthanides count as one element, and all actinides: "
         "no known framework with one rare earth for another.",
         WYFORMER,
     ),
     _rate(
-        "unique_novel", "Unique and novel", "Share of all crystals asked for that are both unique and novel.", MATTERGEN
+        "unique_novel", "Unique and novel", "Share of all crystals requested that are both unique and novel.", MATTERGEN
     ),
     _rate(
         "stable",
         "Stable",
-        "Share of all crystals asked for whose relaxed energy is at most 0 eV/atom above the hull of the reference, "
+        "Share of all crystals requested whose relaxed energy is at most 0 eV/atom above the hull of the reference, "
         f"which is evaluated with the same potential and does not contain the crystals judged; {TOLERANCE:g} eV/atom "
         "are allowed for what relaxation leaves undecided.",
         FLOWMM,
@@ -168,12 +168,12 @@ _ALL = (
     _rate(
         "metastable",
         "Metastable",
-        "Share of all crystals asked for whose relaxed energy is at most 0.1 eV/atom above that hull; includes the "
+        "Share of all crystals requested whose relaxed energy is at most 0.1 eV/atom above that hull; includes the "
         "stable ones.",
         MATTERGEN,
     ),
-    _rate("sun", "S.U.N.", "Share of all crystals asked for that are stable, unique and novel.", FLOWMM),
-    _rate("msun", "M.S.U.N.", "Share of all crystals asked for that are metastable, unique and novel.", MATTERGEN),
+    _rate("sun", "S.U.N.", "Share of all crystals requested that are stable, unique and novel.", FLOWMM),
+    _rate("msun", "M.S.U.N.", "Share of all crystals requested that are metastable, unique and novel.", MATTERGEN),
     _lower(
         "e_above_hull_median",
         "Median energy above hull",
@@ -288,39 +288,39 @@ _ALL = (
     ),
     _rate(
         "formula_matched",
-        "Formula as asked",
-        "Share of the crystals asked for by formula that have this reduced formula, failures included.",
+        "Formula as requested",
+        "Share of the crystals requested by formula that have this reduced formula, failures included.",
         GRUVER,
         ("conditional",),
     ),
     _rate(
         "n_atoms_matched",
-        "Atoms as asked",
-        "Share of the crystals asked for by number of atoms whose cell holds so many, failures included.",
+        "Atoms as requested",
+        "Share of the crystals requested by number of atoms whose cell holds so many, failures included.",
         GRUVER,
         ("conditional",),
     ),
     _rate(
         "spg_num_matched",
-        "Space group as asked",
-        "Share of the crystals asked for by space group that have it as sampled (moyo, 0.1 Å), failures included.",
+        "Space group as requested",
+        "Share of the crystals requested by space group that have it as sampled (moyo, 0.1 Å), failures included.",
         GRUVER,
         ("conditional",),
     ),
     _lower(
         "e_form_per_atom_deviation",
-        "Formation energy, off by",
-        "Mean distance between the formation energy asked for and that of the relaxed crystal, by the potential above "
-        "the elements of its hull; over the crystals that have one.",
+        "Formation energy, deviation",
+        "Mean absolute difference between the formation energy requested and that of the relaxed crystal, by the "
+        "potential relative to the elements of its hull; over the crystals that have one.",
         GRUVER,
         unit="eV/atom",
         tasks=("conditional",),
     ),
     _lower(
         "e_above_hull_deviation",
-        "Energy above hull, off by",
-        "Mean distance between the energy above hull asked for and that of the relaxed crystal; over the crystals that "
-        "have one.",
+        "Energy above hull, deviation",
+        "Mean absolute difference between the energy above hull requested and that of the relaxed crystal; over the "
+        "crystals that have one.",
         GRUVER,
         unit="eV/atom",
         tasks=("conditional",),
@@ -330,7 +330,7 @@ _ALL = (
             f"top_{k}",
             f"Top {k}",
             f"Share of the crystals with one element hidden, all its atoms masked, where this element is among the {k} "
-            "that the model finds likeliest.",
+            "most likely ones under the model.",
             GRUVER,
             ("infilling",),
         )
@@ -355,7 +355,7 @@ def describe_metrics() -> str:
         "",
         "Written by `make docs` from `src/xtalgen/metrics/registry.py`; edit there.",
         "",
-        "Every rate has the number of crystals (csp: targets) asked for as its denominator. Thresholds and tables",
+        "Every rate has the number of crystals (csp: targets) requested as its denominator. Thresholds and tables",
         "named here are those of the recipe `xtalgen`; [recipes](recipes.md) says what others choose, and the `recipe`",
         "of each result what was chosen. [How each number is made](../concepts/evaluation.md).",
         "",

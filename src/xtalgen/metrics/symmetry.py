@@ -1,4 +1,4 @@
-"""Symmetry of a set: share without any, number of space groups, distance of their distribution to the test split."""
+"""Symmetry of a set: share of P1, number of space groups, distance of their distribution to the test split."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,15 @@ import numpy as np
 from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
-from xtalgen.metrics.statistics.intervals import Estimate, bootstrap, missing, rate
+from xtalgen.metrics.statistics.intervals import Bootstrap, Estimate, missing, rate
 from xtalgen.runtime.parallel import Failure, map_items
 from xtalgen.structure.crystal_list import CrystalList
-from xtalgen.structure.geometry import volume
+from xtalgen.structure.geometry import MIN_VOLUME_PER_ATOM, volume
 from xtalgen.structure.matcher import arrays, content
 from xtalgen.structure.space_group import space_group
 
 GROUPS = 231  # 1 to 230, and 0 for none
 SECONDS = 20.0
-MIN_VOLUME_PER_ATOM = 1.0  # Å³; atoms overlap in denser cells
 
 
 def space_groups(crystals: Sequence[Crystal], *, workers: int) -> list[int | None]:
@@ -39,23 +38,19 @@ def space_groups(crystals: Sequence[Crystal], *, workers: int) -> list[int | Non
     return found
 
 
-def symmetry_metrics(
-    found: Sequence[int | None], references: Sequence[int | None], *, seed: int, resamples: int
-) -> dict[str, Estimate]:
+def symmetry_metrics(found: Sequence[int | None], references: Sequence[int | None]) -> dict[str, Estimate | Bootstrap]:
     """Returns the metrics of the space groups found in a set, compared with those of the test split."""
     groups, expected = (np.array([group for group in each if group], dtype=float) for each in (found, references))
     n = len(groups)
     if n == 0:
         return dict.fromkeys(("p1", "n_space_groups", "tvd_space_group"), missing("no crystal has a space group"))
-    distance = missing("no test crystal has a space group")
+    distance: Estimate | Bootstrap = missing("no test crystal has a space group")
     if len(expected):
         target = _shares(expected)
-        distance = bootstrap(
+        distance = Bootstrap(
             groups,
             lambda drawn: float(np.abs(_shares(drawn) - target).sum() / 2),
-            seed=seed,
             reason="no crystal has a space group",
-            resamples=resamples,
         )
     return {
         "p1": rate(int((groups == 1).sum()), n),

@@ -1,4 +1,4 @@
-"""What scoring takes and gives: settings, the crystals and fingerprints of a set, its scores."""
+"""Input and output of scoring: settings, crystals and fingerprints of a set, scores."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,12 @@ from jaxtyping import Bool
 from xtalgen.featurizers.fingerprints import Fingerprints
 from xtalgen.metrics.coverage import Cutoffs
 from xtalgen.metrics.protocols import DEFAULT, RECIPES, Recipe
-from xtalgen.metrics.statistics.intervals import RESAMPLES, Estimate
+from xtalgen.metrics.statistics.intervals import RESAMPLES, Bootstrap, Estimate
 from xtalgen.structure.crystal_list import CrystalList
 
 Columns = dict[str, tuple[pa.DataType, Sequence[Any]]]
 Flags = Bool[np.ndarray, " n"]
+Measured = dict[str, Estimate | Bootstrap]  # metrics whose intervals are still to be drawn
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,14 @@ class MetricConfig:
     resamples: int = RESAMPLES
     workers: int = 1
     seed: int = 0
+
+    def describe(self, task: str) -> dict[str, Any]:
+        """Returns the choices that concern a task, as the metrics file of a set holds them."""
+        return self.recipe.describe(task) | {
+            "intervals": f"95 %; rates: Wilson; others: percentile bootstrap, {self.resamples} resamples",
+            "seed": self.seed,
+            "match_timeout": self.match_timeout,
+        }
 
 
 @dataclass(frozen=True)

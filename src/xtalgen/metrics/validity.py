@@ -11,7 +11,8 @@ from xtalgen.metrics.choices import Denominator, OxidationStates, Rules
 from xtalgen.metrics.compositions import comp_valid
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.crystal_list import CrystalList
-from xtalgen.structure.geometry import MAX_VALID_NUMBER, MIN_DISTANCE
+from xtalgen.structure.elements import MAX_VALID_NUMBER
+from xtalgen.structure.geometry import MIN_DISTANCE
 from xtalgen.structure.lattice import lattice_to_parameters
 
 BLOCK_PAIRS = 200_000
@@ -36,38 +37,34 @@ class ValidityRules(Rules):
     needs_fingerprint: bool = True
     rates_of: Denominator = Denominator.ASKED_FOR
 
+    def judge(self, crystals: Sequence[Crystal], failed: Bool[np.ndarray, " n"] | None = None) -> "Validity":
+        """Returns the validity of each crystal; `failed` marks those whose fingerprint failed."""
+        accepted = self.accept(crystals)
+        structure, distance = struct_valid(crystals, accepted=accepted)
+        judged = accepted if self.composition_needs_geometry else np.ones(len(crystals), dtype=bool)
+        composition = np.array(
+            [fine and self._balanced(crystal) for crystal, fine in zip(crystals, judged, strict=True)], dtype=bool
+        )
+        both = structure & composition
+        if failed is not None and self.needs_fingerprint:
+            both = both & ~failed
+        return Validity(accepted, structure, composition, both, distance)
 
-def fits_guards(crystals: Sequence[Crystal], rules: ValidityRules) -> Bool[np.ndarray, " n"]:
-    """Returns which rows a recipe takes for crystals at all."""
-    crystals = CrystalList.of(crystals)
-    accepted = crystals.usable_up_to(min(rules.max_number, MAX_ATOMIC_NUMBER))
-    if rules.angles is not None:
-        for row in np.flatnonzero(accepted):
-            _, angles = lattice_to_parameters(crystals[row].lattice)
-            accepted[row] = angles.min() > rules.angles[0] and angles.max() < rules.angles[1]
-    return accepted
+    def accept(self, crystals: Sequence[Crystal]) -> Bool[np.ndarray, " n"]:
+        """Returns which rows are taken for crystals at all."""
+        crystals = CrystalList.of(crystals)
+        accepted = crystals.usable_up_to(min(self.max_number, MAX_ATOMIC_NUMBER))
+        if self.angles is not None:
+            for row in np.flatnonzero(accepted):
+                _, angles = lattice_to_parameters(crystals[row].lattice)
+                accepted[row] = angles.min() > self.angles[0] and angles.max() < self.angles[1]
+        return accepted
 
-
-def struct_valid(
-    crystals: Sequence[Crystal],
-    min_distance: float = MIN_DISTANCE,
-    accepted: Bool[np.ndarray, " n"] | None = None,
-) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Returns which crystals are structurally valid and the smallest distance in Å between two of their sites.
-
-    The distance is over all periodic images of two different sites; a site's own images are not tested, as in CDVAE
-    and all that follow it, so a crystal of one site has distance infinity. NaN where the geometry is unusable.
-    accepted: the rows to judge, by default those that fit the guards of `ValidityRules()`; the others are invalid.
-    """
-    distances = np.full(len(crystals), np.nan)
-    rows = np.flatnonzero(fits_guards(crystals, ValidityRules()) if accepted is None else accepted)
-    sizes = [crystals[int(row)].n_atoms for row in rows]
-    pairs = np.array([size * (size - 1) // 2 for size in sizes], dtype=np.int64)
-    blocks = np.cumsum(pairs) // BLOCK_PAIRS
-    for block in np.unique(blocks):
-        chosen = rows[blocks == block]
-        distances[chosen] = _min_distances([crystals[int(row)] for row in chosen])
-    return distances >= min_distance, distances
+    def _balanced(self, crystal: Crystal) -> bool:
+        numbers = crystal.atomic_numbers
+        if numbers is None or not len(numbers):
+            return False
+        return comp_valid(reduced_counts(numbers), self.oxidation_states, self.max_combinations)
 
 
 @dataclass(frozen=True)
@@ -84,28 +81,26 @@ class Validity:
     distance: Float[np.ndarray, " n"]
 
 
-def judge(
-    crystals: Sequence[Crystal], failed: Bool[np.ndarray, " n"] | None = None, rules: ValidityRules | None = None
-) -> Validity:
-    """Returns the validity of each crystal; `failed` marks those whose fingerprint failed."""
-    rules = rules or ValidityRules()
-    accepted = fits_guards(crystals, rules)
-    structure, distance = struct_valid(crystals, accepted=accepted)
-    judged = accepted if rules.composition_needs_geometry else np.ones(len(crystals), dtype=bool)
-    composition = np.array(
-        [fine and _composition(crystal, rules) for crystal, fine in zip(crystals, judged, strict=True)], dtype=bool
-    )
-    both = structure & composition
-    if failed is not None and rules.needs_fingerprint:
-        both = both & ~failed
-    return Validity(accepted, structure, composition, both, distance)
+def struct_valid(
+    crystals: Sequence[Crystal],
+    min_distance: float = MIN_DISTANCE,
+    accepted: Bool[np.ndarray, " n"] | None = None,
+) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Returns which crystals are structurally valid and the smallest distance in Å between two of their sites.
 
-
-def _composition(crystal: Crystal, rules: ValidityRules) -> bool:
-    numbers = crystal.atomic_numbers
-    if numbers is None or not len(numbers):
-        return False
-    return comp_valid(reduced_counts(numbers), rules.oxidation_states, rules.max_combinations)
+    The distance is over all periodic images of two different sites; a site's own images are not tested, as in CDVAE
+    and all that follow it, so a crystal of one site has distance infinity. NaN where the geometry is unusable.
+    accepted: the rows to judge, by default those that fit the guards of `ValidityRules()`; the others are invalid.
+    """
+    distances = np.full(len(crystals), np.nan)
+    rows = np.flatnonzero(ValidityRules().accept(crystals) if accepted is None else accepted)
+    sizes = [crystals[int(row)].n_atoms for row in rows]
+    pairs = np.array([size * (size - 1) // 2 for size in sizes], dtype=np.int64)
+    blocks = np.cumsum(pairs) // BLOCK_PAIRS
+    for block in np.unique(blocks):
+        chosen = rows[blocks == block]
+        distances[chosen] = _min_distances([crystals[int(row)] for row in chosen])
+    return distances >= min_distance, distances
 
 
 def _min_distances(crystals: Sequence[Crystal]) -> np.ndarray:

@@ -14,7 +14,8 @@ from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from xtalgen.crystals import Crystal
-from xtalgen.training.contract import TASKS, check_class
+from xtalgen.runtime.names import TRAINED_TASKS
+from xtalgen.training.contract import check_class
 from xtalgen.training.job import Job
 
 
@@ -24,15 +25,15 @@ class AbstractModel(ABC):
     Config: frozen dataclass, every hyper-parameter of training with its default.
     Sampling: frozen dataclass, every setting of sampling with its default.
     The rest are literals in the class body, which the workflow reads without importing the file. tasks: those of
-    `TASKS` that the model is for; shared_checkpoint: one training for both tasks; needs_bonds, needs_wyckoff: crystals
-    come with the column `bonds` or `wyckoff`; needs_base: the model refines the crystals of another run and learns from
-    pairs (`stages.refinement_pairs`); takes_prompts: it is an `AbstractPromptedModel`. training/contract.yaml has all
-    rules.
+    `TRAINED_TASKS` that the model is for; shared_checkpoint: one training for both tasks; needs_bonds, needs_wyckoff:
+    crystals come with the column `bonds` or `wyckoff`; needs_base: the model refines the crystals of another run and
+    learns from pairs (`stages.refinement_pairs`); takes_prompts: it is an `AbstractPromptedModel`.
+    training/contract.yaml has all rules.
     """
 
     Config: ClassVar[type]
     Sampling: ClassVar[type]
-    tasks: ClassVar[tuple[str, ...]] = TASKS
+    tasks: ClassVar[tuple[str, ...]] = TRAINED_TASKS
     shared_checkpoint: ClassVar[bool] = False
     needs_bonds: ClassVar[bool] = False
     needs_wyckoff: ClassVar[bool] = False

@@ -1,7 +1,7 @@
 """CDVAE: crystal diffusion variational autoencoder (Xie et al. 2022, arXiv 2110.06197), for both tasks.
 
 Written from the equations; docs/models/cdvae.md lists the defaults and every deviation. The paper has no structure
-prediction: that variant is our reading of the baseline in later papers.
+prediction; that variant follows our reading of the baseline in later papers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,12 +30,13 @@ class CDVAEConfig(FitConfig):
     """Hyper-parameters of CDVAE on MP-20.
 
     bonds: graph of the encoder, "crystal_nn" (the column of the stage `bonds`) or "radius" (like the decoder's);
-    property: column that a head learns to predict from the latent vector, None for no head; teacher_forcing: last
-    epoch in which the decoder sees true cells; hidden: width of encoder and decoder; triplet: width of the decoder's
-    triplets; slots: of the decoder's graph, 0 for as many as needed; levels: of noise, geometric from *_begin to *_end
-    (coordinates in Å); *_weight: of the parts of the loss.
+    property: column that a head predicts from the latent vector, None for no head; teacher_forcing: last epoch in which
+    the decoder gets true cells; hidden: width of encoder and decoder; triplet: width of the decoder's triplets; slots:
+    of the decoder's graph, 0 for as many as needed; levels: of noise, geometric from *_begin to *_end (coordinates in
+    Å); *_weight: of the parts of the loss.
     """
 
+    # Training: Xie et al. 2022, the configuration of the published code for MP-20.
     epochs: int = 1000
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-4
@@ -44,6 +45,7 @@ class CDVAEConfig(FitConfig):
     bonds: Literal["crystal_nn", "radius"] = "crystal_nn"
     property: str | None = None
     teacher_forcing: int = 500
+    # Sizes of encoder (DimeNet++) and decoder (GemNet-T); lengths in Å.
     latent: int = 256
     hidden: int = 128
     triplet: int = 64
@@ -52,11 +54,13 @@ class CDVAEConfig(FitConfig):
     cutoff: float = 7.0
     neighbours: int = 20
     slots: int = 0
+    # Noise: σ of coordinates from 10 to 0.01 Å, of types from 5 to 0.01, drawn independently.
     levels: int = 50
     coords_begin: float = 10.0
     coords_end: float = 0.01
     types_begin: float = 5.0
     types_end: float = 0.01
+    # Loss = Σ weight · part; the validation loss has only coords and types.
     count_weight: float = 1.0
     lattice_weight: float = 10.0
     coords_weight: float = 10.0
@@ -78,7 +82,7 @@ class Model(AbstractModel):
     Config = CDVAEConfig
     Sampling = CDVAESampling
     shared_checkpoint = False
-    # Read by the workflow without importing this file: the run's splits pass through the stage `bonds`.
+    # Read by the workflow without importing this file: the run's splits go through the stage `bonds`.
     needs_bonds: ClassVar[bool] = True
 
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: CDVAEConfig, job: Job) -> None:
@@ -93,9 +97,10 @@ class Model(AbstractModel):
         usable, _ = select(train, refuse)
         constants = fit_constants(usable, config.property) if usable else None
         split = load_split(train, val, job.device, refuse, extra_of(config.bonds, config.property, constants))
-        assert constants is not None  # `load_split` has refused a set without usable crystals
+        assert constants is not None  # `load_split` refuses a set without usable crystals
         module = initialise(lambda: build(job.task, constants, asdict(config)), job)
         generator = torch.Generator(job.device).manual_seed(mix_seed(job.seed, 3))
+        # GemNet's scale factors must be known before training; one batch suffices.
         module.fit_scales(next(split.train.batches(config.batch_size)), generator)
         outcome = fit(module, split.train, split.val, config, job)
         write_results(
@@ -116,6 +121,7 @@ class Model(AbstractModel):
             raise ValueError(f"{checkpoint}: trained for {module.task!r}, cannot sample {asked!r}. Train that task.")
         number = wanted if isinstance(wanted, int) else len(wanted)
         latents = [
+            # z ~ N(0, 1), a generator per crystal
             torch.randn(module.latent, generator=torch.Generator().manual_seed(mix_seed(seed, 0, index)))
             for index in range(number)
         ]
@@ -125,7 +131,7 @@ class Model(AbstractModel):
         yield from decode(module, torch.stack(latents).to(device), sampling, seed, numbers=numbers)
 
     def network_evaluations(self, sampling: CDVAESampling) -> int:
-        """Returns how often the decoder is evaluated for one crystal: once per Langevin step."""
+        """Returns the number of decoder evaluations per crystal: one per Langevin step."""
         return sampling.levels * sampling.steps
 
 
@@ -139,10 +145,10 @@ def reconstruct(
     true_counts: bool = False,
     true_numbers: bool = False,
 ) -> list[Crystal]:
-    """Returns each crystal encoded and decoded again; those that are not ok come back as they are.
+    """Encodes and decodes each crystal; those that are not ok are returned unchanged.
 
-    true_counts, true_numbers: the number of atoms, or the elements, are given instead of predicted (always, with a
-    checkpoint of the task csp). Raises ValueError when crystals lack the bonds that the encoder was trained with.
+    true_counts, true_numbers: use the true number of atoms, or the true elements, instead of predictions (always the
+    case for a csp checkpoint). Raises ValueError when crystals lack the bonds that the encoder was trained with.
     """
     module = load_module(checkpoint, device)
     usable = [crystal for crystal in crystals if crystal.ok]
@@ -174,11 +180,12 @@ def optimise_property(
     snapshots: int = 10,
     learning_rate: float = 1e-3,
 ) -> list[Crystal]:
-    """Returns crystals decoded along a descent of the predicted property in latent space (Xie et al. 2022).
+    """Minimises the predicted property by gradient descent in latent space and decodes crystals on the way.
 
-    Starts from the first `starts` crystals, or from random latent vectors without crystals. Adam takes `steps` steps,
-    and all latent vectors are decoded at `snapshots` of them. Ids are START-STEP; `info` holds `step` and `predicted`,
-    in the property's unit. Raises ValueError when the model was trained without a property.
+    This is the property optimisation of Xie et al. (2022). Starts from the first `starts` crystals, or from random
+    latent vectors without crystals. Adam takes `steps` steps, and all latent vectors are decoded at `snapshots` of
+    them. Ids are START-STEP; `info` holds `step` and `predicted`, in the property's unit. Raises ValueError when the
+    model was trained without a property.
     """
     module = load_module(checkpoint, device)
     if module.head_property is None:
@@ -189,12 +196,14 @@ def optimise_property(
     else:
         latents = torch.randn(starts, module.latent, generator=torch.Generator().manual_seed(seed)).to(device)
     numbers = [crystal.atomic_numbers.astype(np.int64) for crystal in given] if module.task == "csp" else None
+    # Snapshots at equal intervals, the first and the last step included.
     every = max(steps // max(snapshots - 1, 1), 1)
     latents = latents.clone().requires_grad_()
     adam = torch.optim.Adam([latents], lr=learning_rate)
     decoded = []
     for step in range(steps):
         adam.zero_grad()
+        # Adam's steps hardly depend on the scale of the gradient, so the mean over starts does not couple them.
         module.property_of(latents).mean().backward(inputs=[latents])
         adam.step()
         if step % every == 0 or step == steps - 1:
@@ -214,6 +223,7 @@ def encode(module: CrystalVAE, crystals: Sequence[Crystal], seed: int, device: s
     for index, crystal in enumerate(crystals):
         data = DeviceData([crystal], device, extra_of(module.bonds, None, module.constants))
         mean, log_variance = module.encode(next(data.batches(1)))
+        # z = μ + σ ε with a generator per crystal, so that encodings do not depend on their order.
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(mix_seed(seed, 0, index)))
         latents.append(mean + torch.exp(0.5 * log_variance) * noise.to(device))
     return torch.cat(latents)

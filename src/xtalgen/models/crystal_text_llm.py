@@ -78,7 +78,7 @@ class CrystalTextConfig(FitConfig):
 
 @dataclass(frozen=True)
 class Asked:
-    """A crystal to be generated: its prompt, and the atoms that it must have, None for any."""
+    """A crystal to be generated: its prompt and required atoms (None for any)."""
 
     prompt: str
     numbers: np.ndarray | None = None
@@ -144,7 +144,7 @@ class Model(AbstractPromptedModel):
     ) -> Iterator[Crystal]:
         """Yields the crystals with their hidden elements; see `AbstractPromptedModel.infill`.
 
-        The likelihood is that of the whole answer, end included. Of `sampling`, `base` and `candidates` count.
+        The likelihood is that of the whole answer, end included. Only `base` and `candidates` of `sampling` are used.
         """
         model = open_checkpoint(checkpoint, sampling, device)
         for index, crystal in enumerate(crystals):
@@ -177,13 +177,14 @@ def open_checkpoint(checkpoint: Path, sampling: TextSampling, device: str) -> La
 
 
 def answer(model: LanguageModel, asked: Sequence[Asked], sampling: TextSampling, seed: int) -> list[Crystal]:
-    """Returns a crystal for each prompt, in order; failed ones are tried again, up to `sampling.max_tries` times.
+    """Returns a crystal for each prompt, in order, with up to `sampling.max_tries` tries each.
 
     `info` holds `text` (the last one) and `n_tries`.
     """
     result: dict[int, Crystal] = {}
     pending = list(range(len(asked)))
     for attempt in range(sampling.max_tries):
+        # The seed depends on prompt and attempt, so retries differ and batches do not matter.
         requests = [_request(asked[index], mix_seed(seed, index, attempt)) for index in pending]
         for index, text in zip(pending, write_texts(model, requests, sampling), strict=True):
             crystal = _read(text, asked[index].numbers)

@@ -19,7 +19,7 @@ from xtalgen.models.manifolds import torus
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import lattice_to_parameters
 from xtalgen.models.sampling.requests import (
-    Wanted,
+    RequestBatch,
     draw_sizes,
     histogram_of,
     in_batches,
@@ -47,6 +47,7 @@ class DiffCSPConfig(FitConfig):
     *_weight: of the parts of the loss.
     """
 
+    # Training of the published code on MP-20: plateau schedule without moving average.
     epochs: int = 1000
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-4
@@ -55,9 +56,11 @@ class DiffCSPConfig(FitConfig):
     hidden: int = 512
     layers: int = 6
     frequencies: int = 128
+    # T; σ_1 … σ_T of the fractional coordinates, geometric.
     levels: int = 1000
     sigma_begin: float = 0.005
     sigma_end: float = 0.5
+    # The published weights for de novo generation; structure prediction has no types.
     lattice_weight: float = 1.0
     coords_weight: float = 1.0
     types_weight: float = 20.0
@@ -116,7 +119,7 @@ class Model(AbstractModel):
     ) -> Iterator[Crystal]:
         """Yields the crystals asked for; see `AbstractModel.sample`.
 
-        The start of a crystal depends on the seed and its index, later noise also on batch size and device.
+        The initial noise of a crystal depends on the seed and its index, later noise also on batch size and device.
         Statuses are those of `to_crystals` and `in_batches`. Raises ValueError when the checkpoint was trained for the
         other task or with fewer levels than asked for.
         """
@@ -129,7 +132,7 @@ class Model(AbstractModel):
         yield from in_batches(wanted, sampling.batch_size, device, sampler.make)
 
     def network_evaluations(self, sampling: DiffCSPSampling) -> int:
-        """Returns how often the network is evaluated for one crystal: twice per level."""
+        """Returns the number of network evaluations per crystal: two per level."""
         return 2 * sampling.levels
 
 
@@ -146,21 +149,23 @@ class _Sampler:
         self.rate = STEP_RATE["dng" if module.n_types else "csp"] if sampling.step_rate is None else sampling.step_rate
 
     @torch.inference_mode()
-    def make(self, wanted: Wanted) -> list[Crystal]:
-        """Returns the crystals after all steps, from the noisiest level down: corrector, then predictor."""
+    def make(self, wanted: RequestBatch) -> list[Crystal]:
+        """Runs all levels from the noisiest down, corrector then predictor, and returns the crystals."""
         module = self.module
         point = self._start(wanted)
         generator = torch.Generator(wanted.mask.device).manual_seed(mix_seed(self.seed, 2, wanted.indices[0]))
         for step in self.plan.downwards():
             # The last step adds no noise.
             noise = _noise(generator) if step.sigma_below > 0 else torch.zeros_like
+            # Predictor-corrector sampling (Song et al. 2021): Langevin at level t, then ancestral to t - 1.
             point = self._correct(point, wanted, step, noise)
             point = self._advance(point, wanted, step, noise)
+        # One-hot elements were diffused as real numbers; the largest component wins.
         numbers = point.types.argmax(dim=-1) + 1 if module.n_types else wanted.atomic_numbers
         lengths, angles = lattice_to_parameters(point.lattice.double())
         return to_crystals(lengths, angles, point.coords, numbers, wanted.n_atoms)
 
-    def _start(self, wanted: Wanted) -> State:
+    def _start(self, wanted: RequestBatch) -> State:
         def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
             return (
                 torch.randn(n, self.module.n_types, generator=generator),
@@ -171,23 +176,26 @@ class _Sampler:
         types, coords, lattice = wanted.draw(self.seed, draw)
         return State(types=types, coords=coords, lattice=lattice.unflatten(-1, (3, 3))[:, 0])
 
-    def _correct(self, point: State, wanted: Wanted, step: Step, noise: Noise) -> State:
+    def _correct(self, point: State, wanted: RequestBatch, step: Step, noise: Noise) -> State:
         """Returns the crystals after the corrector: a Langevin step of the coordinates on the same level.
 
         f ← f - η s + √(2 η) ε, η = step_rate (σ_t / σ_1)², s the score towards larger noise.
         """
+        # η_t = η (σ_t / σ_1)²
         length = self.rate * (step.sigma / float(self.module.schedule.sigma[1])) ** 2
+        # The network predicts the score over its root mean square.
         score = self._predict(point, wanted, step).coords * step.score_scale
         moved = point.coords - length * score + (2 * length) ** 0.5 * noise(point.coords)
         return State(types=point.types, coords=torus.wrap(moved), lattice=point.lattice)
 
-    def _advance(self, point: State, wanted: Wanted, step: Step, noise: Noise) -> State:
+    def _advance(self, point: State, wanted: RequestBatch, step: Step, noise: Noise) -> State:
         """Returns the crystals after the predictor: an ancestral step to level t - 1.
 
         f ← f - (σ_t² - σ_{t-1}²) s + √(σ_{t-1}² (σ_t² - σ_{t-1}²) / σ_t²) ε.
         """
         output = self._predict(point, wanted, step)
         above, below = step.sigma**2, step.sigma_below**2
+        # Ancestral sampling of the variance-exploding process: drift (σ_t² - σ_{t-1}²) s, and the posterior's noise.
         coords = point.coords - (above - below) * step.score_scale * output.coords
         coords = coords + (below * (above - below) / above) ** 0.5 * noise(coords)
 
@@ -200,7 +208,7 @@ class _Sampler:
             lattice=ancestral(point.lattice, output.lattice),
         )
 
-    def _predict(self, point: State, wanted: Wanted, step: Step) -> State:
+    def _predict(self, point: State, wanted: RequestBatch, step: Step) -> State:
         device = wanted.mask.device
         levels = torch.full((len(wanted.indices),), step.level, device=device)
         with products(self.module.precision, device.type):

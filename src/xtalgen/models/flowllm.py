@@ -24,20 +24,20 @@ from xtalgen.models.flow_matching.riemannian_flow import (
 from xtalgen.models.flowmm import FlowMMConfig, FlowMMSampling, build, finish
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import ANGLE_SPAN, LOWEST_ANGLE, angles_to_logit
-from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready
+from xtalgen.models.sampling.requests import RequestBatch, in_batches, make_ready
 from xtalgen.structure.lattice import lattice_to_parameters
 from xtalgen.training.artifacts import train_and_write
 from xtalgen.training.batches import load_split
 from xtalgen.training.checkpoint import load_checkpoint
 from xtalgen.training.job import Job
 
-# Angles of a start are kept so far (degrees) from the bounds of the logit, which is finite only between them.
+# Margin (degrees) between the angles of a base structure and the bounds of the logit, which is finite only inside.
 MARGIN = ANGLE_SPAN * SMALLEST_PROBABILITY
 
 
 @dataclass(frozen=True)
 class FlowLLMConfig(FlowMMConfig):
-    """Hyper-parameters of FlowLLM on MP-20: FlowMM's, for fewer passes over more pairs."""
+    """Hyper-parameters of FlowLLM on MP-20: FlowMM's, with fewer epochs over more pairs."""
 
     epochs: int = 20
     batch_size: int = 128
@@ -46,7 +46,7 @@ class FlowLLMConfig(FlowMMConfig):
 
 @dataclass(frozen=True)
 class FlowLLMSampling(FlowMMSampling):
-    """Settings of sampling: FlowMM's, with fewer steps, since the paths are shorter."""
+    """Settings of sampling: FlowMM's with fewer steps, since the paths are shorter."""
 
     steps: int = 250
     slope: float = 0.0
@@ -59,7 +59,7 @@ class Model(AbstractModel):
     Config = FlowLLMConfig
     Sampling = FlowLLMSampling
     shared_checkpoint = True
-    # Read by the workflow without importing this file: the run names a run, `base`, whose crystals it starts from.
+    # Read by the workflow without importing this file: the run names a `base` run, whose crystals it refines.
     needs_base: ClassVar[bool] = True
 
     def train(self, train: Sequence[Crystal], val: Sequence[Crystal], config: FlowLLMConfig, job: Job) -> None:
@@ -86,8 +86,8 @@ class Model(AbstractModel):
     ) -> Iterator[Crystal]:
         """Yields each crystal of `wanted`, refined by the flow; failed ones are returned unchanged.
 
-        Elements and their order stay. There is no noise, so the seed has no effect. Raises ValueError when `wanted` is
-        a number or holds compositions instead of crystals.
+        Elements and their order are kept. Without noise the seed has no effect. Raises ValueError when `wanted` is a
+        number or holds compositions instead of crystals.
         """
         del seed
         starts = [] if isinstance(wanted, int) else [start for start in wanted if isinstance(start, Crystal)]
@@ -96,6 +96,7 @@ class Model(AbstractModel):
         weights, facts = load_checkpoint(checkpoint, device)
         module = build("csp", Constants.from_json(facts["constants"]), facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)
+        # The start of the flow is the base structure itself: no noise is added.
         usable = [start for start in starts if start.ok]
         made = iter(
             in_batches(
@@ -109,12 +110,12 @@ class Model(AbstractModel):
             yield next(made) if start.ok else start
 
     def network_evaluations(self, sampling: FlowLLMSampling) -> int:
-        """Returns how often the flow's network is evaluated per crystal, without the cost of the base run."""
+        """Returns the number of network evaluations per crystal, not counting the base run."""
         return sampling.steps
 
 
 def _refine(
-    module: RiemannianFlow, starts: Sequence[Crystal], wanted: Wanted, sampling: FlowLLMSampling
+    module: RiemannianFlow, starts: Sequence[Crystal], wanted: RequestBatch, sampling: FlowLLMSampling
 ) -> list[Crystal]:
     width, chosen = wanted.mask.shape[1], [starts[index] for index in wanted.indices]
     geometry = [(start.lattice, start.frac_coords) for start in chosen]
@@ -148,6 +149,7 @@ def _starts(crystals: Sequence[Crystal], width: int) -> Mapping[str, np.ndarray]
 
 def _padded(geometry: Sequence[tuple[np.ndarray, np.ndarray]], width: int) -> dict[str, np.ndarray]:
     lengths, angles = lattice_to_parameters(np.stack([lattice for lattice, _ in geometry]))
+    # Cells of the base run need not be Niggli-reduced; angles outside are moved just inside the logit's domain.
     inside = np.clip(angles, LOWEST_ANGLE + MARGIN, LOWEST_ANGLE + ANGLE_SPAN - MARGIN)
     coords = np.zeros((len(geometry), width, 3), dtype=np.float32)
     for row, (_, positions) in enumerate(geometry):

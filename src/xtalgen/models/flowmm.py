@@ -25,7 +25,7 @@ from xtalgen.models.flow_matching.riemannian_flow import (
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import logit_to_angles
 from xtalgen.models.sampling.requests import (
-    Wanted,
+    RequestBatch,
     draw_sizes,
     histogram_of,
     in_batches,
@@ -46,6 +46,7 @@ class FlowMMConfig(FitConfig):
     hidden: int = 512
     layers: int = 6
     frequencies: int = 128
+    # 400 : 1 (: 40) as in the published configuration; `RiemannianFlow` normalises the sum to 1.
     coords_weight: float = 400.0
     lattice_weight: float = 1.0
     types_weight: float = 40.0
@@ -102,7 +103,7 @@ class Model(AbstractModel):
         )
 
     def network_evaluations(self, sampling: FlowMMSampling) -> int:
-        """Returns how often the network is evaluated for one crystal: once per Euler step."""
+        """Returns the number of network evaluations per crystal: one per Euler step."""
         return sampling.steps
 
 
@@ -119,8 +120,9 @@ def build(task: str, constants: Constants, config: dict[str, Any]) -> Riemannian
     )
 
 
-def finish(module: RiemannianFlow, start: State, wanted: Wanted, sampling: FlowMMSampling) -> list[Crystal]:
+def finish(module: RiemannianFlow, start: State, wanted: RequestBatch, sampling: FlowMMSampling) -> list[Crystal]:
     """Returns the crystals at the end of the flow from `start`, by Euler steps."""
+    # In the order of `integrate`: types, coordinates, lattice.
     slopes = (sampling.slope_types, sampling.slope, sampling.slope_lattice)
     end = integrate(module, start, wanted, sampling.steps, slopes)
     return decode(end, from_bits(end.types) if module.n_types else wanted.atomic_numbers, wanted.n_atoms)
@@ -128,5 +130,6 @@ def finish(module: RiemannianFlow, start: State, wanted: Wanted, sampling: FlowM
 
 def decode(point: State, atomic_numbers: Int[Tensor, "batch atoms"], n_atoms: Sequence[int]) -> list[Crystal]:
     """Returns the crystals of end points; statuses are those of `to_crystals`."""
+    # Lengths are not clamped: a negative one becomes "bad_lattice".
     angles = logit_to_angles(point.lattice[:, 3:].double())
     return to_crystals(point.lattice[:, :3], angles, point.coords, atomic_numbers, n_atoms)

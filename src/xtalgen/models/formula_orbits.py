@@ -1,7 +1,7 @@
 """Formula orbits, xtalgen's own model: a formula, then its space group, Wyckoff positions, cell and coordinates.
 
 P(crystal) = P(formula) P(symmetry | formula) P(cell, coordinates | symmetry, formula). De novo generation draws the
-formula from a small model; structure prediction is given it. docs/models/formula_orbits.md gives the reasons.
+formula from a small model; in structure prediction it is given. docs/models/formula_orbits.md gives the reasons.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,15 +21,15 @@ from xtalgen.models.orbits.dataset import load_orbits
 from xtalgen.models.orbits.formula_model import Formulas
 from xtalgen.models.orbits.network import Orbits, Steps
 from xtalgen.models.orbits.sampling import atoms_of, draw, to_crystal
-from xtalgen.models.orbits.steps import Groups, Written, formula_of
-from xtalgen.models.sampling.requests import Wanted, histogram_of, in_batches, make_ready
+from xtalgen.models.orbits.steps import Groups, WyckoffCrystal, formula_of
+from xtalgen.models.sampling.requests import RequestBatch, histogram_of, in_batches, make_ready
 from xtalgen.training.artifacts import initialise, write_results
 from xtalgen.training.batches import MAX_ELEMENT, Data, Split, load_split, mix_seed
 from xtalgen.training.checkpoint import CheckpointError, load_checkpoint
 from xtalgen.training.job import Job
 from xtalgen.training.loop import FitConfig, Trainable, fit
 
-# Largest share of a time budget for the formulas, and for the analogues.
+# Largest shares of a time budget spent on formulas and on analogues.
 SHARE = 0.1
 # Mean number of steps of a crystal of MP-20.
 MEAN_STEPS = 14
@@ -39,10 +39,12 @@ MEAN_STEPS = 14
 class FormulaOrbitsConfig(FitConfig):
     """Hyper-parameters of the network of orbits, and of the formulas and analogues trained before it."""
 
+    # The network of orbits.
     hidden: int = 160
     layers: int = 4
     heads: int = 4
     dropout: float = 0.1
+    # Its training; the same schedule serves formulas and analogues unless overridden below.
     epochs: int = 50
     batch_size: int = 64
     learning_rate: float = 1e-3
@@ -54,6 +56,7 @@ class FormulaOrbitsConfig(FitConfig):
     clip: Literal["value", "norm", "none"] = "norm"
     clip_at: float = 1.0
     val_every: int = 1
+    # The model of formulas.
     formula_hidden: int = 96
     formula_layers: int = 3
     formula_heads: int = 4
@@ -61,6 +64,7 @@ class FormulaOrbitsConfig(FitConfig):
     formula_epochs: int = 25
     formula_batch_size: int = 256
     formula_learning_rate: float = 3e-3
+    # Distances of elements: few parameters, hence the large learning rate.
     analogue_epochs: int = 8
     analogue_batch_size: int = 256
     analogue_learning_rate: float = 2e-2
@@ -75,7 +79,7 @@ class FormulaOrbitsConfig(FitConfig):
                 raise ValueError(f"{part}dropout must be at least 0 and below 1, not {dropout}.")
 
     def of(self, part: str) -> FitConfig:
-        """Returns the settings of training of "formula" or "analogue": those of the orbits with its own values."""
+        """Returns the training settings of "formula" or "analogue": those of the orbits, overridden by its own."""
         shared = {name: getattr(self, name) for name in FitConfig.__dataclass_fields__}
         own = {name: getattr(self, f"{part}_{name}") for name in ("epochs", "batch_size", "learning_rate")}
         return FitConfig(**{**shared, **own, "warmup_steps": 100, "ema_decay": 0.99, "compile": False})
@@ -85,12 +89,12 @@ class FormulaOrbitsConfig(FitConfig):
 class FormulaOrbitsSampling:
     """Settings of sampling.
 
-    temperature: of the elements of formulas (1 as learnt, below 1 the likelier ones); count_temperature: of their
-    counts; structure_temperature: of symmetry, positions, cell and coordinates, 0 for the likeliest; candidates:
-    symmetries drawn per crystal; analogues: symmetries of analogues (`orbits.analogues`) that are candidates too, 0 for
-    the network alone; the likeliest candidate is taken; contact_steps: most steps that remove contacts shorter than any
-    in the training set (`orbits.contacts`), 0 for none; batch_size: crystals that run together; compile: compile the
-    network.
+    temperature: of the elements of formulas (1 as trained, below 1 sharper); count_temperature: of their counts;
+    structure_temperature: of symmetry, positions, cell and coordinates, 0 for the most likely; candidates: symmetries
+    drawn per crystal, of which the most likely is kept; analogues: additional candidates from analogues
+    (`orbits.analogues`), 0 for the network alone; contact_steps: maximum number of steps to remove contacts shorter
+    than any in the training set (`orbits.contacts`), 0 for none; batch_size: crystals that run together; compile:
+    compile the network.
     """
 
     temperature: float = 1.0
@@ -162,7 +166,9 @@ class Model(AbstractModel):
         whole = load_split(train, val, job.device)
         facts = {"groups": groups.to_json(), "formulas": _bounds(whole)}
         module = initialise(lambda: _build(facts, asdict(config), Memory.of(split.train.crystals, groups)), job)
+        # Contacts are judged by the training set's own distances, so they are stored with the weights.
         module.distances.copy_(torch.from_numpy(pair_distances(whole.train.crystals)))
+        # Three trainings one after the other; the orbits get what is left of the budget.
         spent = _fit_first(module.formulas, (whole.train, whole.val), config.of("formula"), job, "formulas")
         spent += _fit_first(module.analogues, load_analogues(split, groups), config.of("analogue"), job, "analogues")
         left = None if job.max_seconds is None else job.max_seconds - spent
@@ -193,12 +199,13 @@ class Model(AbstractModel):
         module = _build(facts, facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)
         if isinstance(wanted, int):
-            heats = (sampling.temperature, sampling.count_temperature)
-            drawn = module.formulas.draw(wanted, mix_seed(seed, 3), device, *heats) if wanted else []
+            temperatures = (sampling.temperature, sampling.count_temperature)
+            drawn = module.formulas.draw(wanted, mix_seed(seed, 3), device, *temperatures) if wanted else []
+            # Formulas become atoms, as if the compositions had been given.
             wanted = [np.repeat([*counts], [*counts.values()]) for counts in drawn]
         retrieve = module.analogues.retriever()
 
-        def make(batch: Wanted) -> list[Crystal]:
+        def make(batch: RequestBatch) -> list[Crystal]:
             rows = atoms_of(batch)
             written = draw(
                 module.orbits,
@@ -211,6 +218,7 @@ class Model(AbstractModel):
                 retrieve=retrieve,
                 n_analogues=sampling.analogues,
             )
+            # Symmetry is kept: contacts are removed along the free coordinates only.
             written = _apart(written, module, sampling.contact_steps, device)
             return [
                 to_crystal(row, one, module.orbits.groups, "no_space_group")
@@ -220,7 +228,7 @@ class Model(AbstractModel):
         yield from in_batches(wanted, sampling.batch_size, device, make)
 
     def network_evaluations(self, sampling: FormulaOrbitsSampling) -> int:  # noqa: ARG002 - the same for all settings
-        """Returns how often the network of orbits is evaluated per crystal, the mean over MP-20."""
+        """Returns the number of evaluations of the orbit network per crystal, the mean over MP-20."""
         return MEAN_STEPS
 
 
@@ -235,8 +243,10 @@ def _fit_first(module: Trainable, data: tuple[Data, Data], config: FitConfig, jo
     return fit(module, *data, config, first).progress.seconds
 
 
-def _apart(written: list[Written | None], module: FormulaOrbits, steps: int, device: str) -> list[Written | None]:
-    """Returns the crystals with atoms that are too near moved apart; None stays None."""
+def _apart(
+    written: list[WyckoffCrystal | None], module: FormulaOrbits, steps: int, device: str
+) -> list[WyckoffCrystal | None]:
+    """Moves atoms that are too close apart and returns the crystals; None stays None."""
     moved = iter(
         move_apart([one for one in written if one], module.orbits.groups, module.distances.cpu().numpy(), steps, device)
     )
@@ -244,13 +254,13 @@ def _apart(written: list[Written | None], module: FormulaOrbits, steps: int, dev
 
 
 def _bounds(split: Split) -> dict[str, Any]:
-    """Returns the most elements of a training crystal, and how often each number of atoms occurs."""
+    """Returns the maximum number of elements of a training crystal, and the histogram of numbers of atoms."""
     most = max(len(set(crystal.atomic_numbers.tolist())) for crystal in split.train.crystals)
     return {"most": most, "histogram": histogram_of(np.array([c.n_atoms for c in split.train.crystals]))}
 
 
 def _build(facts: dict[str, Any], config: dict[str, Any], memory: Memory | None = None) -> FormulaOrbits:
-    """Returns the networks; without a memory, with empty tensors of the sizes in `facts`."""
+    """Returns the networks; without a memory, its tensors are empty and have the sizes in `facts`."""
     names = ("hidden", "layers", "heads", "dropout")
     formulas = Formulas(**{name: config[f"formula_{name}"] for name in names}, **facts["formulas"])
     orbits = Orbits(Groups.from_json(facts["groups"]), **{name: config[name] for name in names})

@@ -15,7 +15,7 @@ from xtalgen.models import AbstractModel
 from xtalgen.models.flow_matching.euler import EulerSampling, draw_start, integrate
 from xtalgen.models.flow_matching.stochastic_interpolant import CellFlow, Lengths, fit_lengths
 from xtalgen.models.manifolds.lattices import lattice_to_parameters
-from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready, read_trained, to_crystals
+from xtalgen.models.sampling.requests import RequestBatch, in_batches, make_ready, read_trained, to_crystals
 from xtalgen.training.artifacts import train_and_write
 from xtalgen.training.batches import load_split
 from xtalgen.training.job import Job
@@ -27,6 +27,7 @@ from xtalgen.training.performance import Precision
 class OMatGConfig(FitConfig):
     """Hyper-parameters of OMatG's linear interpolant on MP-20. *_weight: of the parts of the loss."""
 
+    # The authors' values for MP-20, found by search (docs/models/omatg.md).
     batch_size: int = 1024
     learning_rate: float = 6.69e-4
     schedule: Literal["cosine", "cosine_by_step", "plateau", "constant"] = "constant"
@@ -77,14 +78,14 @@ class Model(AbstractModel):
         of `to_crystals` and `in_batches`. Raises ValueError when asked for de novo generation.
         """
         weights, facts = read_trained(checkpoint, wanted, device)
-        assert not isinstance(wanted, int)  # refused above: no checkpoint is for dng
+        assert not isinstance(wanted, int)  # `read_trained` refuses dng, as no checkpoint is for it
         lengths = Lengths(**{name: tuple(values) for name, values in facts["lengths"].items()})
         module = _build(lengths, facts["config"])
         make_ready(module, weights, device, compiled=sampling.compile)
         yield from in_batches(wanted, sampling.batch_size, device, lambda batch: _make(module, batch, sampling, seed))
 
     def network_evaluations(self, sampling: OMatGSampling) -> int:
-        """Returns how often the network is evaluated for one crystal: once per Euler step."""
+        """Returns the number of network evaluations per crystal: one per Euler step."""
         return sampling.steps
 
 
@@ -96,7 +97,7 @@ def _build(lengths: Lengths, config: dict[str, Any]) -> CellFlow:
     )
 
 
-def _make(module: CellFlow, wanted: Wanted, sampling: OMatGSampling, seed: int) -> list[Crystal]:
+def _make(module: CellFlow, wanted: RequestBatch, sampling: OMatGSampling, seed: int) -> list[Crystal]:
     slopes = (0.0, sampling.slope, sampling.slope_lattice)
     end = integrate(module, draw_start(module, wanted, seed), wanted, sampling.steps, slopes)
     lengths, angles = lattice_to_parameters(end.lattice.double())

@@ -15,8 +15,8 @@ from xtalgen.models import AbstractModel
 from xtalgen.models.orbits.analogues import Analogues, Memory, Retriever, load_analogues
 from xtalgen.models.orbits.dataset import load_orbits
 from xtalgen.models.orbits.sampling import atoms_of, to_crystal
-from xtalgen.models.orbits.steps import Groups, Written, formula_of, written_of
-from xtalgen.models.sampling.requests import Wanted, in_batches, make_ready, read_trained
+from xtalgen.models.orbits.steps import Groups, WyckoffCrystal, crystal_of_answers, formula_of
+from xtalgen.models.sampling.requests import RequestBatch, in_batches, make_ready, read_trained
 from xtalgen.training.artifacts import initialise, write_results
 from xtalgen.training.batches import Split
 from xtalgen.training.job import Job
@@ -42,7 +42,7 @@ class SubstitutionConfig(FitConfig):
 
 @dataclass(frozen=True)
 class SubstitutionSampling:
-    """Settings of sampling. batch_size: crystals that are looked up together."""
+    """Settings of sampling. batch_size: crystals per batch."""
 
     batch_size: int = 250
 
@@ -84,12 +84,12 @@ class Model(AbstractModel):
         element, in the order of electronegativity. Raises ValueError when asked for de novo generation.
         """
         weights, facts = read_trained(checkpoint, wanted, device)
-        assert not isinstance(wanted, int)  # refused above: no checkpoint is for dng
+        assert not isinstance(wanted, int)  # `read_trained` refuses dng, as no checkpoint is for it
         module, groups = Analogues.empty(facts["memory"]), Groups.from_json(facts["groups"])
         make_ready(module, weights, device, compiled=False)
         retrieve = module.retriever()
 
-        def make(batch: Wanted) -> list[Crystal]:
+        def make(batch: RequestBatch) -> list[Crystal]:
             rows = atoms_of(batch)
             return [to_crystal(row, _substituted(row, retrieve, groups), groups, "no_analogue") for row in rows]
 
@@ -100,11 +100,12 @@ class Model(AbstractModel):
         return 1
 
 
-def _substituted(wanted: np.ndarray, retrieve: Retriever, groups: Groups) -> Written | None:
+def _substituted(wanted: np.ndarray, retrieve: Retriever, groups: Groups) -> WyckoffCrystal | None:
     """Returns the most similar crystal of the likeliest symmetry with the wanted elements; None without analogues."""
     formula = formula_of(wanted)
     known = retrieve(formula)
     if known is None:
         return None
+    # The likeliest symmetry over all analogues, with the numbers of the most similar crystal that has it.
     choices = next(iter(known.symmetries()))
-    return written_of(formula, (*choices, *known.numbers_of(choices)[0][0]), groups)
+    return crystal_of_answers(formula, (*choices, *known.numbers_of(choices)[0][0]), groups)

@@ -1,1 +1,1 @@
-"""Machine-learned interatomic potentials: which there are, how they load, and how they evaluate batches."""
+"""Machine-learned interatomic potentials: registry, loading, and evaluation of batches."""

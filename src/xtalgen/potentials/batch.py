@@ -8,7 +8,7 @@ from ase.calculators.calculator import Calculator
 
 from xtalgen.potentials.types import Geometry, Prediction
 
-# In units of `relaxation.in_flight.cost`, atoms x atoms per Å³. A GPU of 80 GB holds 250 (5,000 atoms of a common
+# In units of `relaxation.in_flight.cost`, atoms x atoms per Å³. A GPU of 80 GB holds 250 (5,000 atoms of usual
 # density) with MACE in float64.
 GPU_CAPACITY, GPU_BYTES = 250.0, 80e9
 
@@ -26,7 +26,7 @@ def capacity(device: str, on_cpu: float) -> float:
 
 
 def one_by_one(calculator: Calculator) -> Callable[[Geometry], Prediction]:
-    """Returns a batched potential that runs an ASE calculator on one crystal after the other."""
+    """Returns a batched potential that runs an ASE calculator on crystals one by one."""
 
     def evaluate(geometry: Geometry) -> Prediction:
         results = []

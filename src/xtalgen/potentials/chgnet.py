@@ -13,11 +13,11 @@ from xtalgen.potentials.batch import capacity
 from xtalgen.potentials.types import Geometry, Identity, Potential, PotentialEntry, PotentialFamily, Prediction
 
 EV_PER_GPA_A3 = 1 / 160.21766208
-CPU_CAPACITY = 0.0  # its graphs are built one by one: a batch has no overhead to save on a CPU
+CPU_CAPACITY = 0.0  # its graphs are built one by one, so batches save nothing on a CPU
 
 
 class Chgnet(PotentialFamily):
-    """CHGNet models; the weights of an entry stand in the wheel's folder `pretrained/VERSION/`."""
+    """CHGNet models; the weights of an entry are in the wheel's folder `pretrained/VERSION/`."""
 
     name = "chgnet"
     package = "chgnet"
@@ -34,7 +34,7 @@ class Chgnet(PotentialFamily):
         from chgnet.model.dynamics import CHGNetCalculator
 
         model = CHGNet.load(model_name=identity.file.parent.name, use_device=device, verbose=False)
-        # CHGNet gives an atom without neighbours zero force, so a cell that fell apart would pass as converged.
+        # CHGNet gives zero force on an atom without neighbours, so a dissociated cell would count as converged.
         calculator = CHGNetCalculator(model, use_device=device, on_isolated_atoms="error")
         return Potential(
             identity,
@@ -70,7 +70,7 @@ def batched_chgnet(model: Any, device: str) -> Callable[[Geometry], Prediction]:
 
 
 def crystal_features(model: Any, crystal: Crystal) -> Float[np.ndarray, " features"]:
-    """Returns CHGNet's crystal features per atom (it sums them over the atoms), so that a supercell has the same."""
+    """Returns CHGNet's crystal features divided by the number of atoms, so that a supercell has the same."""
     from xtalgen.structure.pymatgen import to_structure
 
     graph = model.graph_converter(to_structure(crystal))

@@ -78,7 +78,7 @@ class Mace(PotentialFamily):
         try:
             return read_metadata(file.read_bytes())
         except ModelFileError:
-            return {}  # loading the model says what is wrong
+            return {}  # loading the model reports the error
 
 
 def batched_mace(model: Any, device: str, dtype: str, head: int = 0) -> Callable[[Geometry], Prediction]:
@@ -139,7 +139,7 @@ def _read_model(identity: Identity, device: str) -> Any:
         raise PotentialError(f"potential {identity.name!r}: {identity.file} changed while it was in use. Rerun.")
     if identity.file.name.endswith(SUFFIX):
         return load_mace(content).to(device)
-    # A MACE checkpoint is a pickled module: unpickling it executes code. One that refers to anything but the libraries
+    # A MACE checkpoint is a pickled module: unpickling executes code. One that refers to anything but the libraries
     # of such a model is opened only where the configuration gives its digest.
     module = None if identity.pinned else restricted_unpickler
     return torch.load(io.BytesIO(content), map_location=device, weights_only=False, pickle_module=module)
@@ -159,7 +159,7 @@ def _foundation_file(name: str) -> Path:
     log.warning("potential %s: downloading %s to %s", name, url, file)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        # Into a folder of its own: jobs of one cluster may start together, and mace-torch writes to one fixed name.
+        # Into a separate folder, since concurrent jobs would write to the same fixed name.
         with tempfile.TemporaryDirectory(dir=cache) as folder, _environment("XDG_CACHE_HOME", folder), quiet():
             fetched = Path(foundations.download_mace_mp_checkpoint(name))
             if Path(folder) not in fetched.parents:
@@ -175,14 +175,14 @@ def _foundation_file(name: str) -> Path:
 
 @contextlib.contextmanager
 def _mace_environment() -> Iterator[None]:
-    """Undoes, after the import of mace, a variable of its that makes every later `torch.load` unpickle anything."""
+    """Resets a variable set by the import of mace that makes every later `torch.load` unpickle anything."""
     with _environment("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None):
         yield
 
 
 @contextlib.contextmanager
 def _environment(name: str, value: str | None) -> Iterator[None]:
-    """Sets an environment variable (None: unsets it) and restores it at the end, whatever it was set to meanwhile."""
+    """Sets an environment variable (None: unsets it) and restores its old value at the end."""
     before = os.environ.pop(name, None)
     if value is not None:
         os.environ[name] = value

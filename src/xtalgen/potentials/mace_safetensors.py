@@ -1,4 +1,4 @@
-"""MACE models as safetensors: weights and hyper-parameters without a pickle, so that reading one executes no code.
+"""MACE models as safetensors: weights and hyper-parameters without pickles, so that reading a file executes no code.
 
 The file holds the arrays that differ from those of a freshly built model, in float32; its metadata holds the arguments
 of mace-torch's `ScaleShiftMACE`. A model is built in float64, so that its constants (Clebsch-Gordan coefficients, for
@@ -25,7 +25,7 @@ PLAIN = (
 
 
 class ModelFileError(ValueError):
-    """A file holds no MACE model of this format; the message says why."""
+    """A file is not a MACE model of this format; the message says why."""
 
 
 def save_mace(model: Any, path: Path, **metadata: str) -> None:
@@ -45,7 +45,7 @@ def save_mace(model: Any, path: Path, **metadata: str) -> None:
         for name, value in state.items()
         if value.shape != fresh[name].shape or not bool((value.double() - fresh[name].double()).abs().le(1e-6).all())
     }
-    # All under one key: safetensors writes several keys in an order that changes from run to run.
+    # All under one key, since safetensors writes several keys in random order.
     stored = {"format": FORMAT, "hyper_parameters": json.dumps(hyper), **metadata}
     content = save(kept, {METADATA: json.dumps(stored, sort_keys=True)})
     write_bytes(path, content)

@@ -1,4 +1,4 @@
-"""The list of potentials, and how one is identified and loaded. To add one: docs/guides/add-a-potential.md."""
+"""The list of potentials, their identification and loading. To add one: docs/guides/add-a-potential.md."""
 
 import hashlib
 import importlib.metadata
@@ -19,20 +19,28 @@ from xtalgen.potentials.types import (
 from xtalgen.runtime.quiet import quiet
 
 CHGNET, MACE = Chgnet(), Mace()
-CHECKPOINTS = MACE  # the family of weights that are given by path
+CHECKPOINTS = MACE  # the family of weights given by path
 ASL = "ASL"  # Academic Software License, as the authors publish some MACE weights (github.com/ACEsuit/mace-foundations)
 
-# Name, family, licence of the weights, scale of the total energies. Models of other training sets (OMat24, MatPES,
-# r2SCAN) lie on neither of the Materials Project's scales.
+# Name, family, licence of the weights, scale of the total energies. Models trained on other data sets (OMat24, MatPES,
+# r2SCAN) match neither of the Materials Project's scales.
 ENTRIES = (
     PotentialEntry(
-        "mace-small", MACE, "MIT", CORRECTED, "mace-small.safetensors",
+        "mace-small",
+        MACE,
+        "MIT",
+        CORRECTED,
+        "mace-small.safetensors",
         "389b0b40876b4d39fc9b0075ef88923a4109948a39558bb4e6bbefa6ada2e662",
     ),
     PotentialEntry("chgnet", CHGNET, "BSD-3-Clause-LBNL", CORRECTED, "0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"),
     PotentialEntry(
-        "chgnet-r2scan", CHGNET, "BSD-3-Clause-LBNL", None,
-        "r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar", energy_floor=R2SCAN_FLOOR,
+        "chgnet-r2scan",
+        CHGNET,
+        "BSD-3-Clause-LBNL",
+        None,
+        "r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
+        energy_floor=R2SCAN_FLOOR,
     ),
     PotentialEntry("small", MACE, "MIT", RAW),
     PotentialEntry("medium", MACE, "MIT", RAW),
@@ -48,7 +56,7 @@ ENTRIES = (
     PotentialEntry("medium-omat-0", MACE, ASL, None),
     PotentialEntry("mace-matpes-pbe-0", MACE, ASL, None),
     PotentialEntry("mace-matpes-r2scan-0", MACE, ASL, None, energy_floor=R2SCAN_FLOOR),
-)  # fmt: skip
+)
 POTENTIALS = {entry.name: entry for entry in ENTRIES}
 FAMILIES = {entry.family.name: entry.family for entry in ENTRIES}
 
@@ -76,7 +84,7 @@ def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> 
             f"potential {name!r}: {file} has sha256 {found}, the configuration wants {wanted}. "
             "Fetch the file again, or correct the configuration if this is the file you mean."
         )
-    # A checkpoint says nothing of its functional; the authors' file names do.
+    # A checkpoint does not state its functional; the authors' file names do.
     floor = entry.energy_floor if entry else R2SCAN_FLOOR if "r2scan" in name else PBE_FLOOR
     return Identity(
         name,
@@ -93,7 +101,7 @@ def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> 
 
 
 def energy_scale(name: str) -> str | None:
-    """Returns the scale of a listed potential's total energies, `RAW` or `CORRECTED`; None where on neither."""
+    """Returns the scale of a listed potential's total energies, `RAW` or `CORRECTED`; None for other scales."""
     return POTENTIALS[name].energy_scale if name in POTENTIALS else None
 
 

@@ -1,8 +1,8 @@
 """An unpickler for models of torch, e3nn and mace only, to be given to `torch.load(pickle_module=...)`.
 
-A pickle can name any function of any module and have it called. This one may name only classes of the libraries that a
-MACE model consists of, and the few functions that rebuild it. Anything that is not a MACE model is refused. This is not
-a sandbox, since e3nn's modules contain code of their own: open only files that you trust.
+A pickle can have any function of any module called. This unpickler allows only classes of the libraries that a MACE
+model consists of, and the few functions that rebuild it. Anything else is refused. This is not a sandbox, since e3nn's
+modules contain code of their own: open only files that you trust.
 """
 
 import pickle
@@ -30,10 +30,10 @@ FUNCTIONS = {
 
 
 class Unpickler(pickle.Unpickler):  # type: ignore[no-redef]  # in place of the one imported above
-    """An unpickler that refuses every name which a MACE model does not need."""
+    """An unpickler that refuses every name that a MACE model does not need."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the object that a pickle names; raises `pickle.UnpicklingError` for what no MACE model has."""
+        """Returns the object that a pickle names; raises `pickle.UnpicklingError` for names foreign to MACE models."""
         module = "builtins" if module == "__builtin__" else module
         found = super().find_class(module, name) if module.split(".")[0] in LIBRARIES else None
         if isinstance(found, type) or (module, name) in FUNCTIONS:

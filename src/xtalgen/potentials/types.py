@@ -1,4 +1,4 @@
-"""Types of the potentials: batches of geometries, predictions, and what every potential family provides."""
+"""Types of potentials: batches of geometries, predictions, and the interface of a potential family."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from xtalgen.crystals import Crystal
 
-# The scale on which a potential gives total energies: as VASP gives them with the Materials Project's settings ("raw"),
+# The scale of a potential's total energies: those of VASP with the Materials Project's settings ("raw"),
 # or with that project's MP2020 corrections added ("corrected").
 RAW, CORRECTED = "raw", "corrected"
 # eV/atom. PBE total energies end near -15 (lanthanides, W); those of r2SCAN lie lower because their core energies do.
@@ -55,7 +55,7 @@ class PotentialError(ValueError):
 
 @dataclass(frozen=True)
 class Identity:
-    """Which potential it is: enough to load it, and to refuse energies of two different ones.
+    """The identity of a potential: enough to load it, and to refuse mixing energies of different potentials.
 
     family: the potential family that loads it; file: its weights; sha256: of that file; version: of the library that
     runs it; licence: of the weights; dtype: "float32" or "float64"; energy_floor: an energy below this (eV/atom) is an
@@ -93,10 +93,10 @@ class Potential:
     capacity: float = 0.0
 
     def evaluate(self, geometry: Geometry) -> Prediction:
-        """Returns energies, forces and stresses of a batch, whatever the handedness of its cells.
+        """Returns energies, forces and stresses of a batch, with cells of either handedness.
 
-        The model sees the right-handed basis -L of a left-handed cell L. Both span the same lattice, and the Cartesian
-        axes stay, so that energies, forces and stresses are those of the cell as given. Without this, a stress that is
+        The model gets the right-handed basis -L of a left-handed cell L. Both span the same lattice and the Cartesian
+        axes are unchanged, so energies, forces and stresses are those of the given cell. Without this, a stress that is
         divided by the signed volume a·(b x c), as CHGNet's is, changes its sign.
         """
         sign = np.where(np.linalg.det(geometry.lattices) < 0, -1.0, 1.0)
@@ -122,7 +122,7 @@ class PotentialEntry:
 
 
 class PotentialFamily(ABC):
-    """What one library of potentials provides: where weights are, and how they become a `Potential`.
+    """The interface of a library of potentials: finds weights and loads them as a `Potential`.
 
     name: short, stored in each identity; package: the distribution whose version is recorded with every energy; dtypes:
     the precisions that it can run in, the default first.
@@ -138,7 +138,7 @@ class PotentialFamily(ABC):
 
     @abstractmethod
     def load(self, identity: Identity, device: str) -> Potential:
-        """Returns the potential, ready on a device ("cpu" or "cuda"). Whatever it raises becomes a PotentialError."""
+        """Returns the potential, ready on a device ("cpu" or "cuda"). Any exception becomes a PotentialError."""
 
     def read_metadata(self, file: Path) -> dict[str, str]:  # noqa: ARG002 - for families whose files have some
         """Returns the metadata stored in a file of weights; empty where there is none."""

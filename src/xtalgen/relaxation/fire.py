@@ -58,6 +58,7 @@ class Motion:
         """Returns crystals at rest in their given cells."""
         n, n_atoms = len(crystals), np.array([crystal.n_atoms for crystal in crystals], dtype=np.int64)
         numbers = [np.asarray(crystal.atomic_numbers, dtype=np.int64) for crystal in crystals]
+        # F = 1 at the start, so X are the Cartesian positions.
         places = [crystal.frac_coords @ crystal.lattice for crystal in crystals]
         return cls(
             atomic_numbers=np.concatenate([np.zeros(0, dtype=np.int64), *numbers]),
@@ -88,6 +89,7 @@ class Motion:
 
     def geometry(self) -> Geometry:
         """Returns the deformed cells and positions (eq. 1)."""
+        # F^T of each crystal: (crystals, 3, 3)
         deformation = self._deformation().transpose(0, 2, 1)
         owner = np.repeat(np.arange(len(self)), self.n_atoms)
         positions = np.einsum("ai,aij->aj", self.places, deformation[owner])
@@ -106,6 +108,7 @@ class Motion:
         power = dot(forces, self.velocities, cell_forces, self.cell_velocities)  # P = F.v
         speed = np.sqrt(dot(self.velocities, self.velocities, self.cell_velocities, self.cell_velocities))
         strength = np.sqrt(dot(forces, forces, cell_forces, cell_forces))
+        # As in ASE, the first step neither mixes nor changes dt.
         forward, back = self.started & (power > 0), self.started & (power <= 0)
         # P > 0: v <- (1 - alpha) v + alpha |v| F / |F|; P <= 0: v <- 0.
         alpha = np.where(forward, self.mixing, 0.0)
@@ -119,12 +122,14 @@ class Motion:
         self.downhill = np.where(back, 0, self.downhill + forward)
         self.started[:] = True
         # Semi-implicit Euler with unit masses: v <- v + dt F, then x <- x + dt v, at most MAX_MOVE long.
+        # Both terms along F in one factor: alpha |v| / |F| + dt.
         push = scale + self.time_step
         self.velocities = old[owner, None] * self.velocities + push[owner, None] * forces
         self.cell_velocities = old[:, None, None] * self.cell_velocities + push[:, None, None] * cell_forces
         length = self.time_step * np.sqrt(
             dot(self.velocities, self.velocities, self.cell_velocities, self.cell_velocities)
         )
+        # dt, shortened where dt |v| exceeds MAX_MOVE.
         short = self.time_step * np.minimum(1.0, MAX_MOVE / np.maximum(length, MAX_MOVE))
         self.places = self.places + short[owner, None] * self.velocities
         self.strains = self.strains + short[:, None, None] * self.cell_velocities
@@ -139,10 +144,13 @@ class Motion:
         """Returns the forces on X (eq. 2, in eV/Å) and on S (eq. 3, in eV)."""
         deformation = self._deformation()
         owner = np.repeat(np.arange(len(self)), self.n_atoms)
+        # f F of eq. 2, row vectors
         forces = np.einsum("ai,aij->aj", prediction.forces, deformation[owner])
+        # G = -V sigma F^-T of eq. 3
         volumes = np.abs(np.linalg.det(self.lattices @ deformation.transpose(0, 2, 1)))
         virial = -volumes[:, None, None] * prediction.stress
         gradient = virial @ np.linalg.inv(deformation).transpose(0, 2, 1)
+        # exp [[A, G], [0, A]] has L_exp(A, G) as its upper right block; A = S^T / N.
         block = np.zeros((len(self), 6, 6))
         block[:, :3, :3] = block[:, 3:, 3:] = (self.strains / self.n_atoms[:, None, None]).transpose(0, 2, 1)
         block[:, :3, 3:] = gradient
@@ -159,5 +167,6 @@ def max_forces(geometry: Geometry, prediction: Prediction) -> Float[np.ndarray, 
     lengths = np.linalg.norm(prediction.forces, axis=1)
     atoms = np.array([lengths[atoms].max() for atoms in geometry.slices])
     volumes = np.abs(np.linalg.det(geometry.lattices))
+    # V sigma / N: the virial per atom, comparable with a force.
     rows = np.linalg.norm(volumes[:, None, None] * prediction.stress / geometry.n_atoms[:, None, None], axis=2)
     return np.maximum(atoms, rows.max(axis=1))

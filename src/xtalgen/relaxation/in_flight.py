@@ -1,4 +1,4 @@
-"""In-flight batching: a batch of crystals relaxes together, and each crystal leaves it when it is done.
+"""In-flight batching: crystals relax together in a batch, and a finished crystal makes room for the next one.
 
 A crystal has converged when both its largest atomic force and its largest cell force (row of the virial per atom) are
 at most `fmax`, both computed at the geometry that is returned. Every failure is a status of the crystal concerned.
@@ -16,17 +16,19 @@ from xtalgen.crystals import Crystal
 from xtalgen.potentials.types import Geometry, Potential, Prediction
 from xtalgen.relaxation.fire import Motion, max_forces
 from xtalgen.runtime.quiet import quiet
-from xtalgen.structure.geometry import MIN_DISTANCE
+from xtalgen.structure.geometry import MIN_DISTANCE, MIN_VOLUME_PER_ATOM
 from xtalgen.structure.lattice import wrap
 
-MIN_VOLUME = 1.0  # Å³ per atom; diamond has 5.7, and a denser cell than this costs gigabytes of neighbours
-MAX_VOLUME = 1e5  # Å³ per atom, thinner than air; the search for neighbours divides such a void into gigabytes of boxes
+MAX_VOLUME = 1e5  # Å³ per atom, less dense than air; the neighbour search would divide it into gigabytes of boxes
 MAX_VOLUME_RATIO = 3.0
 
 
 @dataclass(frozen=True)
 class RelaxConfig:
-    """How to relax. fmax in eV/Å; max_steps 0 evaluates the given geometry; timeout in seconds per crystal or None."""
+    """Settings of a relaxation.
+
+    fmax in eV/Å; max_steps 0 evaluates the given geometry; timeout in seconds per crystal or None.
+    """
 
     fmax: float
     max_steps: int
@@ -66,7 +68,7 @@ def relax_crystals(
 
     As many crystals move together as fit into `potential.capacity` (the sum of their `cost`). When the potential runs
     out of memory, the batch is restarted in halves; when it fails, each crystal of the batch is restarted alone, so
-    that only the culprit fails. Raises RuntimeError when the GPU is broken: everything would fail after that.
+    that only the culprit fails. Raises RuntimeError when the GPU fails, since all later evaluations would fail too.
     """
     batch = _InFlightBatch(crystals, potential, config, finished)
     with quiet():
@@ -93,9 +95,9 @@ class _Relaxation:
 
 @dataclass
 class _InFlightBatch:
-    """Crystals that move together (`active`, in the order of `motion`), and the indices of those that wait.
+    """Crystals in the batch (`active`, in the order of `motion`), and the indices of waiting ones.
 
-    alone: indices of crystals that are evaluated in a batch of their own, since a batch that held them failed.
+    alone: indices of crystals that are evaluated singly, since a batch that contained them failed.
     """
 
     crystals: Sequence[Crystal]
@@ -116,7 +118,7 @@ class _InFlightBatch:
                 self._step()
 
     def _fill(self) -> None:
-        """Fills the batch with waiting crystals, leaving out those that cannot be started."""
+        """Fills the batch with waiting crystals, except those that cannot be started."""
         joining: list[_Relaxation] = []
         load = sum(cost(relaxation.crystal) for relaxation in self.active)
         while self.waiting and not any(one.index in self.alone for one in (*self.active, *joining)):
@@ -130,6 +132,7 @@ class _InFlightBatch:
                 self.waiting.popleft()
                 self._finish(_Relaxation(index, crystal), refusal)
                 continue
+            # A crystal larger than the capacity still runs, but alone.
             full = load + cost(crystal) > self.capacity or index in self.alone
             if full and (self.active or joining):
                 break
@@ -140,7 +143,7 @@ class _InFlightBatch:
             self.active += joining
 
     def _step(self) -> None:
-        """Evaluates the batch, takes out the crystals that are done, and moves the others by one FIRE step."""
+        """Evaluates the batch, removes finished crystals, and moves the others by one FIRE step."""
         started = time.perf_counter()
         geometry = self.motion.geometry()
         try:
@@ -153,9 +156,11 @@ class _InFlightBatch:
         staying = np.ones(len(self.active), dtype=bool)
         n_atoms = float(geometry.n_atoms.sum())
         for row, relaxation in enumerate(self.active):
+            # Shares of the batch's time, so that the time limit of a crystal does not depend on its company.
             relaxation.seconds += seconds * float(geometry.n_atoms[row]) / n_atoms
             if relaxation.e_initial is None:
                 relaxation.e_initial = float(prediction.energy[row])
+            # Judged before the step: energy, forces and geometry of an outcome belong together.
             outcome = self._outcome(row, relaxation, geometry, prediction, float(forces[row]))
             if outcome is not None:
                 staying[row] = False
@@ -172,7 +177,7 @@ class _InFlightBatch:
     def _outcome(
         self, row: int, relaxation: _Relaxation, geometry: Geometry, prediction: Prediction, max_force: float
     ) -> Outcome | None:
-        """Returns the outcome of a crystal that is done, or None."""
+        """Returns the outcome of a finished crystal, None for others."""
         config, lattice = self.config, geometry.lattices[row]
         atoms = geometry.slices[row]
         positions, energy = geometry.positions[atoms], float(prediction.energy[row])
@@ -209,7 +214,7 @@ class _InFlightBatch:
             self.finished(relaxation.index, outcome)
 
     def _restart(self, error: Exception) -> None:
-        """Restarts the batch in halves or singly; a crystal that was alone has failed."""
+        """Restarts the batch in halves or singly; a crystal that was already alone has failed."""
         message = f"{type(error).__name__}: {error}"
         no_memory = isinstance(error, MemoryError) or "out of memory" in message.lower()
         if "CUDA error" in message and not no_memory:
@@ -221,6 +226,7 @@ class _InFlightBatch:
             self._finish(self.active[0], Outcome(status, message))
         else:
             if no_memory:
+                # Half of what did not fit; waiting crystals keep their order.
                 self.capacity = sum(cost(self.crystals[index]) for index in indices) / 2
             else:
                 self.alone.update(indices)
@@ -229,7 +235,7 @@ class _InFlightBatch:
 
 
 def refused(crystal: Crystal, potential: Potential) -> Outcome | None:
-    """Returns why a crystal cannot be started, or None."""
+    """Returns the failure of a crystal that cannot be started, or None."""
     flaw = _flaw(crystal.lattice, crystal.frac_coords)
     if flaw:
         return Outcome("bad_lattice", flaw)
@@ -248,8 +254,8 @@ def _flaw(lattice: np.ndarray, frac_coords: np.ndarray) -> str | None:
     if not np.isfinite(lattice).all() or not np.isfinite(frac_coords).all():
         return "lattice or coordinates are not finite"
     volume = _volume(lattice) / len(frac_coords)
-    if volume < MIN_VOLUME:
-        return f"{volume:.3g} Å³ per atom, less than {MIN_VOLUME} Å³"
+    if volume < MIN_VOLUME_PER_ATOM:
+        return f"{volume:.3g} Å³ per atom, less than {MIN_VOLUME_PER_ATOM} Å³"
     if volume > MAX_VOLUME:
         return f"{volume:.3g} Å³ per atom, more than {MAX_VOLUME:g} Å³"
     try:
@@ -262,7 +268,7 @@ def _flaw(lattice: np.ndarray, frac_coords: np.ndarray) -> str | None:
 def _failure(
     lattice: np.ndarray, positions: np.ndarray, energy: float, crystal: Crystal, potential: Potential
 ) -> Outcome | None:
-    """Returns why the relaxation cannot go on, or None. Needs no further evaluation."""
+    """Returns the failure that ends a relaxation, or None. Needs no further evaluation."""
     if not np.isfinite(lattice).all() or not np.isfinite(positions).all():
         return Outcome("exploded", "lattice or coordinates became infinite")
     ratio = _volume(lattice) / _volume(crystal.lattice)
@@ -276,7 +282,7 @@ def _failure(
 
 
 def _overlap(lattice: np.ndarray, frac_coords: np.ndarray, potential: Potential) -> Outcome | None:
-    """Returns why the final geometry is not a crystal, or None."""
+    """Returns the failure of a final geometry that is not a crystal, or None."""
     nearest = _nearest(lattice, wrap(frac_coords))
     if nearest.min() < MIN_DISTANCE:
         return Outcome("too_close", f"two atoms {nearest.min():.3f} Å apart after relaxation")

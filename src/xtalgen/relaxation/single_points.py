@@ -10,7 +10,7 @@ from xtalgen.runtime.quiet import quiet
 
 
 def evaluate(rows: Sequence[Crystal], potential: Potential) -> Iterator[tuple[Crystal, Prediction | str]]:
-    """Yields each crystal with its prediction, or with the reason why there is none.
+    """Yields each crystal with its prediction, or with the reason for failure.
 
     As many crystals as fit into the potential's capacity are evaluated at once.
     """
@@ -23,7 +23,7 @@ def evaluate(rows: Sequence[Crystal], potential: Potential) -> Iterator[tuple[Cr
 
 
 def evaluate_alone(row: Crystal, potential: Potential) -> Prediction | str:
-    """Returns the prediction for one crystal, or the reason why there is none."""
+    """Returns the prediction for one crystal, or the reason for failure."""
     try:
         return _evaluate([row], potential)[0]
     except Exception as error:  # noqa: BLE001 - a crystal that breaks the potential is data, whatever it raises

@@ -1,1 +1,1 @@
-"""Tables, figures and published values: everything a person reads."""
+"""Tables, learning curves and published values."""

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from xtalgen.report.style import BLUE, GREY, ORANGE, STYLE
 
-# Columns of a training log that are no part of the loss.
+# Columns of a training log that are not parts of the loss.
 FIXED = ("epoch", "step", "seconds", "clock", "loss", "val_loss", "lr", "skipped", "samples_per_s", "gflop_per_s")
 PARTS = ("#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#8C6D31", "#999999")
 DASHES = ((), (5, 1.5), (1.5, 1.5), (5, 1.5, 1.5, 1.5))
@@ -20,7 +20,7 @@ SMOOTH_FROM = 400
 
 @dataclass(frozen=True)
 class Log:
-    """A training log: one array per column, NaN where a row has no value, steps ascending and each once."""
+    """A training log: one array per column, NaN where a row has no value; steps are unique and ascending."""
 
     columns: dict[str, Float[np.ndarray, " rows"]]
 
@@ -35,17 +35,17 @@ class Log:
 
 
 def read_log(path: Path) -> Log:
-    """Returns a training log. Rows that a killed training left half-written, or without a step, are left out.
+    """Returns a training log. Incomplete rows of a killed training and rows without a step are left out.
 
-    Where a resumed training wrote a step again the later row counts. Raises ValueError, naming the file, when columns
+    Where a resumed training repeated a step, the later row counts. Raises ValueError, naming the file, when columns
     `step` and `loss` are missing.
     """
-    # A row counts once its line is ended: "0.12" may be the beginning of "0.125".
+    # A row counts once its line is complete: "0.12" may be the beginning of "0.125".
     whole = path.read_text(errors="replace").rpartition("\n")[0]
     rows = csv.DictReader(io.StringIO(whole))
     names = rows.fieldnames or []
     if not {"step", "loss"} <= set(names):
-        raise ValueError(f"{path}: no training log: columns `step` and `loss` are missing. Rerun the train stage.")
+        raise ValueError(f"{path}: not a training log: columns `step` and `loss` are missing. Rerun the train stage.")
     by_step: dict[float, list[float]] = {}
     for row in rows:
         values = [_number(row[name]) for name in names]
@@ -122,7 +122,7 @@ def _draw_losses(axes: Any, log: Log) -> None:
         _label_decades(axes, finite)
     axes.set_ylabel("loss")
     if finite.size:
-        # Outside: curves run through every corner of such a plot sooner or later.
+        # Outside the axes, since curves may pass through every corner of the plot.
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), reverse=True)
     else:
         axes.set(xticks=[], yticks=[])
@@ -130,7 +130,7 @@ def _draw_losses(axes: Any, log: Log) -> None:
 
 
 def _label_decades(axes: Any, values: Float[np.ndarray, " values"]) -> None:
-    """Writes plain numbers at the ticks, and 2 and 5 too where the values span less than two decades."""
+    """Labels the ticks with plain numbers, including 2 and 5 where the values span less than two decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     narrow = values.max() < 100 * values.min()
@@ -148,7 +148,7 @@ def _line(
     color: str,
     **style: object,
 ) -> None:
-    """Draws a curve; one of very many points is drawn pale below its running mean."""
+    """Draws a curve; one with very many points is drawn pale below its running mean."""
     has = np.isfinite(y)
     x, y = x[has], y[has]
     if len(y) >= SMOOTH_FROM:

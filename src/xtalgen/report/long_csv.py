@@ -1,4 +1,4 @@
-"""Every number of the tables in long format, for machines."""
+"""All numbers of the tables in long format, one per line."""
 
 import csv
 import hashlib

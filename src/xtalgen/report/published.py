@@ -1,4 +1,4 @@
-"""Published values, printed below our own rows as reference; the values themselves stand in published.yaml."""
+"""Published values from published.yaml, printed below our own rows as reference."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ FILE = Path(__file__).with_suffix(".yaml")
 
 @dataclass(frozen=True)
 class Published:
-    """One row as somebody published it.
+    """One published row.
 
-    metrics: text as printed there, rates in percent; cost: numbers by the names of the metrics contract; source: where
-    it stands; differs: how its definitions differ from ours; checked: whether the value was read in the source
-    itself, not quoted second-hand.
+    metrics: values as printed, rates in percent; cost: numbers under the names of the metrics contract; source: key of
+    the publication; differs: how its definitions differ from ours; checked: whether the values were taken from the
+    source itself rather than quoted second-hand.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Published:
     cost: Mapping[str, Any] = field(default_factory=dict)
 
     def value(self, metric: str) -> float | None:
-        """Returns a metric as our files hold it, rates as fractions; None where it was not published."""
+        """Returns a metric in our units, rates as fractions; None where it was not published."""
         if metric not in self.metrics:
             return None
         number = float(self.metrics[metric])
@@ -56,21 +56,21 @@ def read_published(path: Path = FILE) -> list[Published]:
 
 
 def published_block(rows: Sequence[Published], columns: Sequence[Column]) -> list[str]:
-    """Returns the lines of a table of published rows that have a value in some column, with their sources."""
+    """Returns the lines of a table of the published rows that have a value in these columns, with their sources."""
     rows = [row for row in rows if any(column.metric in row.metrics for column in columns)]
     if not rows:
         return []
     sources: dict[str, int] = {}
     body = []
     for row in rows:
-        second_hand = "" if row.checked else "; quoted second-hand, look it up before citing"
+        second_hand = "" if row.checked else "; quoted second-hand, check the source before citing"
         number = sources.setdefault(f"{row.source}. Differs: {row.differs}{second_hand}", len(sources) + 1)
         cells = [row.metrics.get(column.metric) for column in columns]
         body.append(
             [f"*{escape(row.name)}*", *(NONE if cell is None else f"*{cell}*" for cell in cells), f"[{number}]"]
         )
     return [
-        "Reference only: other evaluators, samples and potentials than ours.",
+        "For reference only: evaluators, samples and potentials differ from ours.",
         "",
         *align([["*Published, not run here*", *heads((), columns), "Source"], *body]),
         "",

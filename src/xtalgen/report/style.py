@@ -1,6 +1,6 @@
 """Colours and style of all figures."""
 
-# Okabe and Ito's palette: told apart with every kind of colour blindness.
+# Okabe and Ito's palette, distinguishable with every type of colour blindness.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#595959"
 STYLE = {
     "svg.hashsalt": "xtalgen",

@@ -1,1 +1,1 @@
-"""What every stage needs and no science: processes, resumption, devices, downloads, errors, provenance."""
+"""Infrastructure of all stages, without science: processes, resumption, devices, downloads, errors, provenance."""

@@ -1,4 +1,4 @@
-"""Command-line arguments that several stages share, so that they read the same everywhere."""
+"""Command-line arguments shared by several stages."""
 
 import json
 from argparse import ArgumentParser, Namespace
@@ -12,7 +12,7 @@ def flag(name: str) -> str:
 
 
 def add_job(parser: ArgumentParser) -> None:
-    """Adds what every job of a model has: --seed, --device, --work and --out."""
+    """Adds the arguments of every job with a model: --seed, --device, --work and --out."""
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--work", type=Path, required=True, help="folder of unfinished work, to resume from")
@@ -20,13 +20,13 @@ def add_job(parser: ArgumentParser) -> None:
 
 
 def add_model(parser: ArgumentParser) -> None:
-    """Adds --model and --settings: the settings that differ from its defaults, read into a dictionary."""
+    """Adds --model and --settings, the settings that differ from the defaults, parsed into a dictionary."""
     parser.add_argument("--model", required=True, help="name of a file in src/xtalgen/models")
     parser.add_argument("--settings", type=json.loads, default={}, help="settings of the model, as JSON")
 
 
 def add_potential(parser: ArgumentParser, *, workers: int = 1, timeout: float | None = None) -> None:
-    """Adds what every job with a potential has: --potential, --sha256, --workers, --timeout (seconds) and --device."""
+    """Adds the arguments of jobs with a potential: --potential, --sha256, --workers, --timeout (s) and --device."""
     parser.add_argument("--potential", required=True, help="name of a potential, or path of a MACE checkpoint")
     parser.add_argument("--sha256", help="SHA-256 that its weights must have")
     parser.add_argument("--workers", type=int, default=workers, help="single-threaded processes (CPU only)")

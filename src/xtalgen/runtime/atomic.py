@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, whenever the process dies."""
+"""Atomic writing: files are either whole or absent, even if the process dies."""
 
 import contextlib
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def unfinished(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; it becomes `path` when the block ends, and is deleted when it raises.
+    """Yields a temporary path beside `path`; it becomes `path` when the block ends, and is deleted when it raises.
 
-    Makes the folder. The name begins with a dot, keeps the suffix, and differs between processes.
+    Creates the folder. The name begins with a dot, keeps the suffix, and differs between processes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{os.getpid()}.{path.name}")
@@ -24,11 +24,11 @@ def unfinished(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text as UTF-8, lines ending as they do in `text` on every system."""
+    """Writes text as UTF-8 atomically, without changing line ends."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Writes the content to a file that is whole or absent."""
+    """Writes bytes atomically."""
     with unfinished(path) as part:
         part.write_bytes(content)

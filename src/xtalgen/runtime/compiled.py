@@ -10,11 +10,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function compiled by Numba when it is first called.
 
     The machine code is cached beside the source, or in NUMBA_CACHE_DIR or the user's cache folder where that is not
-    writable; where no folder is, every process compiles again. A change of the function's own file invalidates the
-    cache, a change of another file does not: compiled functions use only names that their own file defines. They carry
-    `typing.no_type_check` below this decorator, since a type checker's wrapper cannot be compiled.
+    writable; if no folder is writable, every process compiles again. A change of the function's own file invalidates
+    the cache, a change of another file does not: compiled functions use only names that their own file defines. They
+    carry `typing.no_type_check` below this decorator, since a type checker's wrapper cannot be compiled.
     """
     try:
         return numba.njit(cache=True)(function)
-    except RuntimeError:  # Numba's "no locator available": no folder for the machine code
+    except RuntimeError:  # Numba's "no locator available": no writable folder for the machine code
         return numba.njit(function)

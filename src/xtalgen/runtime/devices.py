@@ -2,9 +2,9 @@
 
 
 def pick_device(device: str) -> str:
-    """Returns "cpu" or "cuda"; "auto" takes a GPU where there is one.
+    """Returns "cpu" or "cuda"; "auto" takes a GPU if there is one.
 
-    Raises ValueError when cuda is asked for and there is none, or the name is unknown.
+    Raises ValueError for cuda without a GPU and for an unknown name.
     """
     import torch
 

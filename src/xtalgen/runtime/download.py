@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 5  # failures in a row without a single new byte
+ATTEMPTS = 5  # consecutive failures without a new byte
 FIRST_PAUSE = 1.0  # seconds; doubles with each failure
 LONGEST_PAUSE = 30.0
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two packets
-PIECE = 1 << 13  # bytes; what is left of a piece when the connection breaks is lost
+PIECE = 1 << 13  # bytes; an incomplete piece is lost when the connection breaks
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -26,12 +26,12 @@ class DownloadError(RuntimeError):
 
 
 class _TryAgainError(Exception):
-    """The attempt failed in a way that another may not."""
+    """The attempt failed, but another one may succeed."""
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """What is known of the content; None where nothing is."""
+    """Known checksums of the content; None where unknown."""
 
     git_blob_id: str | None
     sha256: str | None
@@ -42,10 +42,10 @@ def fetch(
 ) -> None:
     """Downloads `url` to `out`, unless `out` is already there and has the given sums.
 
-    Bytes gather in `out` + ".part"; a broken or killed download goes on from there when the server supports it. Lost
-    connections, short answers and overloaded servers are tried again, with growing pauses (`pause` seconds first).
-    Proxies are taken from HTTPS_PROXY and its like. Raises DownloadError, leaving no `out`, when the server refuses,
-    the attempts run out, or the content has another git blob id or sha256 sum than given.
+    Bytes are collected in `out` + ".part"; a broken or killed download resumes from there if the server supports it.
+    Lost connections, short responses and overloaded servers are retried with growing pauses (`pause` seconds first).
+    Proxies are taken from HTTPS_PROXY and similar variables. Raises DownloadError, leaving no `out`, when the server
+    refuses, the attempts run out, or the content has another git blob id or sha256 sum than given.
     """
     sums = _Sums(git_blob_id, sha256)
     if out.is_file():
@@ -58,7 +58,7 @@ def fetch(
     resumed = part.exists()
     _complete(url, out, part, pause)
     mismatch = _mismatch(part, sums)
-    if mismatch and resumed:  # the old part may come from another version of the file
+    if mismatch and resumed:  # the old part may belong to another version of the file
         part.unlink()
         _complete(url, out, part, pause)
         mismatch = _mismatch(part, sums)
@@ -108,12 +108,12 @@ def _complete(url: str, out: Path, part: Path, pause: float) -> None:
 
 def _attempt(url: str, out: Path, part: Path) -> None:
     start = part.stat().st_size if part.exists() else 0
-    # Compressed transfer would make sizes and ranges count other bytes than those of the file.
+    # With compressed transfer, sizes and ranges would not refer to bytes of the file.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
-                # Either the part is the whole file, or it is longer than the file and of no use.
+                # The part is either the whole file, or longer than the file and useless.
                 if _total(response) != start:
                     part.unlink()
                     raise _TryAgainError("the partial file is longer than the published one")

@@ -1,4 +1,4 @@
-"""Errors as users see them: one line that names the remedy. Bugs of the package keep their traceback."""
+"""Errors for users: one line that names the remedy. Bugs of the package keep their traceback."""
 
 import contextlib
 import errno
@@ -11,8 +11,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 REMEDIES = {
-    errno.ENOSPC: "The disk is full: free some space and run again; what is finished is kept.",
-    errno.EDQUOT: "Your quota is used up: free some space and run again; what is finished is kept.",
+    errno.ENOSPC: "The disk is full: free some space and run again; finished work is kept.",
+    errno.EDQUOT: "Your quota is used up: free some space and run again; finished work is kept.",
     errno.EROFS: "It is mounted read-only: have it mounted for writing, or run in another folder (--directory).",
     errno.EACCES: "You may not read or write it: change its permissions, or run in another folder (--directory).",
     errno.EPERM: "You may not read or write it: change its permissions, or run in another folder (--directory).",
@@ -21,13 +21,13 @@ REMEDIES = {
 }
 MEMORY = (
     "Out of memory. Give the job more (`mem_mb` of the rule under set-resources in the profile), or lower its batch "
-    "size or threads, then run again; what is finished is kept."
+    "size or threads, then run again; finished work is kept."
 )
 
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """Ends the program with `error: …` in one line when the block fails in a way that a user can fix.
+    """Ends the program with a single line `error: …` when the block fails in a way that a user can fix.
 
     Other exceptions are bugs of the package: their traceback is printed before that line. Inside, the package's log
     goes to standard error.
@@ -37,8 +37,8 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        # 130, as shells count it: 128 and the number of the signal.
-        print("stopped by Ctrl-C; what is finished is kept: run the same command again to go on", file=sys.stderr)
+        # 130 by the convention of shells: 128 plus the number of the signal.
+        print("stopped by Ctrl-C; finished work is kept: run the same command again to resume", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         message = explain(error)

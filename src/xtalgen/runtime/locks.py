@@ -41,4 +41,4 @@ def alone(work: Path) -> Iterator[None]:
         finally:
             path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        work.rmdir()  # when nothing else is in it
+        work.rmdir()  # only if it is empty

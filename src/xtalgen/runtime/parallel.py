@@ -1,4 +1,4 @@
-"""Work on crystals one by one in worker processes: results in order, a time limit each, crashes survived."""
+"""Maps a function over items in worker processes: ordered results, a time limit per item, tolerance of crashes."""
 
 import atexit
 import multiprocessing
@@ -18,7 +18,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXP
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an item gave no result: kind is "timeout", "crash" (the process died) or "error" (it raised)."""
+    """The reason why an item has no result. kind: "timeout", "crash" (the process died) or "error" (it raised)."""
 
     kind: str
     message: str
@@ -39,7 +39,7 @@ def map_items(
     function: a picklable module-level function. timeout: seconds per item, None for no limit. Each worker process runs
     on one thread, which is fastest for small crystals. Shows a progress bar named `label` when standard error is a
     terminal. With one worker and no timeout the work is done in this process. Processes without an initializer are kept
-    for the next call, so that seconds of imports are needed only once.
+    for the next call, to avoid repeated imports.
     """
     with tqdm(total=len(items), desc=label, disable=not sys.stderr.isatty(), unit="crystal") as bar:
         if workers == 1 and timeout is None:
@@ -77,7 +77,7 @@ def _new_pool(workers: int, initializer: Callable[..., None] | None, initargs: t
 
 
 def _end(pool: ProcessPool) -> None:
-    # Leaving the pool's `with` block would start a process for each item that is still waiting.
+    # Leaving the pool's `with` block would start a process for each waiting item.
     pool.stop()
     pool.join()
 

@@ -1,6 +1,6 @@
-"""Tables of published numbers that the package contains, each pinned by a hash in the code that uses it.
+"""Tables of published numbers in the package, each with a checksum in the code that uses it.
 
-The hash is in the code so that another table changes the fingerprint of the stages that use it.
+Thus a changed table changes the fingerprint of the stages that use it.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def read_pinned(path: Path, sha256: str) -> Any:
-    """Returns the content of a YAML file of the package. Raises ValueError when it has another hash."""
+    """Returns the content of a YAML file of the package. Raises ValueError when its checksum differs."""
     import yaml
 
     content = path.read_bytes()

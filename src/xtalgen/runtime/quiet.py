@@ -1,4 +1,4 @@
-"""Silences libraries that print and warn while they work."""
+"""Silences libraries that print and warn."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Suppresses what is printed to stdout, warned and logged up to warnings within the block; errors still pass."""
+    """Suppresses stdout, warnings and log messages below errors within the block."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Resumable work on crystals one by one: results are kept in parts in a work folder until the stage is done."""
+"""Resumable maps over items: results are kept in parts in a work folder until the stage is finished."""
 
 import hashlib
 import itertools
@@ -34,7 +34,7 @@ def map_resumably(
     label: str,
     initializer: Callable[..., None] | None = None,
 ) -> list[Any]:
-    """Returns what `map_items` yields, keeping every finished hundred results in `work`.
+    """Returns the results of `map_items`, saving every hundred of them in `work`.
 
     function: returns JSON values (floats are kept exactly). Parts with another `key` are computed again, with a
     warning. Delete the parts with `clear` once the stage's output is written.

@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 def add_bonds(table: Path, *, out: Path, work: Path, workers: int, timeout: float) -> None:
     """Writes the crystal table with the columns `bonds` and `bonds_source`.
 
-    bonds: the numbers i, j, a, b, c of each bond: atom i is bonded to atom j in the cell shifted by
-    (a, b, c), i ≤ j, each bond once; null where the crystal is not ok. bonds_source: "crystal_nn", or "radius" where
-    CrystalNN fails or takes more than `timeout` seconds: then every atom is bonded to its 20 nearest within 7 Å, or to
-    none where the lattice is too thin to list them. `work` keeps finished parts, so that a killed run resumes. Raises
+    bonds: five integers i, j, a, b, c per bond. Atom i is bonded to atom j in the cell shifted by (a, b, c); i ≤ j, and
+    each bond is listed once. Null where the crystal is not ok. bonds_source: "crystal_nn", or "radius" where CrystalNN
+    fails or takes more than `timeout` seconds. Then every atom is bonded to its 20 nearest neighbours within 7 Å, or to
+    none where the lattice is too thin to list them. `work` keeps finished chunks, so that a killed run resumes. Raises
     ContractError when the file is not a table of crystals.
     """
     read = read_table(table)
@@ -33,7 +33,7 @@ def add_bonds(table: Path, *, out: Path, work: Path, workers: int, timeout: floa
         key=content_key(table, cutoff=CUTOFF),
         workers=workers,
         timeout=timeout * CHUNK,
-        label=f"bonds of {table.stem} (by {CHUNK})",
+        label=f"bonds of {table.stem} ({CHUNK} crystals each)",
     )
     computed = iter(
         bonds
@@ -44,7 +44,7 @@ def add_bonds(table: Path, *, out: Path, work: Path, workers: int, timeout: floa
     n_fallbacks = sum(source == "radius" for _, source in rows)
     if n_fallbacks:
         log.warning(
-            "%s: no CrystalNN bonds for %d of %d crystals; nearest atoms instead", table, n_fallbacks, len(usable)
+            "%s: CrystalNN failed for %d of %d crystals; bonds by distance instead", table, n_fallbacks, len(usable)
         )
     columns = {name: (kind, [row[index] for row in rows]) for index, (name, kind) in enumerate(COLUMNS.items())}
     write_table(replace_columns(read, columns), out, **{**read_metadata(read), "bonds_fallbacks": str(n_fallbacks)})
@@ -52,7 +52,7 @@ def add_bonds(table: Path, *, out: Path, work: Path, workers: int, timeout: floa
 
 
 def _one_by_one(crystals: Sequence[Crystal], timeout: float) -> list[tuple[list[int], str]]:
-    """Returns the bonds of a chunk that failed as a whole; only crystals that fail alone get the fallback."""
+    """Returns the bonds of a failed chunk, computed one crystal at a time; only those that fail get the fallback."""
     results = map_items(bonds_of, crystals, workers=1, timeout=timeout, label="bonds (again)")
     return [
         radius_fallback(crystal) if isinstance(result, Failure) else result

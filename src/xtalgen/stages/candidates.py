@@ -1,4 +1,4 @@
-"""Stage `candidates`: the best new crystals of a set as files, for whoever wants to compute or make them."""
+"""Stage `candidates`: exports the best new crystals of a set as files for further calculations or synthesis."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ COLUMNS = (
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
-def candidates(
+def write_candidates(
     evaluated: Path,
     *,
     count: int,
@@ -32,21 +32,22 @@ def candidates(
     second: Path | None = None,
     workers: int = 1,
 ) -> None:
-    """Writes the best candidates of an evaluated set to a zip archive: `candidates.csv` and `.extxyz`, one CIF each.
+    """Writes the best candidates of an evaluated set to a zip archive.
 
-    The first `vasp` of them get a folder with the inputs of a relaxation as the Materials Project does it (pymatgen's
-    MPRelaxSet; POTCAR.spec names the pseudopotentials, whose files VASP's licence does not let anyone pass on). Where
-    MPRelaxSet has no inputs for a crystal, the column `vasp_error` says why.
+    It holds `candidates.csv`, `candidates.extxyz` and a CIF of each candidate. The first `vasp` candidates get a folder
+    with VASP inputs for a relaxation with the settings of the Materials Project (pymatgen's MPRelaxSet). POTCAR.spec
+    names the pseudopotentials; VASP's licence forbids shipping the files. Where MPRelaxSet has no inputs for a crystal,
+    the column `vasp_error` says why.
 
-    name: of the set, a column of the CSV. known: tables of crystals, of which the nearest of each candidate is named
-    (`nearest_id`, `nearest_composition`, `nearest_structure`: see `similarity`). second: what a second potential says
-    (stage `second_potential`); the uncertainty of the energy above the hull is half the difference of both values,
-    which is the standard error of their mean.
+    name: name of the set, written to the CSV. known: tables of known crystals; the nearest one is listed for each
+    candidate (`nearest_id`, `nearest_composition`, `nearest_structure`: see `featurizers.similarity`). second: table of
+    the stage `second_potential`. The uncertainty of the energy above the hull is half the difference between the two
+    potentials' values, the standard error of their mean.
 
-    The CIFs hold the relaxed cells, without symmetry (P1), so that nothing is rounded onto a symmetry they lack.
-    `spg_num` is found by moyo with a tolerance of 0.1 Å; `e_above_hull` in eV/atom, `energy` in eV. Without any
-    candidate the archive holds the head of the CSV only. The same table gives the same bytes. Raises ContractError when
-    the table was not evaluated for novelty and stability (csp sets are not).
+    The CIFs hold the relaxed cells without symmetry (P1), so that no atom is moved to satisfy one. `spg_num` is found
+    by moyo with a tolerance of 0.1 Å; `e_above_hull` is in eV/atom, `energy` in eV. Without any candidate the archive
+    holds only the CSV's header. The same table gives the same bytes. Raises ContractError when the table was not
+    evaluated for novelty and stability (csp sets are not).
     """
     table = read_table(evaluated)
     missing = [name for name in NEEDED if name not in table.column_names]
@@ -82,7 +83,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def _more(
     chosen: Sequence[Crystal], known: Sequence[Path], second: Path | None, workers: int
 ) -> dict[str, dict[str, Any]]:
-    """Returns, by id, the nearest known crystal and the second opinion of each candidate, where there is one."""
+    """Returns, by id, the nearest known crystal and the second potential's value of each candidate, where available."""
     found: dict[str, dict[str, Any]] = {crystal.id: {} for crystal in chosen}
     rows = [row for path in known for row in read_crystals(path) if row.ok]
     for crystal, nearest in zip(chosen, _nearest(chosen, rows, workers), strict=True):
@@ -120,7 +121,7 @@ def _describe(crystal: Crystal) -> tuple[dict[str, Any], str]:
 
 
 def _vasp(crystal: Crystal) -> tuple[dict[str, str], str | None]:
-    """Returns VASP's input files by name, and why there are none where MPRelaxSet cannot make them."""
+    """Returns VASP's input files by name, and the reason where MPRelaxSet cannot make them."""
     import warnings
 
     from pymatgen.io.vasp.sets import MPRelaxSet
@@ -128,11 +129,11 @@ def _vasp(crystal: Crystal) -> tuple[dict[str, str], str | None]:
     from xtalgen.structure.pymatgen import to_structure
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about pseudopotentials that are not here
+        warnings.simplefilter("ignore")  # missing pseudopotential files are expected
         structure = to_structure(crystal)
         known = MPRelaxSet.CONFIG["POTCAR"]
         unknown = sorted(element.symbol for element in structure.composition if element.symbol not in known)
-        if unknown:  # pymatgen would raise, or take the bare symbol for a pseudopotential
+        if unknown:  # pymatgen would raise, or use the bare symbol as the pseudopotential
             return {}, f"MPRelaxSet has no pseudopotential for {', '.join(unknown)}"
         try:
             inputs = MPRelaxSet(structure, sort_structure=True).get_input_set(potcar_spec=True)
@@ -160,6 +161,6 @@ def _write_zip(files: dict[str, str], path: Path) -> None:
         for name, text in files.items():
             member = zipfile.ZipInfo(name, EPOCH)
             member.compress_type = zipfile.ZIP_DEFLATED
-            member.create_system = 3  # Unix, wherever this runs
+            member.create_system = 3  # Unix on every platform, so that the bytes are equal
             member.external_attr = 0o644 << 16
             archive.writestr(member, text)

@@ -1,4 +1,4 @@
-"""Stage `conditional`: what a run was asked for against what it made, as a figure."""
+"""Stage `conditional`: a figure of requested against obtained attributes."""
 
 import io
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from xtalgen.report.style import BLUE, GREY, ORANGE, STYLE
 from xtalgen.runtime.atomic import write_bytes
 
 EXACT = ("struct_valid", "comp_valid", "formula_matched", "n_atoms_matched", "spg_num_matched")
-# What is drawn as points: column, label, limits of both axes (None: those of the values).
+# Attributes drawn as scatter plots: column, label, limits of both axes (None: from the values).
 NUMBERS = (
     ("spg_num", "space group number", (0.0, 231.0)),
     ("density", "density (g/cm³)", None),
@@ -24,11 +24,11 @@ NUMBERS = (
 )
 
 
-def draw_answers(evaluated: Path, metrics: Path, *, out: Sequence[Path]) -> None:
-    """Draws asked against obtained to each `out` (.svg or .png); the same files give the same bytes.
+def draw_conditional(evaluated: Path, metrics: Path, *, out: Sequence[Path]) -> None:
+    """Draws requested against obtained attributes to each `out` (.svg or .png); the same input gives the same bytes.
 
-    evaluated, metrics: what the evaluate stage wrote about a set of the task "conditional". Raises ContractError when
-    one of them is something else, ValueError when the set was made by another task.
+    evaluated, metrics: files of the stage `evaluate` for a set of the task "conditional". Raises ContractError when one
+    of them is another file, ValueError for a set of another task.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg

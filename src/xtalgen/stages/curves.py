@@ -1,4 +1,4 @@
-"""Stage `curves`: the learning curve of one training as an SVG, also of one that was killed half-way."""
+"""Stage `curves`: draws the learning curve of one training as an SVG, whether or not the training has finished."""
 
 from pathlib import Path
 
@@ -6,10 +6,11 @@ from xtalgen.report.learning_curve import draw, read_log
 from xtalgen.runtime.atomic import write_bytes
 
 
-def curves(log: Path, *, out: Path) -> None:
+def draw_curves(log: Path, *, out: Path) -> None:
     """Draws the learning curve of a log to an SVG; the same log gives the same bytes.
 
-    Its title is the log's last two folders, RUN/TASK. Raises ValueError when the file is no training log.
+    The title is the last two folders of the log's path, RUN/TASK. Raises ValueError when the file is not a training
+    log.
     """
     drawing = draw(read_log(log), title="/".join(log.resolve().parts[-3:-1]))
     write_bytes(out, drawing)

@@ -1,4 +1,4 @@
-"""The data stage: from a published, embedded or own data set to a table of standard cells, one row per crystal."""
+"""Stage `data`: reads a published, embedded or user's data set into a table of standard cells, one row per crystal."""
 
 import hashlib
 import logging
@@ -30,23 +30,23 @@ COLUMNS = {
     "e_above_hull": pa.float64(),  # eV/atom
     "spg_num": pa.int16(),
     "error": pa.string(),  # why a row is not ok, or which property could not be read
-    "warning": pa.string(),  # what the reader had to assume, such as the setting of a space group
+    "warning": pa.string(),  # assumptions of the reader, such as the setting of a space group
 }
-# The names of each property in the files of the known data sets; the first that a file has is taken.
+# Column names of each property in the files of known data sets; the first one present is used.
 PROPERTIES = {
     "e_form_per_atom": ("e_form_per_atom", "formation_energy_per_atom"),
     "band_gap": ("band_gap", "ind_gap"),
     "e_above_hull": ("e_above_hull", "energy_above_hull"),
     "spg_num": ("spg_num", "spacegroup.number"),
 }
-FORMULA = "pretty_formula"  # reduced; what grouped data sets are split by
+FORMULA = "pretty_formula"  # reduced; grouped data sets are split by it
 ABSENT = {"", "nan", "none", "null"}
 SPACE_GROUPS = 230
-CHUNK = 64  # rows per task: large enough to hide the cost of a task, small enough for an even load
+CHUNK = 64  # rows per task: large enough to hide the overhead of a task, small enough to balance the load
 ROW_SECONDS = 60.0
 
 
-def prepare_split(
+def prepare_data(
     dataset: str,
     split: str,
     *,
@@ -95,7 +95,7 @@ def choose_records(records: Sequence[Record], limit: int | None, seed: int) -> l
     if limit is None:
         return list(records)
     if limit < 1:
-        raise SourceError(f"limit: {limit} rows are asked for. Ask for at least 1, or leave the limit out.")
+        raise SourceError(f"limit: {limit} is below 1. Ask for at least one row, or omit the limit.")
     chosen = np.random.default_rng(seed).permutation(len(records))[:limit]
     return [records[i] for i in sorted(chosen.tolist())]
 
@@ -103,8 +103,8 @@ def choose_records(records: Sequence[Record], limit: int | None, seed: int) -> l
 def parse_records(records: Sequence[Record], *, workers: int, label: str = "parse") -> list[Crystal]:
     """Returns one crystal per row, in order, failures included.
 
-    With several workers a row that hangs or kills its process costs that row only; with one worker the rows are parsed
-    in this process, without a time limit.
+    With several workers, a row that hangs or kills its process fails alone. With one worker the rows are parsed in this
+    process without a time limit.
     """
     chunks = [list(records[start : start + CHUNK]) for start in range(0, len(records), CHUNK)]
     timeout = None if workers == 1 else ROW_SECONDS * 2
@@ -130,8 +130,8 @@ def parse_chunk(records: Sequence[Record]) -> list[Crystal]:
 def parse_record(record: Record) -> Crystal:
     """Returns the crystal of a row: its standard cell (`standardise`) and the columns of `COLUMNS`.
 
-    Never raises for what the text or the properties hold: a text that gives no crystal becomes a status with null
-    geometry, a property that is no number becomes null, each with an error text.
+    Bad content never raises: a text that gives no crystal gets a status and null geometry, a property that is not a
+    number becomes null, and the column `error` says why.
     """
     properties, errors = read_properties(record.properties)
     try:
@@ -157,7 +157,7 @@ def _standard_crystal(text: str) -> Crystal:
 
 
 def read_properties(cells: Mapping[str, str]) -> tuple[dict[str, float | int | None], list[str]]:
-    """Returns the properties of a row by their names here, null where absent or unreadable, and what was unreadable."""
+    """Returns the properties of a row by name, null where absent or unreadable, and a message per unreadable one."""
     values: dict[str, float | int | None] = {}
     errors = []
     for name, names in PROPERTIES.items():
@@ -206,7 +206,7 @@ def _read(dataset: str, split: str, source: Path | None, downloads: Path) -> Sou
 
 
 def _read_grouped(known: datasets.DataSet, split: str, source: Path | None, downloads: Path) -> Source:
-    """Returns the rows, of all splits of another data set, whose formula is in this split."""
+    """Returns the rows of all splits of the base data set whose formula falls in this split."""
     base = datasets.DATA_SETS[known.grouped_from]
     if split not in base.splits:
         raise SourceError(

@@ -29,11 +29,11 @@ from xtalgen.structure.distortions import KINDS
 log = logging.getLogger(__name__)
 METHOD = "labels/1"
 GIVEN, RELAXING, PRESSED = "given", "relaxing", "pressed"
-PER_TASK = 8  # crystals that a process labels at once
-# Probability of each kind of distortion: most lie near the minima, where the potential will be used.
+PER_TASK = 8  # crystals labelled in one task of a worker
+# Probability of each kind of distortion. Most lie near the minima, where the student will be used.
 SHARES = {"rattled": 0.32, "strained": 0.25, "shaken": 0.27, PRESSED: 0.12, RELAXING: 0.04}
-KEPT_STEPS = (0, 2, 4, 6)  # steps of a relaxation from a shaken crystal that become configurations
-MAX_FORCE = 30.0  # eV/Å; larger forces do not help the student and would dominate its loss
+KEPT_STEPS = (0, 2, 4, 6)  # steps of a relaxation from a shaken crystal that are kept as configurations
+MAX_FORCE = 30.0  # eV/Å; larger forces would dominate the student's loss without improving it
 
 COLUMNS = {
     "parent": pa.string(),
@@ -53,7 +53,7 @@ class LabelConfig:
     seed: int
 
 
-def label(
+def distil(
     tables: Sequence[Path],
     *,
     config: LabelConfig,
@@ -70,8 +70,8 @@ def label(
     tables: crystals of the data set, of which a seeded subset is labelled. part: (k, n) labels the k-th of n shares, k
     from 1. The table holds each crystal as given and its distortions (`kind`; `parent` is the crystal's id). A
     configuration without a usable label keeps its row: status "potential_failure", "too_strong" (forces above 30 eV/Å),
-    or "attractive" (two atoms pressed together lowered the energy: an artefact of the teacher, not to be learned).
-    `work` keeps finished parts, so that a killed run resumes. Raises PotentialError and ContractError.
+    or "attractive" (pressing two atoms together lowered the energy, an artefact of the teacher). `work` keeps finished
+    chunks, so that a killed run resumes. Raises PotentialError and ContractError.
     """
     identity, device = registry.identify(teacher, sha256), pick_device(device)
     chosen = choose(tables, config)[part[0] - 1 :: part[1]]
@@ -85,7 +85,7 @@ def label(
         key=key,
         workers=workers if device == "cpu" else 1,
         timeout=None,
-        label=f"labels (by {PER_TASK})",
+        label=f"labels ({PER_TASK} crystals each)",
     )
     broken = next((result for result in results if isinstance(result, Failure)), None)
     if broken is not None:
@@ -99,9 +99,9 @@ def label(
 
 
 def choose(tables: Sequence[Path], config: LabelConfig) -> list[Crystal]:
-    """Returns a seeded choice of the usable crystals of all tables, without their other columns.
+    """Returns a seeded selection of the usable crystals of all tables, without further columns.
 
-    Crystals of one element come first: every formation energy depends on some of them.
+    Elemental crystals come first, since every formation energy depends on some of them.
     """
     found = [
         Crystal(row.id, "ok", row.lattice, row.frac_coords, row.atomic_numbers)
@@ -115,9 +115,9 @@ def choose(tables: Sequence[Path], config: LabelConfig) -> list[Crystal]:
 
 
 def label_crystals(rows: Sequence[Crystal], config: LabelConfig, potential: Potential) -> list[Crystal]:
-    """Returns the crystals and their distortions with the potential's labels, or a status that says why there is none.
+    """Returns the crystals and their distortions with the potential's labels.
 
-    The distortions of a crystal depend only on the seed and on its id.
+    The status of a row without label says why. The distortions of a crystal depend only on the seed and its id.
     """
     found: list[Crystal] = []
     for row in rows:
@@ -145,7 +145,7 @@ def _label(rows: Sequence[Crystal], potential: Potential) -> list[Crystal]:
 
 
 def _relaxing(start: Crystal, potential: Potential) -> list[Crystal]:
-    """Returns some of the first steps of a relaxation, each with its label, up to the first one that has none."""
+    """Returns early steps of a relaxation, each with its label, up to the first step that cannot be labelled."""
     if refused(start, potential) is not None:
         return [replace(start, status="potential_failure")]
     motion, found = Motion.of([start]), []
@@ -179,7 +179,7 @@ def _with_label(row: Crystal, prediction: Prediction | str) -> Crystal:
 
 
 def _judged(row: Crystal, given: Crystal) -> Crystal:
-    """Returns a configuration; "attractive" where pressing atoms together lowered the energy of the given crystal."""
+    """Returns the configuration; status "attractive" where pressing atoms together lowered the crystal's energy."""
     if not row.ok or not given.ok or row.info["kind"] != PRESSED or row.info["energy"] > given.info["energy"]:
         return row
     return replace(row, status="attractive")

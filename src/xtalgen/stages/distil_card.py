@@ -1,6 +1,6 @@
-"""Stage `distil_card`: the model card of a distilled potential, with its errors on crystals that it was not trained on.
+"""Stage `distil_card`: writes the model card of a distilled potential.
 
-The errors are against its teacher and against the data set's DFT formation energies.
+It states the errors on held-out crystals, against the teacher and against the data set's DFT formation energies.
 """
 
 import json
@@ -26,13 +26,13 @@ from xtalgen.thermodynamics.competing_phases import competition
 from xtalgen.thermodynamics.energy_above_hull import Phase, energies_above_hull
 
 BAR = 50.0  # meV/atom, mean absolute error of the formation energy against the teacher
-MIN_CRYSTALS = 3  # with an element, for its error to be reported
+MIN_CRYSTALS = 3  # needed with an element, for its error to be reported
 MEV = 1000.0
 
 
 @dataclass(frozen=True)
 class TestSize:
-    """How many crystals to test: evaluated as given, of these relaxed by both, and of these compared with the hull."""
+    """Numbers of test crystals: evaluated as given, of these relaxed by both, of these compared with the hull."""
 
     n_given: int = 500
     n_relaxed: int = 100
@@ -42,7 +42,7 @@ class TestSize:
     seed: int = 0
 
 
-def write_card(
+def write_distil_card(
     model: Path,
     *,
     teacher: str,
@@ -57,8 +57,8 @@ def write_card(
 ) -> None:
     """Writes the card as JSON and as Markdown; `work` keeps every energy, so that a killed run resumes.
 
-    test: table of crystals that were not trained on; known: tables of the others, for elements and hull. Formation
-    energies are above each potential's own lowest crystal of each element, as published. Raises PotentialError and
+    test: table of held-out crystals; known: tables of the other crystals, for elemental references and hull. Formation
+    energies are relative to each potential's own lowest crystal of each element. Raises PotentialError and
     ContractError.
     """
     pair = {"student": registry.identify(str(model)), "teacher": registry.identify(teacher)}
@@ -89,7 +89,7 @@ class Run:
     device: str
 
     def outcomes(self, rows: Sequence[Crystal], who: str, config: RelaxConfig) -> list[Outcome]:
-        """Returns the outcomes of relaxing crystals with one of the potentials."""
+        """Relaxes crystals with one of the potentials and returns the outcomes."""
         found, _ = relax_all(
             rows,
             identity=self.pair[who],
@@ -102,12 +102,12 @@ class Run:
         return found
 
     def energies(self, rows: Sequence[Crystal], who: str) -> list[float | None]:
-        """Returns the energies of the crystals as given, in eV/atom; None where there is none."""
+        """Returns the energies of the unrelaxed crystals in eV/atom; None where the potential failed."""
         found = self.outcomes(rows, who, RelaxConfig(0.0, 0, None))
         return [None if one.energy is None else one.energy / row.n_atoms for row, one in zip(rows, found, strict=True)]
 
     def elements(self, rows: Sequence[Crystal]) -> dict[str, dict[int, float]]:
-        """Returns the lowest energy (eV/atom) of each element that has a crystal, by each potential."""
+        """Returns the lowest energy (eV/atom) of each element with a crystal, for each potential."""
         single = [row for row in rows if len(set(row.atomic_numbers.tolist())) == 1]
         levels: dict[str, dict[int, float]] = {}
         for who in self.pair:
@@ -132,8 +132,8 @@ def _forms(rows: Sequence[Crystal], energies: Sequence[float], level: Mapping[in
 def _given(
     run: Run, rows: Sequence[Crystal], levels: Mapping[str, Mapping[int, float]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the errors on crystals as published, and the mean error of the crystals with each element."""
-    found: dict[str, list[Any]] = {}  # predictions, or why there is none
+    """Returns the errors on unrelaxed crystals, and the mean error of the crystals with each element."""
+    found: dict[str, list[Any]] = {}  # predictions, or reasons for failure
     for who, identity in run.pair.items():
         potential = registry.load_identified(identity, run.device)
         found[who] = [prediction for _, prediction in evaluate(rows, potential)]
@@ -176,7 +176,7 @@ def _per_element(rows: Sequence[Crystal], apart: np.ndarray) -> dict[str, Any]:
 def _relaxed(
     run: Run, rows: Sequence[Crystal], levels: Mapping[str, Mapping[int, float]], size: TestSize
 ) -> dict[str, Any]:
-    """Returns the errors when each potential relaxes the crystals itself."""
+    """Returns the errors after each potential has relaxed the crystals."""
     config = RelaxConfig(size.fmax, size.max_steps, None)
     found: dict[str, Sequence[Any]] = {who: run.outcomes(rows, who, config) for who in run.pair}
     kept = [index for index in range(len(rows)) if all(found[who][index].energy is not None for who in found)]
@@ -200,7 +200,7 @@ def _ms_per_step(found: Iterable[Outcome]) -> float:
 
 
 def _hull(run: Run, rows: Sequence[Crystal], others: Sequence[Crystal]) -> dict[str, Any]:
-    """Returns how well energies above the hull of the other crystals agree, each potential with its own hull."""
+    """Returns how well the energies above the hull agree, each potential with its own hull of the known crystals."""
     competing = list(filter(competition(rows), others))
     above = {}
     for who in run.pair:
@@ -279,7 +279,7 @@ def card_markdown(facts: Mapping[str, Any], stored: Mapping[str, str]) -> str:
 
 
 def _doubts(facts: Mapping[str, Any]) -> list[str]:
-    """Returns the lines on the elements of the largest errors, and on those that were not tested."""
+    """Returns the lines on the elements with the largest errors and on untested elements."""
     tested = {symbol: one for symbol, one in facts["per_element"].items() if one["n"] >= MIN_CRYSTALS}
     worst = sorted(((one["mae"], symbol, one["n"]) for symbol, one in tested.items()), reverse=True)[:12]
     doubtful = ", ".join(f"{symbol} ({error:.0f} meV/atom, n = {n})" for error, symbol, n in worst)

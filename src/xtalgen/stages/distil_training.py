@@ -1,7 +1,7 @@
-"""Stage `distil_training`: trains a small MACE on a teacher's labels, by mace-torch's own training program.
+"""Stage `distil_training`: trains a small MACE on a teacher's labels.
 
-The program is run as its authors ship it (`python -m mace.cli.run_train`). This module writes the files it reads and
-its settings, and stores the trained model as safetensors.
+It runs mace-torch's training program as shipped (`python -m mace.cli.run_train`). This module writes the program's
+input files and settings, and stores the trained model as safetensors.
 """
 
 import hashlib
@@ -28,18 +28,18 @@ from xtalgen.runtime.quiet import quiet
 
 log = logging.getLogger(__name__)
 NAME = "student"
-HELD_OUT = 0.02  # share of the parents whose configurations validate
-ELEMENT_WEIGHT = 6.0  # of the energies of elemental crystals: every formation energy depends on some of them
-MIN_CRYSTALS = 2  # with an element; rarer elements are left out with their crystals, and the student does not know them
+HELD_OUT = 0.02  # share of the parent crystals whose configurations are for validation
+ELEMENT_WEIGHT = 6.0  # of the energies of elemental crystals, on which every formation energy depends
+MIN_CRYSTALS = 2  # needed with an element; the student does not support rarer elements
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: the shape of the network, and the settings of mace-torch's program by its own names.
+    """Hyper-parameters: the shape of the network, and the settings of mace-torch's program under its own names.
 
-    The second stage, which begins at epoch `second_stage`, weights energies more; losses are MACE-MP-0's (Huber, 0.01).
-    most_atoms: larger crystals are left out, since they cost more than they contribute. r_max: in Å; it must exceed the
-    distance between neighbours in caesium.
+    The second stage, which begins at epoch `second_stage`, weights energies more; losses are those of MACE-MP-0 (Huber,
+    0.01). most_atoms: larger crystals are left out, since they cost more than they contribute. r_max: in Å; it must
+    exceed the nearest-neighbour distance in caesium.
     """
 
     most_atoms: int = 14
@@ -63,7 +63,7 @@ class Recipe:
 
 
 def read_recipe(given: Mapping[str, Any]) -> Recipe:
-    """Returns the recipe with the given settings. Raises ValueError, naming the key, for one that makes no sense."""
+    """Returns the recipe with the given settings. Raises ValueError, naming the key, for an invalid setting."""
     known = {field.name: field.type for field in fields(Recipe)}
     unknown = sorted(set(given) - set(known))
     if unknown:
@@ -74,18 +74,20 @@ def read_recipe(given: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def train(labels: Sequence[Path], *, recipe: Recipe, out: Path, work: Path, seed: int, device: str = "cpu") -> None:
+def run_distil_training(
+    labels: Sequence[Path], *, recipe: Recipe, out: Path, work: Path, seed: int, device: str = "cpu"
+) -> None:
     """Writes the potential trained on the labels as safetensors, with their origin in its metadata.
 
-    work: keeps the program's files and checkpoints; a killed training resumes at its last epoch, one with other labels
-    or another recipe starts again. Raises ContractError when there are too few labels, and PotentialError when the
+    work: keeps the program's files and checkpoints. A killed training resumes at its last epoch; other labels or
+    another recipe start a new training. Raises ContractError when there are too few labels, and PotentialError when the
     program fails (its output is in `work`/training.log).
     """
     tables = [crystals.read_table(path) for path in labels]
     metadata = [crystals.read_metadata(table) for table in tables]
     teachers = {found.get("teacher_sha256") for found in metadata}
     if len(teachers) != 1 or None in teachers:
-        raise ContractError(f"{labels[0]} and the other tables have {len(teachers)} teachers. Label all with one.")
+        raise ContractError(f"{labels[0]} and the other tables come from {len(teachers)} teachers. Label all with one.")
     usable = [row for table in tables for row in crystals.from_table(table) if row.ok]
     rows = known_elements([row for row in usable if row.n_atoms <= recipe.most_atoms])
     learned, held = split(rows, seed)
@@ -115,7 +117,7 @@ def train(labels: Sequence[Path], *, recipe: Recipe, out: Path, work: Path, seed
 
 
 def known_elements(rows: Sequence[Crystal]) -> list[Crystal]:
-    """Returns the rows without those that contain an element which fewer than two crystals have."""
+    """Returns the rows whose elements all occur in at least two crystals."""
     parents: dict[int, set[str]] = {}
     for row in rows:
         for number in np.unique(row.atomic_numbers):
@@ -125,7 +127,7 @@ def known_elements(rows: Sequence[Crystal]) -> list[Crystal]:
 
 
 def split(rows: Sequence[Crystal], seed: int) -> tuple[list[Crystal], list[Crystal]]:
-    """Returns the configurations for training and for validation; all those of a crystal are in the same part.
+    """Returns the configurations for training and for validation; those of one crystal are never separated.
 
     A held-out crystal with an element that no training crystal has is moved to the training part.
     """
@@ -209,7 +211,7 @@ def arguments(recipe: Recipe, energies: dict[int, float], seed: int, device: str
         "pin_memory": "False",
     }
     flags = ["--pair_repulsion", "--swa", "--ema", "--amsgrad", "--restart_latest", "--save_cpu"]
-    # Option and value in one word: a value may begin with a minus.
+    # Joined by "=", since a value may begin with a minus sign.
     return [f"--{name}={value}" for name, value in options.items()] + flags
 
 
@@ -235,7 +237,7 @@ def _trained(folder: Path) -> object:
     import mace  # noqa: F401 - before e3nn
     import torch
 
-    # A pickle, but one that the program above has just written.
+    # A pickle, but the program above has just written it.
     with quiet():
         return torch.load(_model_file(folder), map_location="cpu", weights_only=False)
 

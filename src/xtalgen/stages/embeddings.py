@@ -1,7 +1,7 @@
 """Stage `embeddings`: one descriptor per crystal, for the map of the explorer.
 
-It is the mean over atoms of the invariant features of the potential that relaxed the crystals, or, without a potential,
-the fingerprints that coverage compares: structure (CrystalNN) and composition (Magpie).
+It is the mean over atoms of the invariant features of the potential that relaxed the crystals. Without a potential it
+is the pair of fingerprints that coverage compares: structure (CrystalNN) and composition (Magpie).
 """
 
 import functools
@@ -19,17 +19,16 @@ from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.parallel import Failure
 from xtalgen.runtime.quiet import quiet
 from xtalgen.runtime.resume import clear, content_key, map_resumably
-from xtalgen.structure.geometry import usable, volume
+from xtalgen.structure.geometry import MIN_VOLUME_PER_ATOM, usable, volume
 from xtalgen.structure.space_group import Item, space_group
 
 METHOD = "mean-invariants/1"
 FINGERPRINTS = "fingerprints"
-MIN_VOLUME_PER_ATOM = 1.0  # Å³; denser cells cost gigabytes of neighbours
-FEW = 100  # crystals; for fewer, loading the potential in several processes takes longer than it saves
-DIGITS = 6  # significant digits of a descriptor; further ones make no visible difference on the map
+FEW = 100  # crystals; below, loading the potential in several processes costs more than it saves
+DIGITS = 6  # significant digits of a descriptor; more make no visible difference on the map
 
 
-def embed(
+def compute_embeddings(
     crystals: Path,
     *,
     potential: str,
@@ -58,7 +57,7 @@ def embed(
         named = f"mean atom features of {identity.name} ({identity.version})"
         extra = {"potential_sha256": identity.sha256}
         compute, given = functools.partial(embed_crystal, identity=identity, device=device), None
-        # Several processes on one GPU would only share it.
+        # Several processes would only compete for one GPU.
         workers = 1 if device != "cpu" or len(rows) <= FEW else workers
     status = [_guard(row) for row in rows]
     items = [_item(row) for row, state in zip(rows, status, strict=True) if state == "ok"]

@@ -17,7 +17,7 @@ from xtalgen.featurizers.fingerprints import Fingerprints, read_fingerprints
 from xtalgen.metrics import validity
 from xtalgen.metrics.coverage import cutoffs
 from xtalgen.metrics.distributions import density, num_elems
-from xtalgen.metrics.protocols import Recipe, describe_choices
+from xtalgen.metrics.protocols import Recipe
 from xtalgen.metrics.result_file import Evaluation, write_evaluation
 from xtalgen.metrics.tasks import EVERY_TASK, GENERATION
 from xtalgen.metrics.tasks.conditional import Requests, score_requests
@@ -25,10 +25,11 @@ from xtalgen.metrics.tasks.csp import Predictions, assign_targets, score_predict
 from xtalgen.metrics.tasks.dng import final_crystals, score_generation
 from xtalgen.metrics.tasks.infilling import score_guesses
 from xtalgen.metrics.types import Inputs, MetricConfig, Scores
+from xtalgen.runtime.parallel import Failure, map_items
 from xtalgen.runtime.resume import clear, content_key
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.space_group import SYMPREC
-from xtalgen.thermodynamics.mp2020 import corrected_for_hull
+from xtalgen.thermodynamics.mp2020 import correction, warm_up
 
 CORRECTION_TIMEOUT = 20.0  # seconds per crystal
 CARRIED = ("energy", "e_initial", "max_force", "n_steps", "seconds", "rmsd", "volume_ratio", "relax_error")
@@ -92,17 +93,14 @@ def evaluate(
     work = work or out_json.parent / f"work-{out_json.stem}"
     tables = read_sources(sources)
     if tables.relaxed is not None and _hull_has_corrections(tables.facts):
-        corrected = corrected_for_hull(
-            tables.relaxed, tables.sample, workers=settings.workers, timeout=CORRECTION_TIMEOUT
-        )
-        tables = replace(tables, relaxed=CrystalList(corrected))
+        tables = replace(tables, relaxed=correct_for_hull(tables.relaxed, tables.sample, workers=settings.workers))
     scores = _score(task, sources, tables, settings, work)
     _write_verdicts(tables, scores.columns, out_table)
     evaluation = Evaluation(
         set=name or out_json.stem,
         task=task,
         n=len(tables.sample),
-        recipe=_describe_recipe(task, settings, tables.facts) | scores.recipe,
+        recipe=_describe_recipe(settings.describe(task), task, tables.facts) | scores.recipe,
         data=_describe_data(tables, scores.n_reference),
         funnel=tuple(scores.funnel),
         failures=scores.failures,
@@ -112,6 +110,33 @@ def evaluate(
     )
     write_evaluation(evaluation, out_json)
     clear(work)
+
+
+def correct_for_hull(relaxed: CrystalList, sample: CrystalList, *, workers: int) -> CrystalList:
+    """Returns the relaxed rows with corrected energies in `info` for the hull: `hull_energy` and `hull_e_initial`, eV.
+
+    The first is of the relaxed geometry, the second of the sampled one; null where there is no energy, or no correction
+    within `CORRECTION_TIMEOUT` (oxidation states are guessed, which can take long).
+    """
+    wanted = [
+        (index, name, row, energy)
+        for index, (after, before) in enumerate(zip(relaxed, sample, strict=True))
+        for name, row in (("energy", after), ("e_initial", before))
+        if row.ok and (energy := after.info.get(name)) is not None
+    ]
+    rows = [row for _, _, row, _ in wanted]
+    found = map_items(
+        correction,
+        rows,
+        workers=workers,
+        timeout=CORRECTION_TIMEOUT,
+        label="MP2020 corrections",
+        initializer=warm_up,
+    )
+    energies: list[dict[str, float | None]] = [{"hull_energy": None, "hull_e_initial": None} for _ in relaxed]
+    for (index, name, _, energy), each in zip(wanted, found, strict=True):
+        energies[index][f"hull_{name}"] = None if isinstance(each, Failure) else energy + each
+    return CrystalList(replace(row, info={**row.info, **more}) for row, more in zip(relaxed, energies, strict=True))
 
 
 def read_sources(sources: Sources) -> Tables:
@@ -135,7 +160,7 @@ def _score(task: str, sources: Sources, tables: Tables, settings: MetricConfig, 
     if task == "infilling":
         return score_guesses(tables.sample)
     if task in GENERATION:
-        return score_generation(_inputs(sources, tables, settings.recipe), settings)
+        return score_generation(_inputs(sources, tables, _known(tables, settings.recipe)), settings)
     try:
         rows, own = assign_targets(tables.sample, tables.test, str(sources.sample))
         if task == "conditional":
@@ -159,23 +184,23 @@ def _score(task: str, sources: Sources, tables: Tables, settings: MetricConfig, 
     return score_prediction(predictions, settings, work=work, key=key)
 
 
-def _inputs(sources: Sources, tables: Tables, recipe: Recipe) -> Inputs:
+def _inputs(sources: Sources, tables: Tables, known: CrystalList) -> Inputs:
     return Inputs(
         sample=tables.sample,
         relaxed=tables.relaxed,
         hull=tables.hull,
         train=tables.train,
         test=tables.test,
-        known=_known(recipe, {"train": tables.train, "val": tables.val, "test": tables.test}),
+        known=known,
         fingerprints=_fingerprints(sources.fingerprints, tables.sample, sources.sample),
         references=_fingerprints(sources.reference_fingerprints, tables.test, sources.test),
         limits=cutoffs(tables.facts["test"].get("dataset", "")),
     )
 
 
-def _known(recipe: Recipe, splits: Mapping[str, CrystalList | None]) -> CrystalList:
+def _known(tables: Tables, recipe: Recipe) -> CrystalList:
     """Returns what the recipe compares with for novelty. Raises ContractError when the validation split is missing."""
-    named = recipe.likeness.known
+    splits, named = {"train": tables.train, "val": tables.val, "test": tables.test}, recipe.likeness.known
     missing = [name for name in named if splits[name] is None]
     if missing:
         raise ContractError(
@@ -257,24 +282,20 @@ def _formula(crystal: Crystal) -> str:
     return Composition({Element.from_Z(number): count for number, count in counts}).reduced_formula
 
 
-def _describe_recipe(task: str, settings: MetricConfig, facts: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Returns every choice behind the numbers, with the versions of the libraries that made them."""
-    choices = describe_choices(settings.recipe, task) | {
-        "intervals": f"95 %; rates: Wilson; others: percentile bootstrap, {settings.resamples} resamples",
-        "seed": settings.seed,
-        "match_timeout": settings.match_timeout,
-        "versions": {package: version(package) for package in ("smact", "pymatgen", "matminer", "moyopy", "scipy")},
-    }
+def _describe_recipe(choices: Mapping[str, Any], task: str, facts: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Returns every choice behind the numbers, with the versions of the libraries and the inputs that made them."""
+    versions = {package: version(package) for package in ("smact", "pymatgen", "matminer", "moyopy", "scipy")}
+    described = {**choices, "versions": versions}
     if task in GENERATION:
         limits = cutoffs(facts["test"].get("dataset", ""))
         cutoff = {"structure_cutoff": limits.structure, "composition_cutoff": limits.composition}
-        choices["coverage"] = choices["coverage"] | cutoff
+        described["coverage"] = choices["coverage"] | cutoff
     if task in (*GENERATION, "conditional"):
-        choices["symprec"] = SYMPREC
+        described["symprec"] = SYMPREC
     if task in GENERATION or "hull" in facts:
-        choices["relaxation"] = _chosen(facts.get("relaxed"), OF_RELAXATION)
-        choices["hull"] = _chosen(facts.get("hull"), OF_HULL)
-    return choices
+        described["relaxation"] = _chosen(facts.get("relaxed"), OF_RELAXATION)
+        described["hull"] = _chosen(facts.get("hull"), OF_HULL)
+    return described
 
 
 def _chosen(facts: Mapping[str, str] | None, keys: Sequence[str]) -> dict[str, str | None] | None:

@@ -1,8 +1,8 @@
 """Stage `explorer`: every generated crystal on one map, as one HTML file that works from disk without a network.
 
-`explorer.layout` computes the positions on the map, `explorer.columns` lists what the page knows of each crystal,
-`explorer.encoding` packs it, and `explorer/page` holds the page's own HTML, CSS and JavaScript. The 3D view is
-3Dmol.js (Rego & Koes 2015, doi:10.1093/bioinformatics/btu829), taken from the wheel of chemiscope.
+`explorer.layout` computes the positions on the map, `explorer.columns` lists the columns shown per crystal,
+`explorer.encoding` packs the data, and `explorer/page` holds HTML, CSS and JavaScript. The 3D view is 3Dmol.js (Rego &
+Koes 2015, doi:10.1093/bioinformatics/btu829), taken from the wheel of chemiscope.
 """
 
 import html
@@ -45,7 +45,7 @@ STATUS_WORDS = {
 
 @dataclass(frozen=True)
 class Options:
-    """The page's title and the largest numbers of generated and reference crystals shown (None: all)."""
+    """Title, and maximum numbers of generated and reference crystals on the page (None: all)."""
 
     title: str = "xtalgen explorer"
     max_crystals: int | None = 20_000
@@ -53,7 +53,7 @@ class Options:
     seed: int = 0
 
 
-def explorer(
+def write_explorer(
     sets: Sequence[Files],
     logs: Sequence[tuple[str, Path]],
     *,
@@ -62,10 +62,10 @@ def explorer(
     cache: Path | None,
     out: Path,
 ) -> None:
-    """Writes the page of some sets to `out`, atomically; the same input gives the same bytes.
+    """Writes the page of the given sets to `out`, atomically; the same input gives the same bytes.
 
-    Sets without rows, geometry or descriptors, and tables without verdicts, still make a page, which says what is
-    missing. Raises ContractError when a file is not a table of its kind or when the descriptors are of different kinds.
+    Sets without rows, geometry or descriptors, and tables without verdicts, still give a page, which states what is
+    missing. Raises ContractError when a file is not the expected table or the descriptors of the sets differ in kind.
     """
     loaded = [load(files) for files in sets]
     thinned = thin(loaded, options.max_crystals, options.max_reference, options.seed)
@@ -108,7 +108,7 @@ def viewer_script() -> bytes:
     licences = [distribution("chemiscope").read_text("licenses/LICENSE") or "BSD-3-Clause"]
     licences += [path.read_text(encoding="utf-8") for path in sorted((folder / "static").glob("*.LICENSE.txt"))]
     text = "\n".join(licences).replace("*/", "* /")
-    # The script becomes a blob of its own, so a `</script>` inside it cannot end the page's script element.
+    # The script is loaded as a separate blob, so a `</script>` inside it cannot end the page's script element.
     return f"/* chemiscope {version('chemiscope')}\n{text}\n*/\n".encode() + script.read_bytes()
 
 
@@ -144,7 +144,7 @@ def _blocks(sets: Sequence[CrystalSet], header: dict[str, Any]) -> dict[str, tup
 
 
 def _duplicates(sets: Sequence[CrystalSet]) -> np.ndarray:
-    """Returns the index on the page of the crystal that each one duplicates; -1 where none or not on the page."""
+    """Returns, for each crystal, the index of the one it duplicates; -1 where there is none on the page."""
     values, start = [], 0
     for crystal_set in sets:
         index = {row.id: start + place for place, row in enumerate(crystal_set.rows)}

@@ -1,4 +1,4 @@
-"""Stage `figures`: the distributions, energies and funnels of all sets, as SVG and PNG for papers and reports."""
+"""Stage `figures`: draws the distributions, energies and funnels of all sets as SVG and PNG for papers and reports."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from xtalgen.runtime.atomic import write_bytes
 
 FORMATS = ("svg", "png")
 DPI = 200
-# Okabe and Ito's palette without its yellow, which vanishes on white; the page uses the same in the same order.
+# Okabe and Ito's palette without yellow, which is invisible on white; the explorer's page has the same order.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7B4FA3", "#6B6B00")
 DASHES = ("-", "--", ":", "-.")
 REFERENCE = "#B9C0C8"
@@ -27,11 +27,11 @@ HULL_RANGE = (-0.1, 0.5)  # eV/atom
 Values = Float[np.ndarray, " n"]
 
 
-def figures(sets: Sequence[Files], out: Path) -> list[Path]:
-    """Draws all figures into the folder `out` and returns their files, `NAME.svg` and `NAME.png` for each of `DRAWN`.
+def draw_figures(sets: Sequence[Files], out: Path) -> list[Path]:
+    """Draws all figures into the folder `out` and returns the files, `NAME.svg` and `NAME.png` for each of `DRAWN`.
 
-    Sets without the values that a figure shows are left out of it; a figure without any says so. The same input gives
-    the same bytes. Raises ContractError when a file is no table of its kind.
+    Sets without the values of a figure are left out of it; an empty figure says so. The same input gives the same
+    bytes. Raises ContractError when a file is not the expected table.
     """
     found = [load(files) for files in sets]
     written = []
@@ -87,7 +87,7 @@ def draw_distributions(figure: Any, found: Sequence[CrystalSet]) -> None:
 
 
 def draw_energies(figure: Any, found: Sequence[CrystalSet]) -> None:
-    """Draws the share of each set's crystals at or below an energy above the hull; those without one count as above."""
+    """Draws the cumulative distribution of energies above the hull; crystals without one stay in the denominator."""
     figure.set_size_inches(7, 4.6)
     axes = figure.subplots()
     drawn = False
@@ -141,7 +141,7 @@ DRAWN: Mapping[str, Callable[[Any, Sequence[CrystalSet]], None]] = {
 
 
 def looks(found: Sequence[CrystalSet]) -> list[dict[str, Any]]:
-    """Returns colour and line style of each set: reference crystals grey, the others by their place."""
+    """Returns colour and line style of each set: reference crystals grey, the others in order."""
     styles, place = [], 0
     for crystal_set in found:
         if crystal_set.reference:
@@ -201,7 +201,7 @@ def _bars(
     title: str,
     first: int = 1,
 ) -> None:
-    """Draws the shares of whole numbers from `first` on, one label each."""
+    """Draws a bar chart of integer values from `first` upwards, one label per value."""
     categories = range(first, first + len(labels))
     generated = sum(not crystal_set.reference for crystal_set in found)
     place = 0

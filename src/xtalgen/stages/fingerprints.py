@@ -19,16 +19,17 @@ from xtalgen.structure.geometry import MIN_VOLUME, usable, volume
 from xtalgen.structure.matcher import Arrays, arrays, content
 
 
-def fingerprint(
+def compute_fingerprints(
     crystals: Path, *, out: Path, work: Path, workers: int, timeout: float, limit: int | None, seed: int
 ) -> None:
-    """Writes a table of the same ids with `structure_fingerprint` and `composition_fingerprint` to `out`.
+    """Writes a table with the same ids and the columns `structure_fingerprint` and `composition_fingerprint` to `out`.
 
     Structure: mean over atoms of matminer's CrystalNNFingerprint("ops"); composition: Magpie features. Both are null
     unless `status` is "ok"; other statuses: "no_geometry", "degenerate" (not tried, or too thin a lattice), "error",
     "timeout", "crash", and "not_chosen" outside the seeded subset of `limit` usable crystals. Equal crystals are
-    computed once. Crystals whose result depends on the last digit (`careful_crystals` in the metadata: how many) are
-    left to pymatgen in worker processes, within `timeout` seconds of wall time each, resuming from `work` after a kill.
+    computed once. Crystals whose result is sensitive to rounding are left to pymatgen in worker processes, with
+    `timeout` seconds of wall time each; the metadata entry `careful_crystals` counts them. A killed run resumes from
+    `work`.
     """
     table = read_table(crystals)
     rows = from_table(table)
@@ -75,7 +76,7 @@ def _fingerprints(
         key=key,
         workers=workers,
         timeout=timeout,
-        label="fingerprints with care",
+        label="fingerprints by pymatgen",
         initializer=warm_up,
     )
     for index, result in zip(doubtful, careful, strict=True):
@@ -84,7 +85,7 @@ def _fingerprints(
 
 
 def _guard(crystal: Crystal) -> str:
-    """Returns "ok", or why a fingerprint is not tried."""
+    """Returns "ok", or the status of a crystal whose fingerprint is not attempted."""
     if usable(crystal):
         return "ok"
     flat = crystal.lattice is not None and np.isfinite(crystal.lattice).all() and volume(crystal.lattice) < MIN_VOLUME

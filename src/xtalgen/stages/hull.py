@@ -1,8 +1,8 @@
 """Stage `hull`: the competing phases of the convex hull, with energies of the potential that relaxed the samples.
 
-Energies of two potentials differ by more than the energies above the hull that matter, so that samples and hull need
-the same potential. References are relaxed with the same settings as the samples: the energies of unrelaxed references
-are too high and would make every sample look stable.
+Energies of two potentials differ by more than relevant energies above the hull, so samples and hull need the same
+potential. References are relaxed with the same settings as the samples: the energies of unrelaxed references are too
+high and would make every sample look stable.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ PROTOTYPE_STEPS = 100
 COLUMNS = {"source": pa.string(), "energy": pa.float64(), "converged": pa.bool_(), "relax_error": pa.string()}
 
 
-def hull(
+def write_hull(
     relaxed: Path,
     references: Sequence[Path],
     *,
@@ -64,10 +64,10 @@ def hull(
     energies: "consistent", every reference by the potential; "dft", the potential's energies of the elements and the
     data set's formation energies above them, so that only elements are computed; or "mp2020", the energies of
     `phase_diagram` (JSON of the Materials Project's entries), so that nothing is computed. A reference competes when
-    its elements are a subset of some sample's. relax_steps: FIRE steps for the references; 0 evaluates the given
+    its elements are a subset of those of a sample. relax_steps: FIRE steps for the references; 0 evaluates the given
     geometry. An element without an elemental reference gets the lowest of a few prototypes. References that failed keep
-    their row, a status and a null energy. `cache` keeps every energy, for all sets and runs. Raises PotentialError, and
-    ContractError when the samples were relaxed with another potential or when the phase diagram cannot be read.
+    their row, a status and a null energy. `cache` keeps every energy and is shared by all sets and runs. Raises
+    PotentialError, and ContractError for samples of another potential or an unreadable phase diagram.
     """
     identity, device = registry.identify(potential, sha256), pick_device(device)
     samples = read_samples(relaxed, identity)
@@ -108,9 +108,9 @@ def read_samples(relaxed: Path, identity: Identity) -> list[Crystal]:
 
 
 def choose_references(samples: Sequence[Crystal], references: Sequence[Path]) -> tuple[list[Crystal], list[str]]:
-    """Returns the reference crystals whose elements are a subset of some sample's, and the stem of each one's file.
+    """Returns the reference crystals whose elements are a subset of those of a sample, and the stem of each one's file.
 
-    An id that occurs in several files gets "#2", "#3", … from its second occurrence on.
+    Repeated ids get the suffixes "#2", "#3", ….
     """
     competes = competition(samples)
     chosen, sources = [], []
@@ -153,9 +153,9 @@ def _write_mp2020(
 
 
 def _prototypes(numbers: Sequence[int], config: RelaxConfig, run: Mapping[str, Any]) -> tuple[list[Crystal], int]:
-    """Returns the lowest prototype of each element that has one, and how many energies had to be computed.
+    """Returns the lowest-energy prototype of each element, and the number of energies computed.
 
-    All are evaluated as built; only the most promising ones are relaxed.
+    All prototypes are evaluated as built; only the most promising ones are relaxed.
     """
     built = [prototype for number in numbers for prototype in build_prototypes(number)]
     static, n_static = relax_all(built, config=replace(config, max_steps=0), label="hull: elements, first", **run)
@@ -174,7 +174,7 @@ def _row(crystal: Crystal, outcome: Outcome, source: str) -> Crystal:
 def _above_elements(
     chosen: Sequence[Crystal], sources: Sequence[str], computed: Sequence[Crystal]
 ) -> tuple[list[Crystal], list[Crystal]]:
-    """Returns all references with DFT formation energies above the computed elements, and those elements' crystals."""
+    """Returns all references with energies from their DFT formation energies, and the elemental crystals."""
     grounds = lowest([row for row in computed if len(elements_of(row)) == 1])
     level = {int(row.atomic_numbers[0]): energy_per_atom(row) for row in grounds}
     rows = [_from_dft(row, source, level) for row, source in zip(chosen, sources, strict=True)]
@@ -182,7 +182,7 @@ def _above_elements(
 
 
 def _from_dft(crystal: Crystal, source: str, level: Mapping[int, float]) -> Crystal:
-    """Returns a reference with the energy that its formation energy gives it above the elements' energies `level`."""
+    """Returns a reference with its energy (eV): formation energy plus the elements' energies `level` (eV/atom)."""
     e_form = crystal.info[E_FORM]
     known = e_form is not None and np.isfinite(e_form) and elements_of(crystal) <= set(level)
     elements = sum(level[int(number)] for number in crystal.atomic_numbers) if known else 0.0

@@ -1,9 +1,9 @@
 """Stage `import_structures`: a file of crystals, a user's own or released, in any usual format, as a crystal table.
 
-Every entry of the file becomes a row; one that cannot be used keeps its row with a status ("unparsable",
-"disordered", "unknown_element", "bad_lattice") and the column `error` says why; what had to be assumed to read one
-stands in the column `warning`. Archives are read in memory, never
-unpacked; nothing is unpickled, and no class named in a JSON file is imported.
+Every entry of the file becomes a row. One that cannot be used has a status ("unparsable", "disordered",
+"unknown_element", "bad_lattice") and a reason in the column `error`; the column `warning` lists assumptions of the
+reader. Archives are read in memory, never unpacked; nothing is unpickled, and no class named in a JSON file is
+imported.
 """
 
 import hashlib

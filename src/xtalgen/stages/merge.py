@@ -1,4 +1,4 @@
-"""Stage `merge`: joins the tables that the shards of a stage wrote."""
+"""Stage `merge`: joins the tables written by the shards of a stage."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from xtalgen.crystals import read_facts, read_table, write_table
 def merge(parts: Sequence[Path], out: Path) -> None:
     """Writes the rows of all parts, sorted by id, to one table.
 
-    Of the metadata, `seconds` is summed; another entry is kept when all parts agree and joined by "; " otherwise.
+    In the metadata `seconds` is summed; other entries are kept where all parts agree and joined by "; " otherwise.
     """
     tables = [read_table(part) for part in parts]
     merged = pa.concat_tables([table.replace_schema_metadata(None) for table in tables], promote_options="permissive")

@@ -1,7 +1,7 @@
 """Stage `phase_diagram`: the Materials Project's entries of 2023-02-07 with MP2020 corrections, in one small file.
 
-matbench-discovery downloads them (figshare, 170 MB, with structures); nothing else of it is used, and only this
-module imports it, since importing it downloads files and makes folders.
+matbench-discovery downloads them (figshare, 170 MB, with structures). Only this module imports it, since its import
+downloads files and creates folders.
 """
 
 import gzip
@@ -12,7 +12,7 @@ from xtalgen.runtime.atomic import write_bytes
 from xtalgen.thermodynamics.phase_diagram_files import read_phase_diagram
 
 
-def fetch_diagram(out: Path) -> None:
+def fetch_phase_diagram(out: Path) -> None:
     """Writes the composition and the corrected energy (eV) of every entry, whole or not at all.
 
     Raises ModuleNotFoundError, with the remedy, where matbench-discovery is not installed, and ContractError when the

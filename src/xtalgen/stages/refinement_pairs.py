@@ -1,6 +1,6 @@
-"""Stage `refinement_pairs`: pairs the crystals of a split with what another model predicts for their compositions.
+"""Stage `refinement_pairs`: pairs the crystals of a split with another model's predictions for their compositions.
 
-A model that starts from another's crystals (FlowLLM) learns from such pairs.
+Models that refine another model's crystals (FlowLLM) are trained on such pairs.
 """
 
 import logging
@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 COLUMNS = {"base_lattice": pa.list_(pa.float64()), "base_frac_coords": pa.list_(pa.float64()), "target_id": pa.string()}
 
 
-def pair(split: Path, predicted: Path, *, out: Path) -> None:
+def write_refinement_pairs(split: Path, predicted: Path, *, out: Path) -> None:
     """Writes one row per prediction: its target's crystal, with the prediction as `base_lattice`, `base_frac_coords`.
 
     split: crystal table of a data set; predicted: the samples of another run for its compositions, with `target_id`.
-    Atoms of the prediction are reordered to those of its target: the k-th atom of an element to the k-th of it. A
-    prediction that failed, or has other atoms, gives a row without geometry and with its status, or
+    Atoms of the prediction are reordered to match the target: the k-th atom of an element goes where the target has its
+    k-th. A failed prediction gives a row without geometry that keeps its status; one with other atoms gets
     "wrong_composition". Raises ContractError when the target of a prediction is not in the split.
     """
     table = read_table(split)
@@ -37,7 +37,7 @@ def pair(split: Path, predicted: Path, *, out: Path) -> None:
         rows.append(_paired(target, made))
     failed = sum(not row.ok for row in rows)
     if failed:
-        log.warning("%s: %d of %d predictions failed and give no pair", predicted, failed, len(rows))
+        log.warning("%s: %d of %d predictions failed and are not paired", predicted, failed, len(rows))
     write_table(to_table(rows, COLUMNS), out, **{**read_metadata(table), "pairs_failed": str(failed)})
 
 
@@ -53,7 +53,7 @@ def _paired(target: Crystal, made: Crystal) -> Crystal:
 
 
 def match_order(atomic_numbers: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
-    """Returns the indices that put atoms in the wanted order, equal ones in theirs; None when the elements differ."""
+    """Returns the stable permutation of atoms to the wanted order; None when the compositions differ."""
     if sorted(atomic_numbers) != sorted(wanted):
         return None
     order = np.empty(len(wanted), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Stage `relax`: relaxes every crystal of a table with a potential; failures become a status, no row is dropped."""
+"""Stage `relax`: relaxes every crystal of a table with a potential. Failures become a status; no row is dropped."""
 
 import logging
 from dataclasses import asdict, replace
@@ -44,13 +44,13 @@ def relax(
     sha256: str | None = None,
     max_crystals: int | None = None,
 ) -> None:
-    """Writes the table of the relaxed crystals: same ids, same order, all columns of the input and `COLUMNS`.
+    """Writes the table of relaxed crystals: same ids and order, the columns of the input and `COLUMNS`.
 
-    max_crystals: relax only the first so many of the set, by the number at the end of their ids, whatever its shards;
-    the others stay as they are, with relax_asked = false.
+    max_crystals: relax only the first crystals of the set, by the number at the end of their ids, independent of
+    shards; the others stay as they are, with relax_asked = false.
 
     A crystal that is not "ok", or whose relaxation fails, keeps its geometry; `status` says what failed, `relax_error`
-    the details. One that has not converged after `max_steps` stays "ok" with converged = false. `work` keeps every
+    gives details. One that has not converged after `max_steps` stays "ok" with converged = false. `work` keeps every
     finished crystal, so that a killed run resumes where it stopped. Raises PotentialError and ContractError.
     """
     table = crystals.read_table(crystals_file)
@@ -67,7 +67,7 @@ def relax(
     relaxed = [_relaxed(row, outcomes.get(row.id), chosen) for row, chosen in zip(rows, asked, strict=True)]
     metadata = crystals.read_facts(table)
     metadata |= energy_metadata(identity, config, device)
-    # Equal crystals share one outcome, which counts once.
+    # Equal crystals share one outcome, which is counted once.
     seconds = sum({id(outcome): outcome.seconds or 0.0 for outcome in found}.values())
     metadata |= {"n_computed": str(n_computed), "seconds": f"{seconds:.3f}"}
     kept = {field.name: field.type for field in table.schema if field.name not in crystals.GEOMETRY.names}
@@ -75,11 +75,11 @@ def relax(
 
 
 def _number(identifier: str) -> int:
-    """Returns the position of a crystal in its set, from its id. Raises ContractError when that does not say it."""
+    """Returns the position of a crystal in its set, from its id. Raises ContractError for an id without a number."""
     number = identifier.rpartition("-")[2]
     if not number.isdecimal():
         raise crystals.ContractError(
-            f"{identifier!r} is not an id of the form NAME-000000, so it says no position in a set. Relax all crystals."
+            f"{identifier!r} is not of the form NAME-000000, so the first crystals are unknown. Relax all of them."
         )
     return int(number)
 

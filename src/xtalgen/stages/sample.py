@@ -1,4 +1,4 @@
-"""Stage `sample`: crystals from a checkpoint, exactly as many as asked for, in resumable chunks."""
+"""Stage `sample`: samples exactly the requested number of crystals from a checkpoint, in resumable chunks."""
 
 import json
 import logging
@@ -27,11 +27,11 @@ INFILL_COLUMNS = {"target_id": pa.string(), "hidden": pa.string(), "rank": pa.in
 
 @dataclass(frozen=True)
 class SamplingRequest:
-    """What to sample: `n` crystals of any composition (dng), or one for each target's composition (csp).
+    """What to sample: `n` crystals of any composition (dng), or one for the composition of each target (csp).
 
-    attributes: ask for each target's values of these instead of its composition (conditional); infill: hide one element
-    of each target and guess it (infilling); starts: crystals of another run to be refined, instead of targets; chunk:
-    crystals per call of the model; prefix: what the ids begin with.
+    attributes: request the targets' values of these attributes instead of compositions (conditional); infill: mask one
+    element of each target and predict it (infilling); starts: crystals of another run to be refined, instead of
+    targets; chunk: crystals per call of the model; prefix: prefix of the ids.
     """
 
     model: str
@@ -48,11 +48,11 @@ class SamplingRequest:
     infill: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError when a model is asked for what it cannot do, or given another model's checkpoint."""
+        """Raises ValueError for a task the model does not support, or for another model's checkpoint."""
         check_model(self.checkpoint, self.model)
         if (self.attributes or self.infill) and not models.load(self.model).takes_prompts:
             raise ValueError(
-                f"model {self.model} takes no prompts: it can neither be asked for attributes nor for hidden elements."
+                f"model {self.model} takes no prompts: it supports neither conditional generation nor infilling."
             )
 
     def key(self) -> str:
@@ -91,7 +91,7 @@ class SamplingRequest:
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
-        """The columns of the table besides those of the crystals."""
+        """Returns the columns of the table besides those of the crystals."""
         return INFILL_COLUMNS if self.infill else COLUMNS
 
     def _wanted(self, start: int, stop: int) -> Any:
@@ -113,8 +113,8 @@ class SamplingRequest:
 def sample(request: SamplingRequest, shard: int, shards: int, *, work: Path, out: Path) -> None:
     """Writes the crystals of one shard to `out`.
 
-    Every chunk has its own seed and belongs to one shard, so that the crystals do not depend on the number of shards.
-    Finished chunks are kept in `work` and reused after a kill. Raises ValueError on unknown settings.
+    Every chunk has its own seed, so that the crystals do not depend on the number of shards. Finished chunks are kept
+    in `work` and reused after a kill. Raises ValueError on unknown settings.
     """
     key, parts = request.key(), []
     bar = tqdm(request.chunks(shard, shards), f"sample {request.prefix}", unit="chunk", disable=not sys.stderr.isatty())
@@ -144,12 +144,12 @@ def _is_finished(part: Path, key: str) -> bool:
     try:
         return part.is_file() and read_metadata(read_table(part)).get("key") == key
     except ContractError as error:
-        logger.warning("%s This chunk is made again.", error)
+        logger.warning("%s This chunk is sampled again.", error)
         return False
 
 
 def read_targets(split: Path, per_target: int, limit: int | None) -> tuple[Crystal, ...]:
-    """Returns the usable crystals of a split, each `per_target` times; `limit` takes the first of the split.
+    """Returns the usable crystals among the first `limit` of a split, each `per_target` times.
 
     Raises ValueError when none is usable.
     """

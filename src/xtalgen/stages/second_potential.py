@@ -1,4 +1,4 @@
-"""Stage `second_potential`: energies above a second potential's hull, for an uncertainty of the best candidates."""
+"""Stage `second_potential`: energies above a second potential's hull, as an uncertainty of the best candidates."""
 
 import logging
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 COLUMNS = {"second_e_above_hull": pa.float64(), "second_status": pa.string()}
 
 
-def second_potential(
+def apply_second_potential(
     evaluated: Path,
     hull: Path,
     *,
@@ -36,12 +36,12 @@ def second_potential(
     device: str = "auto",
     sha256: str | None = None,
 ) -> None:
-    """Writes the candidates of an evaluated set with their energy above a second potential's own hull, in eV/atom.
+    """Writes the candidates of an evaluated set with their energies above a second potential's own hull, in eV/atom.
 
-    Candidates and competing phases keep the geometries that the first potential gave them, and the second potential
-    evaluates both without relaxing them, so that its hull is consistent as well. second_status: "ok", or why there is
-    no value. `cache` keeps every energy. Raises ContractError for a hull of other energies than a potential's, and
-    PotentialError when both potentials are the same.
+    The second potential evaluates candidates and competing phases at the geometries of the first one, without
+    relaxation, so its hull is self-consistent. second_status: "ok", or why there is no value. `cache` keeps every
+    energy. Raises ContractError unless a potential computed all energies of the hull, and PotentialError when both
+    potentials are the same.
     """
     identity, device = registry.identify(potential, sha256), pick_device(device)
     table = crystals.read_table(hull)
@@ -65,10 +65,10 @@ def second_potential(
 
 
 def _check(hull: Path, metadata: Mapping[str, str], identity: Identity) -> None:
-    """Raises ContractError or PotentialError where the potential cannot be the second one of this hull."""
+    """Raises ContractError or PotentialError when the potential cannot be the second one for this hull."""
     if metadata.get("energies") != "consistent":
         raise ContractError(
-            f"{hull}: a second potential needs the crystals of the hull, and this one holds the energies of a "
+            f"{hull}: a second potential needs the crystals of the hull, but this file holds the energies of a "
             f"{metadata.get('energies')!r} hull. Use relax.hull: consistent."
         )
     if metadata.get("potential_sha256") == identity.sha256:

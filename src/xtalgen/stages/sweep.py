@@ -1,4 +1,7 @@
-"""Stage `sweep`: which settings of sampling predict the validation crystals best. The test split is not for tuning."""
+"""Stage `sweep`: compares sampling settings by the match rate on the validation split.
+
+The test split is not used for tuning.
+"""
 
 import csv
 import io
@@ -23,28 +26,28 @@ BEST = "match_rate_all"
 
 @dataclass(frozen=True)
 class Point:
-    """Settings of sampling that were tried, and how their predictions scored."""
+    """Sampling settings and the metrics of their predictions."""
 
     settings: Mapping[str, Any]
     evaluation: Evaluation
 
 
 def sweep(points: Sequence[tuple[str, Path]], *, run: str, out: Path) -> None:
-    """Writes `out` (.md), and beside it the same numbers (.csv) and a figure (.svg).
+    """Writes the page `out` (.md), and the same numbers (.csv) and a figure (.svg) beside it.
 
-    points: settings as JSON and the metrics file of their predictions, in order. Raises ValueError when a text is no
-    JSON object or there is none, ContractError when a file holds no metrics.
+    points: settings as JSON and the metrics file of their predictions, in order. Raises ValueError when there are no
+    points or settings are not a JSON object, ContractError when a file is not a metrics file.
     """
     read = [Point(_settings(text), read_evaluation(path)) for text, path in points]
     if not read:
-        raise ValueError("no settings were tried: name some under `sweep`.")
+        raise ValueError("there are no settings to compare: list some under `sweep`.")
     write_bytes(out, markdown(run, read).encode())
     write_bytes(out.with_suffix(".csv"), _csv(read).encode())
     write_bytes(out.with_suffix(".svg"), _draw(run, read))
 
 
 def markdown(run: str, points: Sequence[Point]) -> str:
-    """Returns the page: a row for each point, the best in bold, and whether others are within its interval."""
+    """Returns the page in Markdown: one row per point, the best in bold, and the others within its interval."""
     first = points[0].evaluation
     best = best_point(points)
     rows = [
@@ -57,7 +60,7 @@ def markdown(run: str, points: Sequence[Point]) -> str:
     head = ["Settings", *(f"{METRICS[name].label}{' (%)' if METRICS[name].percent else ''}" for name in SHOWN)]
     about = (
         f"Crystal structure prediction for {first.n:,} validation crystals of `{first.dataset}`, one prediction each; "
-        "95 % intervals. The test split was not looked at."
+        "95 % intervals. The test split was not used."
     )
     lines = [
         f"# Settings of `{run}` on the validation split",
@@ -69,7 +72,7 @@ def markdown(run: str, points: Sequence[Point]) -> str:
         "",
     ]
     if best is None:
-        return "\n".join([*lines, "No prediction matched: there is no best.", ""])
+        return "\n".join([*lines, "No prediction matched, so there is no best setting.", ""])
     near = _within(points, best)
     others = f"{len(near)} other{'s' if len(near) > 1 else ''}" if near else "no other"
     lines.append(f"Best {METRICS[BEST].label.lower()}: {_named(points[best].settings)}; {others} within its interval.")
@@ -78,7 +81,7 @@ def markdown(run: str, points: Sequence[Point]) -> str:
 
 
 def best_point(points: Sequence[Point]) -> int | None:
-    """Returns the place of the highest unfiltered match rate, the first of equal ones; None when nothing matched."""
+    """Returns the index of the (first) highest unfiltered match rate; None when nothing matched."""
     rates = [point.evaluation.value(BEST).value or 0.0 for point in points]
     return int(np.argmax(rates)) if max(rates) > 0 else None
 

@@ -1,6 +1,6 @@
-"""Stage `tables`: every number of the experiment on one page, a pure function of the metrics files.
+"""Stage `tables`: all numbers of the experiment on one page, a pure function of the metrics files.
 
-Markdown for people, CSV in long format for machines.
+Markdown for reading, CSV in long format for further processing.
 """
 
 from pathlib import Path
@@ -12,11 +12,11 @@ from xtalgen.report.published import read_published
 from xtalgen.runtime.atomic import write_text
 
 
-def tables(evaluations: list[Path], *, out_markdown: Path, out_csv: Path, published: bool) -> None:
+def write_tables(evaluations: list[Path], *, out_markdown: Path, out_csv: Path, published: bool) -> None:
     """Writes the tables of the given metrics files, rows in the order given.
 
-    published: whether published values follow our rows, marked as such, for the data sets that occur. The same files
-    give the same bytes. Raises ContractError when a file is no metrics file or none is given.
+    published: append published values of the same data sets, marked as such. The same files give the same bytes. Raises
+    ContractError when a file is not a metrics file or none is given.
     """
     rows = read_evaluations(evaluations)
     known = {row.dataset for row in rows}

@@ -1,4 +1,4 @@
-"""Stage `train`: from crystal tables to a checkpoint, a learning curve and a record of the training."""
+"""Stage `train`: trains a model; writes its checkpoint, learning curve and a record of the training."""
 
 import logging
 from contextlib import nullcontext
@@ -9,9 +9,10 @@ from xtalgen import models
 from xtalgen.crystals import from_table, read_facts, read_table
 from xtalgen.runtime.devices import pick_device
 from xtalgen.runtime.locks import alone
+from xtalgen.runtime.names import SHARED
 from xtalgen.training.contract import check_training
 from xtalgen.training.distributed import together
-from xtalgen.training.job import SHARED, Job
+from xtalgen.training.job import Job
 
 logger = logging.getLogger(__name__)
 
@@ -31,18 +32,18 @@ def train(
 ) -> None:
     """Trains a model and writes `checkpoint.safetensors`, `log.csv` and `training.json` into `out`.
 
-    task: "shared" for a model whose one checkpoint serves all tasks. train, val: crystal tables; rows that are not
-    usable are counted, not fatal. settings: values of the model's Config. work: folder of resumable states, kept
-    between attempts. device: "cpu", "cuda" or "auto" (cuda when there is one). max_seconds: budget over all attempts,
-    in CPU time per thread on a CPU, wall time on a GPU. Under torchrun several processes train together. Raises
-    ValueError for an unknown model, task or setting, a wrong device, or a table without usable crystals; ContractError
-    for a wrong table; TrainingError when training does not converge to finite numbers; BusyError when another process
-    trains in `work`; ModelContractError when the model breaks its contract.
+    task: "shared" for a model whose one checkpoint serves all tasks. train, val: crystal tables; unusable rows are
+    counted and left out. settings: values of the model's Config. work: folder of resumable states, kept between
+    attempts. device: "cpu", "cuda" or "auto" (cuda when there is one). max_seconds: budget over all attempts, in CPU
+    time per thread on a CPU, wall time on a GPU. Under torchrun several processes train together. Raises ValueError for
+    an unknown model, task or setting, a wrong device, or a table without usable crystals; ContractError for a wrong
+    table; TrainingError when training does not converge to finite numbers; BusyError when another process trains in
+    `work`; ModelContractError when the model breaks its contract.
     """
     loaded = models.load(model)
     tasks = (SHARED,) if loaded.shared_checkpoint else loaded.tasks
     if task not in tasks:
-        raise ValueError(f"no task {task!r} to train {model} for; there is {' and '.join(tasks)}.")
+        raise ValueError(f"{model} is not trained for the task {task!r}, only for {' and '.join(tasks)}.")
     config = models.build(loaded.Config, settings, f"settings of {model}")
     tables = {path: read_table(path) for path in (train, val)}
     for path, table in tables.items():

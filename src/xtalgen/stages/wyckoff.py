@@ -8,7 +8,8 @@ from typing import Any
 from xtalgen.crystals import Crystal, from_table, read_metadata, read_table, replace_columns, write_table
 from xtalgen.runtime.parallel import Failure, map_items
 from xtalgen.structure.space_group import SYMPREC
-from xtalgen.structure.wyckoff import CHUNK, COLUMN, KIND, describe, describe_chunk
+from xtalgen.structure.wyckoff import CHUNK, KIND, describe, describe_chunk
+from xtalgen.structure.wyckoff_positions import COLUMN
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,6 @@ def add_wyckoff(table: Path, *, out: Path, workers: int, timeout: float) -> None
 
 
 def _one_by_one(crystals: Sequence[Crystal], timeout: float) -> list[dict[str, Any] | None]:
-    """Returns the descriptions of a chunk that failed as a whole; None only for crystals that fail alone."""
+    """Returns the descriptions of a chunk that failed, computed one crystal at a time; None for those that fail."""
     results = map_items(describe, crystals, workers=1, timeout=timeout, label="wyckoff (again)")
     return [None if isinstance(result, Failure) else result for result in results]

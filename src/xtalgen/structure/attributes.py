@@ -1,4 +1,4 @@
-"""Attributes of crystals that a data set can give and a model can be conditioned on."""
+"""Attributes of crystals that data sets provide and models can be conditioned on."""
 
 import math
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ def reduced_counts(atomic_numbers: np.ndarray) -> Counts:
 
 
 def formula(atomic_numbers: np.ndarray) -> str:
-    """Returns the reduced formula; elements come in the order of the atoms, in our data by electronegativity."""
+    """Returns the reduced formula; elements are in the order of the atoms, in our data by electronegativity."""
     counts = Counter(np.asarray(atomic_numbers).tolist())
     divisor = gcd(*counts.values())
     return "".join(SYMBOLS[z - 1] + (str(n // divisor) if n > divisor else "") for z, n in counts.items())

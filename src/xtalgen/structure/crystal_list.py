@@ -9,10 +9,11 @@ from jaxtyping import Bool, Int
 
 from xtalgen.crystals import Crystal
 from xtalgen.structure import geometry
+from xtalgen.structure.elements import MAX_VALID_NUMBER
 
 
 class CrystalList(Sequence[Crystal]):
-    """Crystals in order; lists made from it by `take`, `where` and `join` share what is known of each crystal."""
+    """Crystals in order; lists made from it by `take`, `where` and `join` share cached properties."""
 
     def __init__(self, crystals: Iterable[Crystal], heaviest: Int[np.ndarray, " n"] | None = None) -> None:
         self._crystals = list(crystals)
@@ -38,7 +39,7 @@ class CrystalList(Sequence[Crystal]):
     @property
     def usable(self) -> Bool[np.ndarray, " n"]:
         """Which crystals are usable in the sense of `geometry.usable`."""
-        return self.usable_up_to(geometry.MAX_VALID_NUMBER)
+        return self.usable_up_to(MAX_VALID_NUMBER)
 
     def usable_up_to(self, max_number: int) -> Bool[np.ndarray, " n"]:
         """Returns which crystals have a geometry to work with and elements up to Z = `max_number`."""

@@ -14,6 +14,7 @@ PERIODIC_TABLE = (
     "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf"
 )
 SYMBOLS = tuple(PERIODIC_TABLE.split())
+MAX_VALID_NUMBER = len(SYMBOLS)  # 104; FlowMM (Miller et al. 2024) counts heavier elements as invalid
 NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)}
 # All that a crystal table can hold.
 ALL_SYMBOLS = (*SYMBOLS, *["Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og"])

@@ -4,10 +4,11 @@ import numpy as np
 from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
+from xtalgen.structure.elements import MAX_VALID_NUMBER
 
 MIN_VOLUME = 0.1  # Å³ per cell; CDVAE (Xie et al. 2022) builds no crystal below it
+MIN_VOLUME_PER_ATOM = 1.0  # Å³; atoms overlap in denser cells (diamond has 5.7), whose neighbours fill gigabytes
 MIN_DISTANCE = 0.5  # Å between two sites; a crystal with closer ones is structurally invalid (CDVAE)
-MAX_VALID_NUMBER = 104  # FlowMM (Miller et al. 2024) counts heavier elements as invalid
 
 
 def usable(crystal: Crystal, max_number: int = MAX_VALID_NUMBER) -> bool:

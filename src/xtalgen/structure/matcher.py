@@ -1,23 +1,17 @@
-"""Matching structures: one border to pymatgen's StructureMatcher, and the scores of crystal structure prediction."""
+"""Matching structures: the border to pymatgen's StructureMatcher."""
 
 import functools
 import math
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
-from xtalgen.runtime.parallel import Failure
-from xtalgen.runtime.resume import map_resumably
-from xtalgen.structure.composition import reduced_counts
-from xtalgen.structure.crystal_list import CrystalList
 
 MAX_LATTICE_POINTS = 2_000_000
 MAX_VOLUME = 1e12  # Å³
@@ -40,66 +34,6 @@ SAME = Tolerances(ltol=0.2, stol=0.3, angle_tol=5.0)
 
 class NotComparableError(ValueError):
     """A cell is so long or so large that listing its lattice vectors would fill the memory."""
-
-
-@dataclass(frozen=True)
-class Matches:
-    """What predictions match.
-
-    own: displacement of each prediction to its own target, NaN without match; nearest: smallest displacement of each
-    target to any prediction of the same reduced composition, NaN without match; failures: what went wrong, by row.
-    """
-
-    own: Float[np.ndarray, " predictions"]
-    nearest: Float[np.ndarray, " targets"]
-    failures: dict[int, str]
-
-
-def match_targets(
-    predictions: Sequence[Crystal],
-    targets: Sequence[Crystal],
-    own: Sequence[int],
-    *,
-    work: Path,
-    key: str,
-    workers: int,
-    timeout: float,
-    tolerances: Tolerances = CSP,
-) -> Matches:
-    """Returns the root mean square displacements between predictions and targets, normalised by (V/n)^(1/3).
-
-    own: index of the target each prediction was made for. Beside its own, every target is compared with the other
-    predictions of its reduced composition, for METRe (arXiv:2509.12178). Pairs of different composition cannot match
-    and are not compared; neither are rows without usable geometry.
-    """
-    by_counts: dict[Any, list[int]] = {}
-    for index in np.flatnonzero(CrystalList.of(targets).usable).tolist():
-        by_counts.setdefault(reduced_counts(targets[index].atomic_numbers), []).append(index)
-    pairs = [
-        (row, index)
-        for row in np.flatnonzero(CrystalList.of(predictions).usable).tolist()
-        for index in by_counts.get(reduced_counts(predictions[row].atomic_numbers), ())
-    ]
-    items = [(arrays(predictions[row]), arrays(targets[index])) for row, index in pairs]
-    results = map_resumably(
-        functools.partial(rms_distance, tolerances=tolerances),
-        items,
-        work=work,
-        key=key,
-        workers=workers,
-        timeout=timeout,
-        label="match",
-        initializer=warm_up,
-    )
-    matched = Matches(np.full(len(predictions), np.nan), np.full(len(targets), np.nan), {})
-    for (row, index), result in zip(pairs, results, strict=True):
-        if isinstance(result, Failure):
-            matched.failures[row] = failure_class(result)
-        elif result is not None:
-            matched.nearest[index] = np.fmin(matched.nearest[index], result)
-            if own[row] == index:
-                matched.own[row] = result
-    return matched
 
 
 def rms_distance(pair: tuple[Arrays, Arrays], tolerances: Tolerances = CSP) -> float | None:
@@ -188,11 +122,6 @@ def check_comparable(candidate: Any) -> None:
 
 def _lattice_points(lattice: Any) -> float:
     return 4 / 3 * math.pi * (1.5 * max(lattice.abc)) ** 3 / lattice.volume
-
-
-def failure_class(failure: Failure) -> str:
-    """Returns the class that a failed comparison is counted in."""
-    return "degenerate" if NotComparableError.__name__ in failure.message else failure.kind
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Space groups, by moyo."""
+"""Space groups, found by moyo."""
 
 import logging
 

@@ -1,8 +1,8 @@
 """Space-group symbols as CIF files write them, and the symmetry operations of the 530 tabulated settings.
 
-The settings, their Hall symbols and operations are moyo's, those of the list in International Tables B (A1.4.2.7). A
-setting has many spellings: full and short, with old cubic symbols (F m 3 m), old glide letters (C m c a for C m c e),
-and a suffix for origin or axes (`:2`, `H`, ICSD's `Z`).
+Settings, Hall symbols and operations are those of moyo, from the list in International Tables B (A1.4.2.7). A setting
+has many spellings: full and short, with old cubic symbols (F m 3 m), old glide letters (C m c a for C m c e), and a
+suffix for origin or axes (`:2`, `H`, ICSD's `Z`).
 """
 
 import functools
@@ -16,20 +16,20 @@ from jaxtyping import Float
 N_SETTINGS = 530
 MONOCLINIC = range(3, 16)
 CUBIC = range(195, 231)
-# The letters before 1992, where replacing e alone does not say which setting is meant (groups 67 and 68).
+# Symbols before 1992, where replacing e alone leaves the setting ambiguous (groups 67 and 68).
 OLD_GLIDES = {
     316: "C m m a", 317: "C m m b", 318: "A b m m", 319: "A c m m", 320: "B m c m", 321: "B m a m",
     322: "C c c a", 323: "C c c a", 324: "C c c b", 325: "C c c b", 326: "A b a a", 327: "A b a a",
     328: "A c a a", 329: "A c a a", 330: "B b c b", 331: "B b c b", 332: "B b a b", 333: "B b a b",
 }  # fmt: skip
-# Endings of a symbol and the settings that they choose; the longest that fits is tried first.
+# Suffixes of a symbol and the settings they select; the longest match is tried first.
 ENDINGS = {"originchoice1": "1", "originchoice2": "2", "hr": "h", "rs": "r", "o1": "1", "o2": "2", "s": "1", "z": "2"}
 ENDINGS |= {"h": "h", "r": "r"}
 METRIC_TOLERANCE = 0.01  # of the metric tensor's entries, relative: about half a degree, half a per cent
 
 
 class SymbolError(ValueError):
-    """A symbol or number that names no tabulated space group; the message names it."""
+    """A symbol or number is not that of a tabulated space group; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class SpaceGroupSetting:
 def find_settings(*, symbol: str = "", hall: str = "", number: int = 0) -> list[SpaceGroupSetting]:
     """Returns the settings that all of symbol (Hermann–Mauguin), Hall symbol and number allow, standard ones first.
 
-    At least one of the three is given. Several settings are left where a symbol does not tell the origin or the axes.
-    Raises SymbolError where one of the three is unknown or they contradict each other.
+    At least one of the three is given. Several settings remain where a symbol leaves origin or axes open. Raises
+    SymbolError where one of the three is unknown or they contradict each other.
     """
     ways: tuple[tuple[Any, str | int], ...] = ((_by_symbol, symbol), (_by_hall, hall), (_by_number, number))
     given = [(find, name) for find, name in ways if name]
@@ -156,7 +156,7 @@ def _symbols() -> dict[str, tuple[SpaceGroupSetting, ...]]:
 def _spellings(setting: SpaceGroupSetting, short: str) -> set[str]:
     names = {setting.symbol}
     if setting.number in MONOCLINIC:
-        # The short symbol of the tables is that of the group; the setting's own is the full one without its 1s.
+        # The tabulated short symbol belongs to the group; that of the setting is the full one without its 1s.
         names.add(" ".join(part for part in setting.symbol.split() if part != "1"))
     else:
         names.add(short)

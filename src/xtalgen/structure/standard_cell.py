@@ -26,7 +26,7 @@ def standardise(crystal: Crystal) -> Crystal:
         reduced = Lattice(crystal.lattice).get_niggli_reduced_lattice()
     except (ValueError, ZeroDivisionError, FloatingPointError, np.linalg.LinAlgError) as error:
         raise ValueError(f"no Niggli reduction of the cell: {error}") from error
-    # The new axes are whole-number combinations of the old ones; rounding keeps special positions exact.
+    # The new axes are integer combinations of the old ones; rounding keeps special positions exact.
     combinations = np.rint(reduced.matrix @ np.linalg.inv(crystal.lattice))
     frac_coords = crystal.frac_coords @ np.rint(np.linalg.inv(combinations))
     lattice = lattice_from_parameters(np.array(reduced.lengths), np.array(reduced.angles))
@@ -36,9 +36,9 @@ def standardise(crystal: Crystal) -> Crystal:
 def sort_atoms(numbers: Sequence[int] | np.ndarray) -> list[int]:
     """Returns the order of atoms in pymatgen's sorted structures: by electronegativity, then symbol, then as given.
 
-    Noble gases without electronegativity stand where pymatgen's comparisons leave them, so that tables stay the same.
+    Noble gases without electronegativity are placed as by pymatgen's comparisons, so that tables stay the same.
     """
-    keys: Any = _sort_keys()  # `plain` is None where `grouped` is needed
+    keys: Any = _sort_keys()  # `plain` is None when `grouped` is needed
     atoms = [int(number) for number in numbers]
     if all(keys[number].plain for number in set(atoms)):
         return sorted(range(len(atoms)), key=lambda i: keys[atoms[i]].plain)

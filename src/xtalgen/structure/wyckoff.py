@@ -1,9 +1,10 @@
 """Space group, conventional cell and occupied Wyckoff positions of crystals: the column `wyckoff`.
 
-The origins and axes that the Euclidean normaliser of a space group allows give several descriptions of the same
-crystal; the column holds the one with the first letters, then the smallest coordinates. A crystal and its mirror image
-may have the same description. Space groups, standard cells and normalisers are moyo's, with the tolerance
-`space_group.SYMPREC`. The cost is about 4 ms per crystal of MP-20 on one core, three quarters of it moyo's normaliser.
+The choices of origin and axes in the Euclidean normaliser of a space group give several descriptions of the same
+crystal. The column holds the one with the lexicographically first letters, then the smallest coordinates. A crystal and
+its mirror image may have the same description. Space groups, standard cells and normalisers are moyo's, with the
+tolerance `space_group.SYMPREC`. The cost is about 4 ms per crystal of MP-20 on one core, three quarters of it moyo's
+normaliser.
 """
 
 import logging
@@ -33,11 +34,10 @@ KIND = pa.struct(
         pa.field("free", pa.list_(pa.float64())),  # the free ones of x, y, z of each orbit, orbit after orbit
     ]
 )
-COLUMN = "wyckoff"
 CHUNK = 64  # crystals per task of a worker
-SAME = 1e-3  # fractional: coordinates nearer than this are the same
-DECIMALS = 3  # of coordinates that are compared, so that the choice does not depend on the last digits
-PARTS = 48  # of a lattice vector: translations of groups and normalisers are whole numbers of them
+SAME = 1e-3  # fractional: closer coordinates are equal
+DECIMALS = 3  # of compared coordinates, so that the choice is insensitive to rounding errors
+PARTS = 48  # translations of groups and normalisers are multiples of this fraction of a lattice vector
 
 log = logging.getLogger(__name__)
 
@@ -145,9 +145,9 @@ def describe(crystal: Crystal, symprec: float = SYMPREC) -> dict[str, Any] | Non
 def _settings(standard: Standard, normaliser: Any) -> Iterator[Setting]:
     """Yields every allowed description: operations of the normaliser times origins along polar axes.
 
-    An operation x → P x + p of the normaliser is one that keeps the letter of every atom, then one that changes
-    letters; the new coordinates are those in a cell whose axes are the old ones times P⁻¹. It is the old cell only to
-    moyo's tolerance: a and b that are nearly equal may change places.
+    An operation x → P x + p of the normaliser first keeps the letter of every atom, then changes letters. The new
+    coordinates refer to a cell whose axes are the old ones times P⁻¹. The cells agree only to moyo's tolerance: nearly
+    equal a and b may be swapped.
     """
     keeping = _distinct(normaliser.stabilizer, standard.hall_number)
     for changing, positions in normaliser.coset_representatives:
@@ -163,7 +163,7 @@ def _settings(standard: Standard, normaliser: Any) -> Iterator[Setting]:
 def _distinct(operations: Sequence[Any], hall_number: int) -> list[Any]:
     """Returns the operations of a normaliser modulo those of the space group, which give the same description.
 
-    Most do, so that this shortens the search.
+    This shortens the search considerably.
     """
     rotations, translations = _operations(hall_number)
     chosen: list[Any] = []
@@ -185,7 +185,7 @@ def _moved(operation: Any, coords: Float[np.ndarray, "points 3"]) -> Float[np.nd
 def _origins(
     standard: Standard, positions: Sequence[Any], coords: Float[np.ndarray, "atoms 3"]
 ) -> Float[np.ndarray, "origins 3"]:
-    """Returns the origins to try: along polar axes, where it is free, each atom of the orbits that may stand first."""
+    """Returns the origins to try: along polar axes, at each atom of the orbits that may come first."""
     if len(standard.polar) == 0:
         return np.zeros((1, 3))
     places = [
@@ -203,7 +203,7 @@ def _origins(
 def _sites(
     standard: Standard, positions: Sequence[Any], coords: Float[np.ndarray, "atoms 3"]
 ) -> tuple[Site, ...] | None:
-    """Returns the sites in order; None where atoms are not on the positions that they should be on."""
+    """Returns the sites in order; None where atoms are not on their expected positions."""
     sites = []
     for members in standard.orbits:
         position = positions[members[0]]
@@ -216,7 +216,7 @@ def _sites(
 
 
 def _free(form: str, coords: Float[np.ndarray, "members 3"]) -> tuple[float, ...] | None:
-    """Returns the smallest free coordinates of the members of an orbit that have the form of its representative."""
+    """Returns the smallest free coordinates among members of an orbit that have its representative's form."""
     matrix, shift, rows, axes = parse_form(form)
     free = coords[:, rows] - shift[rows]
     fits = _alike(free @ matrix[:, axes].T + shift - coords)

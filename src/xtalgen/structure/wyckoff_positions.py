@@ -1,7 +1,7 @@
 """Space groups and their Wyckoff positions as affine maps, from the column `wyckoff` of a table.
 
-This needs no crystallographic library: a group is the closure of its generators, an orbit the distinct images of
-its representative.
+No crystallographic library is needed: a group is the closure of its generators, an orbit the set of images of its
+representative.
 """
 
 import re
@@ -15,11 +15,12 @@ from jaxtyping import Float, Int
 
 from xtalgen.structure.elements import ORDER
 
+COLUMN = "wyckoff"  # of a table of crystals
 # Rank of an atomic number in the order of electronegativity.
 ELEMENT_RANK = {number: place for place, number in enumerate(ORDER)}
 AXES = "xyz"
 Translation = tuple[Fraction, ...]
-Operation = tuple[np.ndarray, Translation]  # a whole-numbered matrix (3, 3), and what is added to its product
+Operation = tuple[np.ndarray, Translation]  # an integer matrix (3, 3) and a translation
 TERM = re.compile(r"([+-]?)(\d*)(?:/(\d+))?([xyz]?)")
 
 
@@ -27,8 +28,8 @@ TERM = re.compile(r"([+-]?)(\d*)(?:/(\d+))?([xyz]?)")
 def parse_form(text: str) -> tuple[Int[np.ndarray, "3 3"], Float[np.ndarray, "3"], list[int], list[int]]:
     """Returns A, t, rows and axes of coordinates "x,2x,1/4": they are A (x, y, z) + t.
 
-    The axes say which of x, y, z are free; the rows, which coordinate to read each from: the free one plus a constant.
-    Raises ValueError for a text of another kind.
+    The axes are the free ones of x, y, z; the rows are the coordinates that equal a free one plus a constant. Raises
+    ValueError for any other text.
     """
     matrix, shift = _parse(text)
     axes = [axis for axis in range(3) if matrix[:, axis].any()]
@@ -37,7 +38,7 @@ def parse_form(text: str) -> tuple[Int[np.ndarray, "3 3"], Float[np.ndarray, "3"
         unit = (np.arange(3) == axis).astype(int)
         rows.append(next((row for row in range(3) if (matrix[row] == unit).all()), -1))
     if -1 in rows:
-        raise ValueError(f"{text!r}: no coordinate gives a free one of x, y, z by itself.")
+        raise ValueError(f"{text!r}: no coordinate is a free one of x, y, z by itself.")
     return matrix, np.array([float(value) for value in shift]), rows, axes
 
 
@@ -78,7 +79,7 @@ def orbit_forms(generators: str, form: str) -> tuple[Float[np.ndarray, "members 
     """Returns A and t of the members of an orbit in a primitive cell, in conventional coordinates.
 
     Members are the images of the representative A (x, y, z) + t that differ as maps, so that their number is that of
-    the Wyckoff position whatever x, y and z are.
+    the Wyckoff position for any x, y and z.
     """
     centrings = _centrings(generators)
     found: dict[tuple[bytes, Translation], Operation] = {}
@@ -114,7 +115,7 @@ def primitive_cell(generators: str) -> Float[np.ndarray, "3 3"]:
 
 
 def n_centrings(generators: str) -> int:
-    """Returns how many primitive cells the conventional cell holds."""
+    """Returns the number of primitive cells in the conventional cell."""
     return len(_centrings(generators))
 
 

@@ -1,4 +1,4 @@
-"""Which crystals can compete with others on a convex hull."""
+"""Selects the crystals that compete with samples on a convex hull."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,7 +13,7 @@ def elements_of(crystal: Crystal) -> frozenset[int]:
 
 
 def competition(samples: Sequence[Crystal]) -> Callable[[Crystal], bool]:
-    """Returns a function that tells whether a crystal's elements are a subset of some sample's."""
+    """Returns a predicate: whether a crystal's elements are a subset of those of a sample."""
     systems = np.zeros((len(samples), 256), dtype=bool)  # by sample and atomic number
     for index, sample in enumerate(samples):
         systems[index, sample.atomic_numbers] = True

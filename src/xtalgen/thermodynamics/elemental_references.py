@@ -1,4 +1,4 @@
-"""Elemental references: the elements that lack one, and prototype crystals for these."""
+"""Elemental references: missing ones, and prototype crystals to replace them."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from xtalgen.structure.lattice import wrap
 from xtalgen.thermodynamics.competing_phases import elements_of
 
 PROTOTYPE = "prototype"
-PROMISING = 2  # prototypes of each element that are relaxed: those of lowest energy as built
+PROMISING = 2  # number of prototypes of each element that are relaxed, those of lowest energy as built
 DIATOMIC = (1, 7, 8, 9, 17, 35, 53)
 
 
@@ -26,7 +26,7 @@ def missing_elements(samples: Sequence[Crystal], rows: Sequence[Crystal]) -> lis
 
 
 def build_prototypes(number: int) -> list[Crystal]:
-    """Returns simple crystals of an element at its molar volume, and one of diatomic molecules where it has them.
+    """Returns simple crystals of an element at its molar volume, and one of its diatomic molecules where they exist.
 
     Relaxation corrects the volume. Their energies are upper bounds of the energy of the element's ground state.
     """
@@ -39,6 +39,7 @@ def build_prototypes(number: int) -> list[Crystal]:
         (name, bulk(symbol, name, a=edge * volume ** (1 / 3), **ratio.get(name, {}))) for name, edge in edges.items()
     ]
     if number in DIATOMIC:
+        # Two atoms along the diagonal of a cube with twice the atomic volume.
         bond, edge = 2 * float(covalent_radii[number]), (2 * volume) ** (1 / 3)
         places = np.array([[0.0, 0.0, 0.0], [bond / edge / 3**0.5] * 3])
         built.append(("diatomic", Atoms([number] * 2, cell=np.eye(3) * edge, scaled_positions=places, pbc=True)))
@@ -73,7 +74,7 @@ def lowest(rows: Sequence[Crystal]) -> list[Crystal]:
 def promising(rows: Sequence[Crystal]) -> set[str]:
     """Returns the ids of the two lowest prototypes of each element, and of its molecule.
 
-    A molecule always counts: its bond as built may be far too long for its energy to be compared.
+    A molecule is always included, since its energy is meaningless until its bond length is relaxed.
     """
     found = {row.id for row in rows if row.ok and row.id.endswith("-diatomic")}
     for number in {int(row.atomic_numbers[0]) for row in rows if row.ok}:

@@ -9,6 +9,7 @@ import numpy as np
 from xtalgen.crystals import Crystal
 from xtalgen.runtime.parallel import Failure, map_items
 from xtalgen.structure.composition import Counts, reduced_counts
+from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.geometry import usable
 
 DIGITS = 9
@@ -47,6 +48,38 @@ def phase_with(row: Crystal, energy: float | None) -> Phase | None:
     return Phase(reduced_counts(row.atomic_numbers), energy / row.n_atoms)
 
 
+def relaxed_well(row: Crystal) -> bool:
+    """Whether a row of a relaxed table holds a relaxed structure with an energy."""
+    return row.ok and row.info.get("energy") is not None and bool(np.isfinite(row.info["energy"]))
+
+
+def relaxed_phases(relaxed: CrystalList) -> list[Phase | None]:
+    """Returns the phase of each relaxed row on the scale of the hull; None where it was not relaxed."""
+    return [
+        phase_with(row, energy_for_hull(row, "energy")) if fine and relaxed_well(row) else None
+        for row, fine in zip(relaxed, relaxed.usable, strict=True)
+    ]
+
+
+def sampled_phases(sample: CrystalList, relaxed: CrystalList) -> list[Phase | None]:
+    """Returns the phase of each crystal as sampled on the scale of the hull, from its energy before relaxation."""
+    return [
+        phase_with(before, energy_for_hull(after, "e_initial")) if fine else None
+        for before, after, fine in zip(sample, relaxed, sample.usable, strict=True)
+    ]
+
+
+def reference_phases(hull: CrystalList) -> list[Phase]:
+    """Returns the phases of a hull's reference crystals; those without a geometry or an energy are left out."""
+    rows = (row for row, fine in zip(hull, hull.usable, strict=True) if fine and relaxed_well(row))
+    return [phase for row in rows if (phase := phase_with(row, row.info["energy"]))]
+
+
+def energy_for_hull(row: Crystal, name: str) -> float | None:
+    """Returns an energy of a relaxed row on the scale of the hull, where that is not the potential's own."""
+    return row.info.get(f"hull_{name}", row.info.get(name))
+
+
 def energies_above_hull(
     phases: Sequence[Phase | None], references: Sequence[Phase], *, workers: int = 1
 ) -> list[AboveHull]:
@@ -57,6 +90,7 @@ def energies_above_hull(
     could be made.
     """
     lowest = _lowest(references)
+    # A hull needs the pure elements at its corners.
     terminals = {number for system in lowest if len(system) == 1 for number in system}
     rows: dict[frozenset[int], list[int]] = {}
     found = [AboveHull(None, "no_energy") for _ in phases]
@@ -89,7 +123,7 @@ def _lowest(references: Sequence[Phase]) -> dict[frozenset[int], list[Phase]]:
 
 
 def _within(system: frozenset[int], lowest: dict[frozenset[int], list[Phase]]) -> list[Phase]:
-    """Returns the phases of a system and of the systems inside it, by whichever look-up is shorter."""
+    """Returns the phases of a system and its subsystems, by the shorter of two look-ups."""
     if 2 ** len(system) > len(lowest):
         return [phase for inner, phases in lowest.items() if inner <= system for phase in phases]
     sizes = range(1, len(system) + 1)
@@ -107,6 +141,7 @@ def _above_hull(task: tuple[list[Phase], list[Phase]]) -> list[float]:
     references, phases = task
     entries = [PDEntry(made := composition(phase), phase.energy_per_atom * made.num_atoms) for phase in references]
     diagram = PhaseDiagram(entries)
+    # E_above = E - E_hull(composition); the phase itself is not part of the hull, so it may lie below.
     hull = [diagram.get_hull_energy_per_atom(composition(phase)) for phase in phases]
-    # Rounded, so that a crystal that is itself on the hull is at 0 and not at 1e-16, where "≤ 0" would be chance.
+    # Rounded, so that a crystal on the hull is at exactly 0 rather than ±1e-16, where "≤ 0" would be arbitrary.
     return [round(float(phase.energy_per_atom - energy), DIGITS) for phase, energy in zip(phases, hull, strict=True)]

@@ -5,12 +5,11 @@ those of pymatgen's MPRelaxSet.
 """
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from xtalgen.crystals import Crystal
-from xtalgen.runtime.parallel import Failure, map_items
 
 
 class CorrectionError(ValueError):
@@ -53,27 +52,10 @@ def correction(crystal: Crystal) -> float:
     return float(processed.correction)
 
 
-def corrected_for_hull(
-    relaxed: Sequence[Crystal], sample: Sequence[Crystal], *, workers: int, timeout: float
-) -> list[Crystal]:
-    """Returns the relaxed rows with corrected energies in `info` for the hull: `hull_energy` and `hull_e_initial`, eV.
-
-    The first is of the relaxed geometry, the second of the sampled one; null where there is no energy, or no correction
-    within `timeout` seconds (oxidation states are guessed, which can take long).
-    """
-    wanted = [
-        (index, name, row, energy)
-        for index, (after, before) in enumerate(zip(relaxed, sample, strict=True))
-        for name, row in (("energy", after), ("e_initial", before))
-        if row.ok and (energy := after.info.get(name)) is not None
-    ]
-    found = map_items(
-        correction, [row for _, _, row, _ in wanted], workers=workers, timeout=timeout, label="MP2020 corrections"
-    )
-    energies: list[dict[str, float | None]] = [{"hull_energy": None, "hull_e_initial": None} for _ in relaxed]
-    for (index, name, _, energy), each in zip(wanted, found, strict=True):
-        energies[index][f"hull_{name}"] = None if isinstance(each, Failure) else energy + each
-    return [replace(row, info={**row.info, **more}) for row, more in zip(relaxed, energies, strict=True)]
+def warm_up() -> None:
+    """Imports in a new worker process what would else count into its first crystal's time."""
+    magnesia = Crystal("", "ok", np.eye(3) * 3.0, np.array([[0.0] * 3, [0.5] * 3]), np.array([12, 8], dtype=np.uint8))
+    correction(magnesia)
 
 
 def _settings(structure: Any) -> tuple[dict[str, float], list[str]]:

@@ -19,9 +19,9 @@ STAND_IN_VOLUME = 20.0  # Å³ per atom
 
 @dataclass(frozen=True)
 class PhaseEntry:
-    """A competing phase: its name, the atoms of each element by symbol, its energy in eV with all corrections.
+    """A competing phase: name, number of atoms by symbol, energy in eV with all corrections.
 
-    corrected: whether it has a correction; None where its kind does not say.
+    corrected: whether it has a correction; None where unknown.
     """
 
     name: str
@@ -38,13 +38,13 @@ class PhaseEntry:
 def read_phase_diagram(path: Path) -> list[PhaseEntry]:
     """Returns the entries of a file: .json or .json.gz of a PhaseDiagram, PatchedPhaseDiagram or of computed entries.
 
-    Diagrams contain an entry several times; equal ones count once, and a repeated name gets "#2", "#3", …. Pickles are
-    refused: reading one can run code. Raises ContractError, naming file and remedy, also where the oxides
-    of computed entries carry no correction, so that the MP2020 scheme cannot have been applied.
+    Diagrams contain entries several times; equal ones count once, and repeated names get "#2", "#3", …. Pickles are
+    refused: reading one can run code. Raises ContractError, naming file and remedy, also where the oxides of computed
+    entries carry no correction, so that the MP2020 scheme cannot have been applied.
     """
     if not path.name.lower().endswith(SUFFIXES):
         pickle = any(path.name.lower().removesuffix(".gz").endswith(suffix) for suffix in PICKLES)
-        why = "such a file can run code when it is read, so it is not" if pickle else "unknown suffix"
+        why = "such a file can run code when it is read, so it is refused" if pickle else "unknown suffix"
         raise ContractError(
             f"{path}: {why}. Load it where you trust it and write its entries as JSON: "
             "json.dump([entry.as_dict() for entry in diagram.all_entries], file)."
@@ -104,7 +104,7 @@ def _read(values: Mapping[str, Any], path: Path) -> PhaseEntry:
         composition = _composition(values)
         energy = float(values["energy"])
         kind = values.get("@class", "")
-        # Computed entries keep VASP's energy and the correction apart, those of phase diagrams hold the sum.
+        # Computed entries hold VASP's energy and the correction separately, those of phase diagrams the sum.
         correction = float(values.get("correction") or 0.0) if kind.startswith("Computed") else 0.0
     except (KeyError, TypeError, ValueError) as error:
         raise ContractError(f"{path}: entry {name!r} cannot be read ({type(error).__name__}: {error}).") from error

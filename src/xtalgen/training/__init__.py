@@ -1,1 +1,1 @@
-"""Training of any model: the contract, the loop, its optimiser, batches, checkpoints and logs."""
+"""Training of all models: contract, loop, optimiser, batches, checkpoints and logs."""

@@ -22,7 +22,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def initialise(make: Callable[[], Module], job: Job) -> Module:
-    """Returns the module that `make` builds, on the job's device; its random weights depend on the job's seed alone."""
+    """Returns the module that `make` builds, on the job's device; its random weights depend only on the job's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix_seed(job.seed, 0))
         return make().to(job.device)
@@ -55,8 +55,8 @@ def write_results(
 ) -> None:
     """Writes checkpoint and training.json, then removes the resumable state; only in the first process.
 
-    facts: metadata that sampling needs besides weights and configuration (constants, histogram of atom counts). The
-    checkpoint holds nothing that differs between two runs of the same training.
+    facts: metadata that sampling needs besides weights and configuration (constants, histogram of atom counts).
+    Repeated trainings give identical checkpoints.
     """
     if not current().first:
         return

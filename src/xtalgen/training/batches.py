@@ -21,7 +21,7 @@ from xtalgen.structure.lattice import lattice_to_parameters
 
 MAX_ELEMENT = 100
 MAX_ATOMS = 100
-# Returns further arrays that a model needs by name, one row per crystal, padded to so many atoms.
+# Returns further arrays by name that a model needs, one row per crystal, padded to this number of atoms.
 Extra = Callable[[Sequence[Crystal], int], Mapping[str, np.ndarray]]
 
 
@@ -34,7 +34,7 @@ def no_extra(crystals: Sequence[Crystal], width: int) -> Mapping[str, np.ndarray
 class Batch:
     """Crystals padded to the same number of atoms; padding has mask False, atomic number 0 and coordinates 0.
 
-    lattice: row vectors in Å; lengths in Å; angles in degrees; extra: further tensors that a model asked for.
+    lattice: row vectors in Å; lengths in Å; angles in degrees; extra: further tensors required by a model.
     """
 
     frac_coords: Float[Tensor, "batch atoms 3"]
@@ -72,7 +72,7 @@ class Data(Protocol):
         """Returns the batches of an epoch."""
 
     def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Any]:
-        """Yields every crystal once, in an order that depends on the seed alone, without the first `skip` batches."""
+        """Yields every crystal once, in an order that depends only on the seed, without the first `skip` batches."""
 
     def batches(self, batch_size: int) -> Iterator[Any]:
         """Yields every crystal once, in a fixed order."""
@@ -102,7 +102,7 @@ class Bucketed:
         return cuts
 
     def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[Any]:
-        """Yields every crystal once, in an order that depends on the seed alone, without the first `skip` batches."""
+        """Yields every crystal once, in an order that depends only on the seed, without the first `skip` batches."""
         generator = torch.Generator().manual_seed(mix_seed(*seed))
         orders = [
             torch.randperm(len(bucket), generator=generator).to(self.device, non_blocking=True)

@@ -71,7 +71,7 @@ def _sum(weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes the state of an unfinished training."""
-    content = io.BytesIO()  # torch's own writing does not name a full disk in its error
+    content = io.BytesIO()  # torch's own writer does not report a full disk
     torch.save(dict(state), content)
     write_bytes(path, content.getbuffer())
 

@@ -1,6 +1,6 @@
-"""The contract of a model, and the checks that name the rule that a model breaks. contract.yaml lists the rules.
+"""The contract of a model, and checks whose errors name the broken rule. contract.yaml lists the rules.
 
-`models.load` checks the class, the stage `train` what a training left, the stage `sample` every chunk of crystals;
+`models.load` checks the class, the stage `train` the results of a training, the stage `sample` every chunk of crystals;
 tests/unit/models/test_contract.py checks every rule for every model.
 """
 
@@ -15,12 +15,12 @@ from typing import Any, NoReturn
 import numpy as np
 import yaml
 
-from xtalgen.crystals import Crystal
+from xtalgen.crystals import MAX_ATOMIC_NUMBER, Crystal
+from xtalgen.runtime.names import TRAINED_TASKS
 
-TASKS = ("dng", "csp")
 TRAINING, CHECKPOINT, LOG = "training.json", "checkpoint.safetensors", "log.csv"
 TRAINING_CONTRACT, CHECKPOINT_CONTRACT = "training/1", "checkpoint/1"
-# The one entry of a checkpoint's metadata: safetensors writes several in random order, and equal trainings must give
+# The only entry of a checkpoint's metadata: safetensors writes several in random order, and equal trainings must give
 # equal bytes.
 CHECKPOINT_KEY = "xtalgen"
 GUIDE = "docs/guides/add-a-model.md"
@@ -40,7 +40,7 @@ def read_contract() -> dict[str, dict[str, Any]]:
 
 
 def broken(model: str, rule: str, found: str) -> NoReturn:
-    """Raises ModelContractError: this model breaks this rule of the contract. found: what it did instead."""
+    """Raises ModelContractError for a broken rule. found: what the model did instead."""
     text = read_contract()["rules"][rule]
     raise ModelContractError(f"model {model} breaks the rule {rule!r} of the contract: {found}. {text} See {GUIDE}.")
 
@@ -60,7 +60,7 @@ def check_class(name: str, kind: Any, base: type) -> None:
             if known.default is MISSING and known.default_factory is MISSING:
                 broken(name, "settings", f"{part}.{known.name} has no default")
     tasks = getattr(kind, "tasks", ())
-    if not tasks or not set(tasks) <= set(TASKS):
+    if not tasks or not set(tasks) <= set(TRAINED_TASKS):
         broken(name, "traits", f"tasks is {tasks!r}")
     for trait in TRAITS:
         if not isinstance(getattr(kind, trait), bool):
@@ -68,7 +68,7 @@ def check_class(name: str, kind: Any, base: type) -> None:
 
 
 def check_training(model: str, task: str, out: Path) -> None:
-    """Raises ModelContractError when what a training left in `out` breaks a rule. task: of the job, or "shared"."""
+    """Raises ModelContractError when the results of a training in `out` break a rule. task: of the job, or "shared"."""
     for name in (CHECKPOINT, LOG, TRAINING):
         if not (out / name).is_file():
             broken(model, "files", f"{out / name} is missing")
@@ -96,7 +96,7 @@ def check_sample(
     made: Sequence[Crystal],
     wanted: int | Sequence[np.ndarray] | Sequence[Crystal] | Sequence[Mapping[str, Any]],
 ) -> None:
-    """Raises ModelContractError when crystals break a rule. wanted: what this call of `sample` was asked for."""
+    """Raises ModelContractError when crystals break a rule. wanted: the argument of this call of `sample`."""
     number = wanted if isinstance(wanted, int) else len(wanted)
     if len(made) != number:
         broken(model, "number", f"it was asked for {number} crystals and gave {len(made)}")
@@ -128,7 +128,7 @@ def describe_contract() -> str:
 
 
 def _fault(crystal: Crystal) -> str | None:
-    """Returns what is wrong with the geometry of a crystal of status ok, or None."""
+    """Returns the fault of the geometry of a crystal with status ok, or None."""
     lattice, coords, numbers = crystal.lattice, crystal.frac_coords, crystal.atomic_numbers
     if any(part is None for part in (lattice, coords, numbers)) or len(numbers) == 0:
         return "its geometry is missing"
@@ -138,7 +138,8 @@ def _fault(crystal: Crystal) -> str | None:
         return "its geometry is not finite"
     if coords.min() < 0 or coords.max() >= 1:
         return f"its coordinates reach from {coords.min()} to {coords.max()}"
-    return None if numbers.min() >= 1 and numbers.max() <= 118 else f"its atomic numbers are {numbers.tolist()}"
+    known = numbers.min() >= 1 and numbers.max() <= MAX_ATOMIC_NUMBER
+    return None if known else f"its atomic numbers are {numbers.tolist()}"
 
 
 def _check_facts(

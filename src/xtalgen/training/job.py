@@ -4,9 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# The task of a training whose one checkpoint serves all tasks.
-SHARED = "shared"
-
 
 @dataclass(frozen=True)
 class Job:

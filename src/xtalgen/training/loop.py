@@ -1,9 +1,9 @@
-"""The training loop of all models that learn by a loss on batches: resumable, logged, within a time budget.
+"""The training loop of all models with a loss on batches: resumable, logged, within a time budget.
 
 On CPU a training depends only on configuration, data, seed and number of threads: one that is killed and resumed gives
-the same weights, bit by bit. On a GPU it gives them up to rounding. A training that a time budget ends depends on the
-clock too, and is not reproducible: on a CPU the clock counts CPU time, so that waiting for a busy core costs nothing;
-on a GPU it is the wall clock.
+the same weights, bit by bit. On a GPU it gives them up to rounding. A training ended by a time budget also depends on
+the clock and is not reproducible. On a CPU the clock counts CPU time, so that waiting for a busy core costs nothing; on
+a GPU it is the wall clock.
 """
 
 import hashlib
@@ -39,11 +39,11 @@ from xtalgen.training.performance import Precision, compile_network, mean_flop, 
 STATE = "state.pt"
 # Settings that do not change the weights.
 WITHOUT_EFFECT = ("save_seconds",)
-# What the seconds of a training are, by kind of device: `clock` in log.csv and training.json.
+# Meaning of a training's seconds by kind of device: `clock` in log.csv and training.json.
 CLOCKS = {"cpu": "CPU time per thread", "cuda": "wall time"}
-# Share of the validation loss by which it must fall to count as an improvement, for the plateau schedule: PyTorch's.
+# Relative decrease of the validation loss that counts as an improvement for the plateau schedule, as in PyTorch.
 PLATEAU_THRESHOLD = 1e-4
-# Share of all steps by which a training may lag behind its time budget before the schedule follows the clock.
+# Lag behind the time budget, as a share of all steps, from which the schedule follows the clock.
 SLACK = 0.02
 logger = logging.getLogger(__name__)
 
@@ -122,8 +122,8 @@ class Trainable(nn.Module, ABC):
 class Progress:
     """The progress of a training: its state except the weights.
 
-    seconds: spent, over all resumptions, by the clock of the device (`CLOCKS`); saving: the part of them that went into
-    storing the resumable state; mark: the validation loss that the plateau schedule expects to be improved.
+    seconds: time spent over all resumptions, by the clock of the device (`CLOCKS`); saving: the part of it spent on
+    storing the resumable state; mark: best validation loss for the plateau schedule.
     """
 
     epoch: int = 0
@@ -143,7 +143,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished training: the module holds the averaged weights of the best validation. folder: its state."""
+    """A finished training; the module holds the averaged weights of the best validation. folder: of its state."""
 
     progress: Progress
     folder: Path
@@ -154,8 +154,9 @@ def fit(module: Trainable, train: Data, val: Data, config: FitConfig, job: Job) 
     """Trains the module, resuming an unfinished training of the same identity in `job.work`.
 
     Writes log.csv into job.out as it goes. With a budget of job.max_seconds that is too short for all epochs, the
-    learning rate follows the clock (`CLOCKS`) instead of the epochs, so that it ends at its end. Raises TrainingError
-    when config.max_bad_steps consecutive steps were not finite, CheckpointError when the stored state cannot be used.
+    learning rate follows the clock (`CLOCKS`) instead of the epochs, so that its schedule completes. Raises
+    TrainingError when config.max_bad_steps consecutive steps were not finite, CheckpointError when the stored state
+    cannot be used.
     """
     return _Fit(module, train, val, config, job).run()
 
@@ -227,14 +228,14 @@ class _Fit:
         self._end_epoch()
 
     def _losses(self, batch: Any, named: dict[str, Tensor]) -> Iterator[Tensor]:
-        """Yields this process's parts of the loss of a batch, and sums their named parts in `named`.
+        """Yields this process's parts of the loss of a batch, and adds their named parts to `named`.
 
         The noise of a part depends on the seed, the step and the part, not on the process that computes it.
         """
         for part in range(self.processes.rank, self.parts, self.processes.world):
             rows = torch.arange(part, len(batch), self.parts, device=self.device)
             share = len(rows) / len(batch)
-            if share == 0:  # an empty part, but the other processes wait for this one's gradients
+            if share == 0:  # an empty part still takes part in the sum of gradients
                 rows = torch.zeros(1, dtype=torch.long, device=self.device)
             self.generator.manual_seed(mix_seed(self.job.seed, 1, self.progress.steps, part))
             with self._products():
@@ -275,7 +276,7 @@ class _Fit:
     def _validate(self) -> float | None:
         """Returns the mean validation loss of the averaged weights, None when not finite; keeps the best weights.
 
-        The noise is the same each time, so that epochs compare.
+        The noise is the same each time, so that epochs are comparable.
         """
         progress, config = self.progress, self.config
         generator = torch.Generator(self.device).manual_seed(mix_seed(self.job.seed, 2))
@@ -300,6 +301,7 @@ class _Fit:
 
     def _rate(self) -> float:
         steps, warm = self.progress.steps, self.config.warmup_steps
+        # Linear warm-up times the schedule.
         return self._scheduled() * min(1.0, (steps + 1) / warm if warm else 1.0)
 
     def _scheduled(self) -> float:
@@ -313,13 +315,14 @@ class _Fit:
         by_step = max(progress.steps - warm, 0) / max(all_steps - warm, 1)
         planned = progress.epoch / config.epochs if config.schedule == "cosine" else by_step
         if self.job.max_seconds is not None:
+            # A lagging training follows the share of time spent, so that the rate still reaches its end.
             spent = self._seconds() / self.job.max_seconds
             if spent > progress.steps / all_steps + SLACK:
                 planned = max(planned, spent)
         return cosine(config.learning_rate, config.final_learning_rate, planned)
 
     def _seconds(self) -> float:
-        # All processes use the clock of the first, so that they take the same decisions.
+        # All processes use the clock of the first, so that they make the same decisions.
         shared = self.processes.world > 1 and self.job.max_seconds is not None
         return self.now if shared else self._clock() - self.started
 
@@ -364,7 +367,7 @@ class _Fit:
         if state is not None:
             if state.get("identity") != self.identity:
                 raise checkpoint.CheckpointError(
-                    f"{path}: belongs to another training than its folder says. Delete {self.folder} to start afresh."
+                    f"{path}: belongs to another training than its folder. Delete {self.folder} to start afresh."
                 )
             self.progress = Progress(**state["progress"])
             self.meter.load(state["tally"])

@@ -13,11 +13,11 @@ class LossMeter:
     def __init__(self, device: torch.device) -> None:
         self.names: list[str] = []
         self.sums = torch.zeros(0, dtype=torch.float64, device=device)
-        # Crystals in the sums, skipped steps, present streak of skipped steps, longest streak.
+        # Crystals in the sums, skipped steps, current streak of skipped steps, longest streak.
         self.counts = torch.zeros(4, dtype=torch.float64, device=device)
 
     def add(self, total: Tensor, parts: dict[str, Tensor], crystals: int, finite: Bool[Tensor, ""]) -> None:
-        """Adds the losses of a step over so many crystals, or counts the step as skipped when it was not finite."""
+        """Adds the losses of a step with this number of crystals, or counts it as skipped when not finite."""
         values = torch.stack([total.detach(), *(part.detach() for part in parts.values())]).double() * crystals
         if not self.names:
             self.names, self.sums = ["loss", *parts], torch.zeros_like(values)

@@ -1,6 +1,6 @@
-"""One optimiser step: AdamW, gradient clipping, moving average of the weights; steps that are not finite are skipped.
+"""One optimiser step: AdamW, gradient clipping, moving average of the weights. Steps that are not finite are skipped.
 
-All decisions are made on the device; the host never waits for it.
+All decisions are made on the device, without synchronising with the host.
 """
 
 import math
@@ -36,8 +36,8 @@ class Optimiser:
     def update(self, losses: Iterable[Float[Tensor, ""]], rate: float) -> tuple[Float[Tensor, ""], Bool[Tensor, ""]]:
         """Takes one step on the sum of the losses at this learning rate. Returns the sum, and whether all was finite.
 
-        Losses may be computed one by one: the memory of each is freed before the next. Losses and gradients are summed
-        over all processes. When something was not finite, weights and moments stay unchanged.
+        Losses may be computed lazily: the memory of each is freed before the next. Losses and gradients are summed over
+        all processes. When something was not finite, weights and moments stay unchanged.
         """
         self.adamw.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.parameters[0].device)
@@ -46,6 +46,7 @@ class Optimiser:
             total += loss.detach()
         self._add_up(total)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        # The norm is finite only if all gradients are: one test for everything.
         norm = torch.nn.utils.get_total_norm(gradients)
         finite = torch.isfinite(total) & torch.isfinite(norm)
         if self.clip == "value":
@@ -57,6 +58,7 @@ class Optimiser:
         self.adamw.found_inf = (~finite).float()  # type: ignore[attr-defined]  # read by the fused step
         self.adamw.step()
         decay = min(self.ema_decay, (1 + self.steps) / (10 + self.steps))
+        # a ← d a + (1 - d) w, also after a skipped step, where w is unchanged.
         torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1.0 - decay)
         self.steps += 1
         return total, finite
@@ -72,7 +74,7 @@ class Optimiser:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside the context, the module has the averaged weights."""
+        """Context in which the module has the averaged weights."""
         kept = [parameter.detach().clone() for parameter in self.parameters]
         self.set_weights(self.average)
         try:
@@ -81,7 +83,7 @@ class Optimiser:
             self.set_weights(kept)
 
     def state(self) -> dict[str, Any]:
-        """Returns the state that a resumed training needs, as tensors and plain values."""
+        """Returns the state needed for resuming, as tensors and plain values."""
         return {
             "adamw": self.adamw.state_dict(),
             "weights": [parameter.detach() for parameter in self.parameters],
@@ -105,5 +107,6 @@ class Optimiser:
 
 
 def cosine(start: float, end: float, progress: float) -> float:
-    """Returns the learning rate at a progress from 0 to 1: half a cosine from start to end."""
+    """Returns the learning rate at a progress from 0 to 1: half a cosine wave from start to end."""
+    # η = η_end + (η_start - η_end) (1 + cos π p) / 2 (Loshchilov & Hutter 2017)
     return end + 0.5 * (start - end) * (1.0 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))

@@ -16,12 +16,12 @@ from torch import nn
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 MOST_PROGRAMS = 64
-# Side of the square matrices whose product measures a device, and how often it is taken.
+# Size of the square matrices whose product benchmarks a device, and number of repetitions.
 PEAK_SIDE, PEAK_TIMES = {"cpu": 512, "cuda": 8192}, 5
 
 
 def compile_network(network: nn.Module, cache: Path | None = None) -> None:
-    """Compiles a network in place, one program per padded number of atoms, whatever the size of the batch.
+    """Compiles a network in place, one program per padded number of atoms, for any batch size.
 
     On a GPU each program is recorded as a CUDA graph for each size of batch. cache: folder for compiled programs, for a
     training that may be killed: each attempt has its own, so that half-written files are not reused.
@@ -29,7 +29,7 @@ def compile_network(network: nn.Module, cache: Path | None = None) -> None:
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-", dir=cache)
-    # Beyond the default limit of eight, torch would fall back to uncompiled code without notice.
+    # Beyond the default limit of eight, torch silently falls back to uncompiled code.
     torch.compiler.config.recompile_limit = MOST_PROGRAMS
     on_gpu = next(network.parameters()).is_cuda
     # A graph break would cost what compilation gains: raise an error instead.
@@ -38,7 +38,7 @@ def compile_network(network: nn.Module, cache: Path | None = None) -> None:
 
 @contextlib.contextmanager
 def products(precision: Precision, device: str) -> Iterator[None]:
-    """Inside the context, matrix products have this precision; everything else, geometry included, is float32.
+    """Context in which matrix products have this precision; everything else, geometry included, is float32.
 
     "tf32" computes float32 products with a mantissa of 10 bits on a GPU, and is float32 on a CPU.
     """
@@ -53,7 +53,7 @@ def products(precision: Precision, device: str) -> Iterator[None]:
 
 @functools.cache
 def peak_flop_per_s(device: str, precision: Precision) -> float:
-    """Returns the FLOP/s of large square matrix products in a precision: the most a network could reach.
+    """Returns the FLOP/s of large square matrix products in a precision, an upper bound for networks.
 
     The best of five, measured in 10 ms; on a CPU with PyTorch's number of threads.
     """
@@ -72,7 +72,7 @@ def peak_flop_per_s(device: str, precision: Precision) -> float:
 
 
 def peak_memory(device: str) -> int:
-    """Returns the most bytes in use so far: of tensors on a GPU, of this process on a CPU."""
+    """Returns the peak memory in bytes: of tensors on a GPU, of this process on a CPU."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

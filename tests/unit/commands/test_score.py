@@ -74,15 +74,20 @@ def quick_fingerprints(monkeypatch):
 
     def write(crystals, *, out, **_):
         rows = [
-            replace(row, info={
-                "structure_fingerprint": [0.1] * N_OPS,
-                "composition_fingerprint": magpie_features([reduced_counts(row.atomic_numbers)])[0],
-            }) if row.ok else replace(row, info={})
+            replace(
+                row,
+                info={
+                    "structure_fingerprint": [0.1] * N_OPS,
+                    "composition_fingerprint": magpie_features([reduced_counts(row.atomic_numbers)])[0],
+                },
+            )
+            if row.ok
+            else replace(row, info={})
             for row in read_crystals(crystals)
-        ]  # fmt: skip
+        ]
         write_table(to_table(rows, {"structure_fingerprint": kind, "composition_fingerprint": kind}), out)
 
-    monkeypatch.setattr(scoring, "fingerprint", write)
+    monkeypatch.setattr(scoring, "compute_fingerprints", write)
 
 
 @pytest.mark.usefixtures("quick_fingerprints")
@@ -108,7 +113,7 @@ def test_structures_are_scored(run, sample, capsys, tmp_path):
 def test_what_took_long_is_kept_by_content(run, sample, monkeypatch, source):
     first, _ = run(sample)
     made = []
-    for name in ("prepare_split", "fingerprint", "read_structures"):
+    for name in ("prepare_data", "compute_fingerprints", "read_structures"):
         real = getattr(scoring, name)
         monkeypatch.setattr(
             scoring, name, lambda *a, _real=real, _name=name, **o: (made.append(_name), _real(*a, **o))[1]
@@ -121,7 +126,7 @@ def test_what_took_long_is_kept_by_content(run, sample, monkeypatch, source):
     # A split with another content is read again, the others are not.
     (source / "train.csv").write_text((source / "train.csv").read_text().replace("cscl", "other"))
     run(sample)
-    assert made == ["prepare_split"]
+    assert made == ["prepare_data"]
 
 
 def test_predictions_are_paired_by_name_or_in_order(run, tmp_path, capsys):
@@ -188,12 +193,12 @@ def test_targets_without_prediction_count_as_missed(run, tmp_path, capsys):
 def test_some_misspelt_ids_are_refused(run, tmp_path):
     members = {f"{name}.cif": cif(crystal) for name, crystal in SPLITS["test"].items()}
     members["nacI.cif"] = members.pop("nacl.cif")
-    with pytest.raises(SystemExit, match=r"1 of 2 names are no ids of the test split: 'nacI\.cif'"):
+    with pytest.raises(SystemExit, match=r"1 of 2 names are not test ids: 'nacI\.cif'"):
         run(zipped(tmp_path / "wrong.zip", members), "--task", "csp")
 
 
 def test_a_file_without_any_crystal_is_refused_before_data_are_read(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "prepare_split", lambda *_, **__: pytest.fail("read the data set"))
+    monkeypatch.setattr(scoring, "prepare_data", lambda *_, **__: pytest.fail("read the data set"))
     file = tmp_path / "broken.csv"
     file.write_text('id,cif\na,nothing\nb,"more nothing"\n')
     with pytest.raises(SystemExit, match=r"broken\.csv: none of its 2 entries is a crystal \(a: unparsable"):
@@ -207,9 +212,13 @@ def test_help_and_mistakes_are_answered_at_once(root, tmp_path):
     def answer(*words):
         before = os.times()
         done = subprocess.run(
-            [sys.executable, "-m", "xtalgen", "score", *words], check=False, capture_output=True, text=True,
-            env=environment, cwd=tmp_path,
-        )  # fmt: skip
+            [sys.executable, "-m", "xtalgen", "score", *words],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+        )
         after = os.times()
         seconds = after.children_user + after.children_system - before.children_user - before.children_system
         assert seconds < 5  # of processor time; about one on a free core
@@ -249,8 +258,12 @@ def test_relaxation_gives_stability(run, sample, monkeypatch):
     calls = []
 
     def write(out, rows, per_atom):
-        found = [replace(row, info={"energy": per_atom * row.n_atoms, "e_initial": 0.0, "converged": True, "rmsd": 0.2})
-                 if row.ok else replace(row, info={}) for row in rows]  # fmt: skip
+        found = [
+            replace(row, info={"energy": per_atom * row.n_atoms, "e_initial": 0.0, "converged": True, "rmsd": 0.2})
+            if row.ok
+            else replace(row, info={})
+            for row in rows
+        ]
         write_table(to_table(found, energy), out, potential="made", potential_sha256="a" * 64)
 
     def relax(crystals, *, out, **_):
@@ -263,7 +276,7 @@ def test_relaxation_gives_stability(run, sample, monkeypatch):
         write(out, terminals, -2.0)
 
     monkeypatch.setattr("xtalgen.stages.relax.relax", relax)
-    monkeypatch.setattr("xtalgen.stages.hull.hull", hull)
+    monkeypatch.setattr("xtalgen.stages.hull.write_hull", hull)
     monkeypatch.setattr("xtalgen.potentials.registry.identify", lambda *_: SimpleNamespace(sha256="a" * 64))
     found, ledger = run(sample, "--relax", "made")
     values = {name: entry["value"] for name, entry in found["metrics"].items()}

@@ -35,7 +35,7 @@ def test_order_decides_without_names():
 
 
 def test_some_names_are_refused_and_listed():
-    with pytest.raises(ValueError, match=r"1 of 4 names are no ids of the test split: 'mp-l.cif'\. Give every"):
+    with pytest.raises(ValueError, match=r"1 of 4 names are not test ids: 'mp-l.cif'\. Give every"):
         pair(["mp-l.cif", *(f"{each}.cif" for each in IDS[1:])], IDS)
     with pytest.raises(ValueError, match=r"12 of 13 names .*'x9', …"):
         pair(["7", *(f"x{i}" for i in range(12))], IDS)

@@ -42,8 +42,15 @@ def test_formulas_are_grouped_for_ever():
     # Another hash would make another data set.
     formulas = ["NaCl", "MgO", "TiO2", "SiO2", "LiFePO4", "Cu", "CsPbI3", "Fe2O3"]
     assert [group_of(formula) for formula in formulas] == [
-        "test", "train", "test", "train", "train", "val", "train", "train"
-    ]  # fmt: skip
+        "test",
+        "train",
+        "test",
+        "train",
+        "train",
+        "val",
+        "train",
+        "train",
+    ]
     numbers = Counter(group_of(f"A{i}B") for i in range(5000))
     assert {name: round(count / 5000, 1) for name, count in numbers.items()} == {"train": 0.6, "val": 0.2, "test": 0.2}
 
@@ -97,7 +104,7 @@ def test_embedded_splits_are_disjoint_and_complete():
 
 
 def test_embedded_splits_never_change():
-    # Whoever changes them makes all earlier numbers on the demonstration incomparable.
+    # Changing them makes all earlier numbers on the demonstration incomparable.
     assert [record.id for record in read_embedded("val").records[:3]] == [
         "A3B_tI16_139_cde_e",
         "A2BC4D_tI16_121_d_a_i_b",

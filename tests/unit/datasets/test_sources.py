@@ -76,7 +76,7 @@ def test_missing_column_names_those_there(tmp_path):
 
 def test_repeated_column(tmp_path):
     path = write_csv(tmp_path / "train.csv", [["a", "x", "y"]], ["material_id", "cif", "cif"])
-    assert "'cif' stands twice" in error_of(path)
+    assert "'cif' occurs twice" in error_of(path)
 
 
 def test_duplicate_ids_name_both_rows(tmp_path):

@@ -113,7 +113,10 @@ def test_own_structures_are_compared_with_the_named_reference():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"runs": {"a b": {"model": "flowmm", "dataset": "mp_20", "tasks": []}}}, "runs.a b: a name has letters"),
+        (
+            {"runs": {"a b": {"model": "flowmm", "dataset": "mp_20", "tasks": []}}},
+            "runs.a b: a name may contain only letters",
+        ),
         ({"runs": {"x": {"model": "nope", "dataset": "mp_20", "tasks": []}}}, "runs.x.model: there is no file"),
         ({"runs": {"x": {"model": "flowmm", "dataset": "no", "tasks": []}}}, "runs.x.dataset: 'no' is not under"),
         (
@@ -122,19 +125,19 @@ def test_own_structures_are_compared_with_the_named_reference():
         ),
         (
             {"runs": {"x": {"model": "omatg", "dataset": "mp_20", "tasks": ["dng", "csp"]}}},
-            r"runs.x.tasks: model omatg is not for 'dng'; write `tasks: \[csp\]`",
+            r"runs.x.tasks: model omatg does not support 'dng'; write `tasks: \[csp\]`",
         ),
         (
             {"runs": {"x": {"model": "flowmm", "dataset": "mp_20", "tasks": ["dng"], "attributes": ["formula"]}}},
-            "runs.x.attributes: only the task 'conditional' asks for them",
+            "runs.x.attributes: only the task 'conditional' uses them",
         ),
         ({"evaluate": {"reference": "no"}}, "evaluate.reference: 'no' is not under `datasets`; there are mp_20, mine"),
         ({"datasets": {"mp_20": {}, "mine": {}}}, "datasets.mine: give its folder as `source`"),
-        ({"tables": {"sets": ["big"]}}, "'big' is a run already"),
-        (refining(), "runs.refined.base: model flowllm starts from another run; name a run that needs none"),
-        (refining(base="nobody"), "runs.refined.base: model flowllm starts from another run"),
-        (refining(base="refined"), "runs.refined.base: model flowllm starts from another run"),
-        (refining(base="small"), "runs.refined.base: 'small' learns from another data set than 'refined'"),
+        ({"tables": {"sets": ["big"]}}, "'big' is the name of a run"),
+        (refining(), "runs.refined.base: model flowllm refines another run; name one that needs no base"),
+        (refining(base="nobody"), "runs.refined.base: model flowllm refines another run"),
+        (refining(base="refined"), "runs.refined.base: model flowllm refines another run"),
+        (refining(base="small"), "runs.refined.base: 'small' is trained on another data set than 'refined'"),
         (refining(base="big", model="flowmm"), "runs.refined.base: model flowmm takes no base run; remove `base`"),
     ],
 )
@@ -248,17 +251,22 @@ def test_names_that_are_no_names(name):
         ({"runs": {name: {"model": "flowmm", "dataset": "mp_20", "tasks": ["dng"]}}}, "runs"),
         ({"tables": {"sets": [name]}}, "tables.sets"),
     ):
-        with pytest.raises(ConfigError, match=rf"^{where}.*a name has letters, digits"):
+        with pytest.raises(ConfigError, match=rf"^{where}.*a name may contain only letters, digits"):
             Plan(config(**changes))
 
 
 def test_a_sweep_tries_every_combination():
-    run = {"model": "flowmm", "dataset": "mp_20", "tasks": ["csp"], "sample": {"steps": 50, "slope": 1},
-           "sweep": {"slope": [0, 5], "batch_size": [10, 20]}}  # fmt: skip
+    run = {
+        "model": "flowmm",
+        "dataset": "mp_20",
+        "tasks": ["csp"],
+        "sample": {"steps": 50, "slope": 1},
+        "sweep": {"slope": [0, 5], "batch_size": [10, 20]},
+    }
     plan = Plan(config(runs={"flow": run}))
     assert plan.swept() == ["flow"]
     assert len(plan.points("flow")) == 4
     assert plan.point_files("flow")[3] == "results/sweep/flow/3.json"
     assert json.loads(plan.at_point("flow", 3)) == {"steps": 50, "slope": 5, "batch_size": 20}
-    with pytest.raises(ConfigError, match=r"runs\.flow\.sweep: predicts structures"):
+    with pytest.raises(ConfigError, match=r"runs\.flow\.sweep: a sweep needs a run"):
         Plan(config(runs={"flow": {**run, "tasks": ["dng"]}}))

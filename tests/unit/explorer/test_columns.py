@@ -5,8 +5,7 @@ import re
 import pyarrow as pa
 import pytest
 
-from explorer_payload import unpack
-from made_sets import crystal
+from made_sets import crystal, unpack
 from xtalgen.crystals import to_table, write_table
 from xtalgen.explorer import columns
 from xtalgen.explorer.columns import COLUMNS, Colour, Column, Kind, Shown, column_blocks, computed_by_page
@@ -14,7 +13,7 @@ from xtalgen.explorer.crystal_sets import Files
 from xtalgen.explorer.encoding import MISSING
 from xtalgen.explorer.projection import UmapConfig
 from xtalgen.explorer.scripts import PAGE
-from xtalgen.stages.explorer import Options, explorer
+from xtalgen.stages.explorer import Options, write_explorer
 
 BAND_GAP = Column(
     "band_gap",
@@ -67,7 +66,7 @@ def page_with_band_gap(tmp_path, monkeypatch):
     rows = [crystal(index, f"x-{index}", band_gap=gap) for index, gap in enumerate((0.0, 1.5, None))]
     write_table(to_table(rows, {"band_gap": pa.float64()}), tmp_path / "x.parquet")
     out = tmp_path / "page.html"
-    explorer([Files("x", tmp_path / "x.parquet")], [], options=Options(), umap=UmapConfig(), cache=None, out=out)
+    write_explorer([Files("x", tmp_path / "x.parquet")], [], options=Options(), umap=UmapConfig(), cache=None, out=out)
     return out
 
 

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer_payload import unpack
-from made_sets import crystal
+from made_sets import crystal, unpack
 from xtalgen.crystals import Crystal
 from xtalgen.explorer.encoding import (
     ANGLE_STEP,

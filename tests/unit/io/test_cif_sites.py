@@ -141,7 +141,7 @@ def test_empty_and_dummy_sites_are_left_out_with_a_warning():
         ("data_x", "  DATA_x", 1),
         ("\n", "\r", 1),
     ],
-)  # fmt: skip
+)
 def test_cells(old, new, outcome):
     text = cif(TYPED, "Na1 Na 0 0 0")
     assert old in text

@@ -32,7 +32,7 @@ def frame(head, atoms=ATOMS):
         (LATTICE, "Na 0 0 0 nan nan\nCl 2 2 2\n", {}),
         (f"{LATTICE} Properties=Z:I:1:pos:R:3", "11 0 0 0\n17 2 2 2\n", {}),
     ],
-)  # fmt: skip
+)
 def test_frames(head, atoms, info):
     crystal = read_frame(frame(head, atoms))
     assert crystal.atomic_numbers.tolist() == [11, 17]

@@ -52,7 +52,7 @@ def read(folder, content, name="mine.json"):
         (json.dumps(A) + "\n" + json.dumps(B) + "\n", ["a", "b"]),
         ({"p": POSCAR}, ["p"]),
     ],
-)  # fmt: skip
+)
 def test_forms(tmp_path, content, names):
     crystals = read(tmp_path, content)
     assert [crystal.info["source_name"] for crystal in crystals] == names
@@ -110,7 +110,7 @@ def changed(path, value):
         (changed(["sites", 0, "species", 0, "occu"], 0.5), "disordered"),
         (changed(["sites", 0, "species"], [{"element": "Na"}, {"element": "K"}]), "disordered"),
     ],
-)  # fmt: skip
+)
 def test_broken_structures(structure, status):
     with pytest.raises(CrystalError) as caught:
         read_structure(structure)

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crystal_cases import broken, caesium_chloride, one_atom, rock_salt, with_nan
-from crystal_lists import listed
+from crystal_cases import broken, caesium_chloride, listed, one_atom, rock_salt, with_nan
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import N_OPS, Fingerprints
 from xtalgen.metrics.coverage import Cutoffs
@@ -105,7 +104,7 @@ def test_ten_thousand_times_the_same_crystal():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_hostile_predictions(recipe, tmp_path, monkeypatch):
-    import xtalgen.structure.matcher as module
+    import xtalgen.metrics.tasks.csp as module
     from xtalgen.runtime.resume import map_resumably
 
     in_process = lambda *args, **options: map_resumably(*args, **(options | {"timeout": None}))  # noqa: E731

@@ -3,7 +3,10 @@
 import pytest
 
 from xtalgen.metrics.choices import Geometry, MatchFilter, Split
-from xtalgen.metrics.protocols import CoverageRules, LikenessRules, PredictionRules, StabilityRules
+from xtalgen.metrics.coverage import CoverageRules
+from xtalgen.metrics.novelty import LikenessRules
+from xtalgen.metrics.protocols import PredictionRules
+from xtalgen.metrics.stability import StabilityRules
 from xtalgen.metrics.validity import ValidityRules
 
 

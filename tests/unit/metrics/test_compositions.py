@@ -19,9 +19,11 @@ from xtalgen.metrics.compositions import comp_valid, elements, elements_of
 from xtalgen.metrics.protocols import RECIPES
 
 MP_20 = {
-    ("smact_2_2_1", "test"): 0.91134, ("smact_2_2_1", "val"): 0.90649,
-    ("smact14", "test"): 0.91046, ("icsd24", "test"): 0.92682,
-}  # fmt: skip
+    ("smact_2_2_1", "test"): 0.91134,
+    ("smact_2_2_1", "val"): 0.90649,
+    ("smact14", "test"): 0.91046,
+    ("icsd24", "test"): 0.92682,
+}
 
 
 def counts(formula):

@@ -22,25 +22,25 @@ def test_known_values():
 
 def test_distance_to_itself_is_zero():
     values = np.random.default_rng(0).random(300)
-    found = wasserstein(values, values, at_most=1000, **OPTIONS)
+    found = wasserstein(values, values, at_most=1000).estimate(**OPTIONS)
     assert (found.value, found.low, found.n) == (0.0, 0.0, 300)
 
 
 def test_distance_of_a_shift_is_the_shift():
     values = np.random.default_rng(0).random(300)
-    found = wasserstein(values + 1.5, values, at_most=1000, **OPTIONS)
+    found = wasserstein(values + 1.5, values, at_most=1000).estimate(**OPTIONS)
     assert found.value == pytest.approx(1.5)
     assert found.low < 1.5 < found.high
 
 
 def test_subset_is_seeded_and_counted():
     values, references = np.random.default_rng(0).random(3000), np.random.default_rng(1).random(500)
-    first, again = (wasserstein(values, references, at_most=1000, **OPTIONS) for _ in range(2))
+    first, again = (wasserstein(values, references, at_most=1000).estimate(**OPTIONS) for _ in range(2))
     assert first == again
     assert first.n == 1000
 
 
 def test_nothing_gives_null_with_a_reason():
     some, none = np.ones(3), np.empty(0)
-    assert wasserstein(none, some, at_most=10, **OPTIONS).reason == "no valid crystal"
-    assert wasserstein(some, none, at_most=10, **OPTIONS).value is None
+    assert wasserstein(none, some, at_most=10).estimate(**OPTIONS).reason == "no valid crystal"
+    assert wasserstein(some, none, at_most=10).value is None

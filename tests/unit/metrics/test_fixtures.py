@@ -8,21 +8,20 @@ import numpy as np
 import pytest
 
 import real_crystals
-from crystal_cases import diffcsp
-from crystal_lists import listed
+from crystal_cases import diffcsp, listed
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import Fingerprints, structure_fingerprint
 from xtalgen.featurizers.magpie import magpie_features
 from xtalgen.io.structure_files import read_crystal
 from xtalgen.metrics.coverage import cutoffs
-from xtalgen.metrics.distances import coverage_metrics
 from xtalgen.metrics.distributions import density, num_elems, wasserstein
 from xtalgen.metrics.protocols import RECIPES
 from xtalgen.metrics.tasks.csp import Predictions, score_prediction
 from xtalgen.metrics.tasks.dng import score_generation
 from xtalgen.metrics.types import Inputs, MetricConfig
-from xtalgen.metrics.validity import judge
+from xtalgen.metrics.validity import ValidityRules
 from xtalgen.structure.composition import reduced_counts
+from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.matcher import arrays
 
 
@@ -44,7 +43,7 @@ def generation(sample, test, recipe="xtalgen", train=()):
 
 
 def prediction(crystals, recipe, work, monkeypatch):
-    import xtalgen.structure.matcher as module
+    import xtalgen.metrics.tasks.csp as module
     from xtalgen.runtime.resume import map_resumably
 
     in_process = lambda *args, **options: map_resumably(*args, **(options | {"timeout": None}))  # noqa: E731
@@ -56,7 +55,7 @@ def prediction(crystals, recipe, work, monkeypatch):
 
 
 def check_truth(crystals, work, monkeypatch):
-    valid = [crystal for crystal, fine in zip(crystals, judge(crystals).both, strict=True) if fine]
+    valid = [crystal for crystal, fine in zip(crystals, ValidityRules().judge(crystals).both, strict=True) if fine]
     for recipe in ("xtalgen", "flowmm"):
         found = {name: each.value for name, each in generation(valid, valid, recipe).items()}
         assert found["cov_recall"] == found["cov_precision"] == found["struct_valid"] == found["comp_valid"] == 1.0
@@ -83,7 +82,7 @@ def test_truth_of_mp_20_against_itself(shared_data, tmp_path, monkeypatch):
 
 
 def test_share_of_published_sample(shared_data):
-    found = judge(diffcsp(shared_data, 10_000))
+    found = ValidityRules().judge(diffcsp(shared_data, 10_000))
     assert found.structure.mean() == 1.0
     assert found.composition.mean() == pytest.approx(0.8325)  # DiffCSP's paper (arXiv:2309.04475)
 
@@ -104,18 +103,14 @@ def test_published_sample_has_its_published_values(shared_data):
         rows = [(row["material_id"], read_crystal(row["cif"])) for row in csv.DictReader(file)]
     test = [Crystal(name, "ok", cell.lattice, cell.frac_coords, cell.atomic_numbers) for name, cell in rows]
     sample = diffcsp(shared_data, 10_000)
-    inputs = listed(
-        Inputs,
-        sample=sample, relaxed=None, hull=None, train=[], test=test, known=[], fingerprints=prints(sample),
-        references=prints(test), limits=cutoffs("mp_20"),
-    )  # fmt: skip
-    settings = MetricConfig(RECIPES["cdvae"], resamples=20)
-    validity = judge(sample, rules=settings.recipe.validity)
-    covered, _ = coverage_metrics(inputs, settings.recipe, validity)
+    recipe = RECIPES["cdvae"]
+    validity = recipe.validity.judge(sample)
+    covered, _ = recipe.coverage.measure(prints(sample), prints(test), CrystalList([]), validity.both, cutoffs("mp_20"))
     assert round(covered["cov_recall"].value, 4) == 0.9971
     assert round(covered["cov_precision"].value, 4) == 0.9976
     valid = [crystal for crystal, fine in zip(sample, validity.both, strict=True) if fine]
     for prop, published in ((density, 0.3502), (num_elems, 0.3398)):
         values, known = (np.array([prop(crystal) for crystal in each], dtype=float) for each in (valid, test))
-        drawn = [wasserstein(values, known, at_most=1000, seed=seed, resamples=1).value for seed in range(20)]
+        distance = wasserstein(values, known, at_most=1000)
+        drawn = [distance.estimate(seed=seed, resamples=1).value for seed in range(20)]
         assert min(drawn) < published < max(drawn)

@@ -5,13 +5,12 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from crystal_cases import broken, caesium_chloride, one_atom, rock_salt, with_nan
-from crystal_lists import listed
+from crystal_cases import broken, caesium_chloride, listed, one_atom, rock_salt, with_nan
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import N_OPS, Fingerprints
 from xtalgen.featurizers.magpie import magpie_features
 from xtalgen.metrics.coverage import Cutoffs
-from xtalgen.metrics.protocols import RECIPES, choose_recipe, describe_choices, describe_recipes
+from xtalgen.metrics.protocols import RECIPES, choose_recipe, describe_recipes
 from xtalgen.metrics.tasks.csp import Predictions, score_prediction
 from xtalgen.metrics.tasks.dng import score_generation
 from xtalgen.metrics.types import Inputs, MetricConfig
@@ -179,7 +178,7 @@ def test_number_of_elements_of_invalid_crystals():
 
 
 def predict(name, predictions, work, monkeypatch):
-    import xtalgen.structure.matcher as module
+    import xtalgen.metrics.tasks.csp as module
     from xtalgen.runtime.resume import map_resumably
 
     in_process = lambda *args, **options: map_resumably(*args, **(options | {"timeout": None}))  # noqa: E731
@@ -302,13 +301,13 @@ def test_every_difference_has_a_case():
 
 
 def test_recipe_is_told_with_its_choices():
-    choices = describe_choices(RECIPES["flowmm"], "dng")
+    choices = RECIPES["flowmm"].describe("dng")
     assert choices["name"] == "flowmm"
     assert choices["validity"]["angles"] == (50.0, 130.0)
     assert choices["stable_below"] == 0.0
     assert "DFT" in choices["not_followed"]
     assert "prediction" not in choices
-    assert describe_choices(RECIPES["flowmm"], "csp")["prediction"]["best"] == "prediction valid"
+    assert RECIPES["flowmm"].describe("csp")["prediction"]["best"] == "prediction valid"
 
 
 def test_thresholds_can_be_changed_and_show():

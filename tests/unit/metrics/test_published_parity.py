@@ -11,7 +11,7 @@ from scipy.stats import wasserstein_distance
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.choices import OxidationStates
 from xtalgen.metrics.distributions import GRAMS_PER_CM3, density, num_elems
-from xtalgen.metrics.validity import ValidityRules, judge
+from xtalgen.metrics.validity import ValidityRules
 from xtalgen.structure.composition import read_formula
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.lattice import lattice_from_parameters
@@ -59,9 +59,8 @@ def references(shared_data):
 @pytest.mark.parametrize("name", LARGE)
 def test_published_figures_come_out(shared_data, references, name):
     sample = read_samples(shared_data / "samples" / f"{name}.npz")
-    validity = judge(
-        sample, rules=ValidityRules(OxidationStates.SMACT14, composition_needs_geometry=False, max_number=118)
-    )
+    rules = ValidityRules(OxidationStates.SMACT14, composition_needs_geometry=False, max_number=118)
+    validity = rules.judge(sample)
     valid = sample.take(np.flatnonzero(validity.both))
     distances = [
         wasserstein_distance([measure(crystal) for crystal in valid], references[:, column])

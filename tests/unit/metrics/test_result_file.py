@@ -43,7 +43,7 @@ def test_what_is_written_is_read_back(tmp_path_factory, evaluation):
     assert read_evaluation(path) == evaluation
 
 
-def test_splits_that_are_not_the_published_ones_are_told():
+def test_splits_that_are_not_the_published_ones_are_stated():
     assert ONE.has_other_splits
     for said in ("yes", "unknown"):
         assert not replace(ONE, data={"dataset": "d", "published": said}).has_other_splits

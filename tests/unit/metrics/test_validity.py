@@ -7,7 +7,7 @@ from pymatgen.core import Structure
 from crystal_cases import diffcsp, library, mp_20, one_atom, rock_salt, with_nan
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.compositions import comp_valid
-from xtalgen.metrics.validity import ValidityRules, judge, struct_valid
+from xtalgen.metrics.validity import ValidityRules, struct_valid
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.geometry import usable
 from xtalgen.structure.lattice import lattice_from_parameters
@@ -66,14 +66,14 @@ def test_unusable_rows_are_invalid_and_keep_their_place():
     salt = rock_salt()
     heavy = Crystal("x", "ok", salt.lattice, salt.frac_coords, np.array([11, 105], dtype=np.uint8))
     rows = [with_nan(), salt, Crystal("none", "unparsable"), heavy]
-    found = judge(rows)
+    found = ValidityRules().judge(rows)
     assert found.structure.tolist() == found.composition.tolist() == found.both.tolist() == [False, True, False, False]
     assert np.isnan(found.distance[[0, 2, 3]]).all()
-    assert judge([]).both.tolist() == []
+    assert ValidityRules().judge([]).both.tolist() == []
 
 
 def test_failed_fingerprint_makes_a_crystal_invalid():
-    found = judge([rock_salt("a"), rock_salt("b")], np.array([True, False]))
+    found = ValidityRules().judge([rock_salt("a"), rock_salt("b")], np.array([True, False]))
     assert found.both.tolist() == [False, True]
     assert found.structure.all()
 
@@ -85,18 +85,18 @@ def cell(angles, number=11):
 
 def test_guards_of_a_recipe():
     crystals = [cell([90, 90, 90]), cell([45, 90, 90]), cell([90, 90, 131]), cell([90] * 3, number=110)]
-    assert judge(crystals).structure.tolist() == [True, True, True, False]
-    flowmm = judge(crystals, rules=ValidityRules(angles=(50.0, 130.0)))
+    assert ValidityRules().judge(crystals).structure.tolist() == [True, True, True, False]
+    flowmm = ValidityRules(angles=(50.0, 130.0)).judge(crystals)
     assert flowmm.structure.tolist() == flowmm.composition.tolist() == [True, False, False, False]
-    cdvae = judge(crystals, rules=ValidityRules(max_number=118))
+    cdvae = ValidityRules(max_number=118).judge(crystals)
     assert cdvae.structure.tolist() == [True] * 4
     assert cdvae.composition.tolist() == [True, True, True, False]  # SMACT knows no element 110
 
 
 def test_composition_may_be_judged_without_a_cell():
     rows = [with_nan(), Crystal("none", "unparsable")]
-    assert judge(rows).composition.tolist() == [False, False]
-    assert judge(rows, rules=ValidityRules(composition_needs_geometry=False)).composition.tolist() == [True, False]
+    assert ValidityRules().judge(rows).composition.tolist() == [False, False]
+    assert ValidityRules(composition_needs_geometry=False).judge(rows).composition.tolist() == [True, False]
 
 
 def test_share_of_the_library_has_not_drifted():

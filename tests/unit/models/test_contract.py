@@ -21,6 +21,7 @@ import torch
 
 from random_crystals import random_crystals
 from xtalgen import models
+from xtalgen.runtime.names import SHARED
 from xtalgen.training.contract import (
     ModelContractError,
     broken,
@@ -30,7 +31,7 @@ from xtalgen.training.contract import (
     describe_contract,
     read_contract,
 )
-from xtalgen.training.job import SHARED, Job
+from xtalgen.training.job import Job
 
 # Whatever of these a model's settings know makes it small.
 TINY = {
@@ -199,9 +200,13 @@ def test_a_training_killed_with_sigkill_goes_on_bit_equal(model, task, tmp_path)
     epochs = 20
     folder = tmp_path / "killed"
     program = PROGRAM.format(
-        paths=[SOURCE, TESTS, str(Path(__file__).parent)], model=model, task=task, folder=str(folder), epochs=epochs,
+        paths=[SOURCE, TESTS, str(Path(__file__).parent)],
+        model=model,
+        task=task,
+        folder=str(folder),
+        epochs=epochs,
         guides=str(GUIDES),
-    )  # fmt: skip
+    )
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     log = folder / "out" / "log.csv"
     while process.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < 4):
@@ -224,9 +229,13 @@ def test_a_training_killed_with_sigkill_goes_on_bit_equal(model, task, tmp_path)
 def test_training_and_sampling_need_only_the_small_group(model, task, tmp_path):
     """A bare GPU node has what requirements.in lists under models and language, and nothing else."""
     program = PROGRAM.format(
-        paths=[SOURCE, TESTS, str(Path(__file__).parent)], model=model, task=task, folder=str(tmp_path), epochs=1,
+        paths=[SOURCE, TESTS, str(Path(__file__).parent)],
+        model=model,
+        task=task,
+        folder=str(tmp_path),
+        epochs=1,
         guides=str(GUIDES),
-    )  # fmt: skip
+    )
     program = program.replace("from test_contract import models, train", TRAIN_ALONE)
     program += SAMPLE_ALONE.format(model=model, task=task)
     done = subprocess.run([sys.executable, "-c", HIDE + program], capture_output=True, text=True, check=False)
@@ -253,7 +262,8 @@ import json
 import xtalgen.stages.train
 from random_crystals import random_crystals
 from xtalgen import models
-from xtalgen.training.job import SHARED, Job
+from xtalgen.runtime.names import SHARED
+from xtalgen.training.job import Job
 def tiny(kind):
     return models.build(kind, {k: v for k, v in {values}.items() if k in kind.__dataclass_fields__}, "test")
 def train(model, task, folder, **_):

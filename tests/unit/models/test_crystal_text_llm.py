@@ -16,8 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from random_crystals import random_crystals
-from tiny_base import save_base
-from tiny_text import CRYSTALS, SCRATCH, data, sample, train
+from tiny_language import CRYSTALS, SCRATCH, data, sample, save_base, train
 from xtalgen import models
 from xtalgen.models import crystal_text_llm
 from xtalgen.models.crystal_text_llm import Asked, CrystalTextConfig, answer, open_checkpoint

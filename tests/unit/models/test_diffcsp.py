@@ -260,9 +260,16 @@ def test_learns_crystals_by_heart(tmp_path):
     found = {}
     for epochs in (1, 200):
         config = DiffCSPConfig(
-            epochs=epochs, batch_size=128, hidden=64, layers=3, frequencies=16, schedule="cosine",
-            learning_rate=4e-3, val_every=200, ema_decay=0.99,
-        )  # fmt: skip
+            epochs=epochs,
+            batch_size=128,
+            hidden=64,
+            layers=3,
+            frequencies=16,
+            schedule="cosine",
+            learning_rate=4e-3,
+            val_every=200,
+            ema_decay=0.99,
+        )
         out = tmp_path / str(epochs) / "out"
         Model().train(crystals * 64, crystals, config, Job("csp", 0, tmp_path / str(epochs) / "work", out))
         made = list(Model().sample(out / "checkpoint.safetensors", wanted, DiffCSPSampling(levels=500), 0, "cpu"))

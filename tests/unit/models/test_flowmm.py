@@ -95,8 +95,15 @@ def test_constants_of_mp_20_are_near_the_published_ones(shared_data):
         cells = [standardise(read_crystal(row["cif"])) for i, row in enumerate(csv.DictReader(file)) if i % 20 == 0]
     crystals = [Crystal(str(i), "ok", c.lattice, c.frac_coords, c.atomic_numbers) for i, c in enumerate(cells)]
     found = fit_constants(select(crystals, angles_outside)[0])
-    near = {"length_log_mean": 0.02, "length_log_std": 0.02, "input_mean": 0.3, "input_std": 0.3,
-            "output_mean": 0.5, "output_std": 0.5, "coords_scale": 0.001}  # fmt: skip
+    near = {
+        "length_log_mean": 0.02,
+        "length_log_std": 0.02,
+        "input_mean": 0.3,
+        "input_std": 0.3,
+        "output_mean": 0.5,
+        "output_std": 0.5,
+        "coords_scale": 0.001,
+    }
     for name, tolerance in near.items():
         np.testing.assert_allclose(getattr(found, name), getattr(PUBLISHED, name), atol=tolerance, err_msg=name)
 
@@ -195,8 +202,10 @@ def test_velocity_is_translation_invariant_and_mean_free(task):
     for name in ("types", "coords", "lattice"):
         torch.testing.assert_close(
             getattr(b, name)[batch.mask] if name != "lattice" else b.lattice,
-            getattr(a, name)[batch.mask] if name != "lattice" else a.lattice, rtol=1e-3, atol=1e-4,
-        )  # fmt: skip
+            getattr(a, name)[batch.mask] if name != "lattice" else a.lattice,
+            rtol=1e-3,
+            atol=1e-4,
+        )
 
 
 def test_cells_of_one_atom_do_not_move():

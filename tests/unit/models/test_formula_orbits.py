@@ -14,7 +14,7 @@ from xtalgen.experiment.plan import WEIGHTS
 from xtalgen.models.formula_orbits import FormulaOrbitsConfig, FormulaOrbitsSampling, Model
 from xtalgen.models.orbits.contacts import _shortest, pair_distances
 from xtalgen.models.orbits.sampling import to_crystal
-from xtalgen.models.orbits.steps import Group, Groups, Position, Written
+from xtalgen.models.orbits.steps import Group, Groups, Position, WyckoffCrystal
 from xtalgen.structure.elements import ORDER
 from xtalgen.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from xtalgen.training.job import Job
@@ -53,7 +53,7 @@ def test_atoms_come_in_the_order_asked_for(checkpoint):
 def test_atoms_keep_their_places_when_ordered():
     groups = Groups([Group(221, "", (Position("a", "0,0,0", 1), Position("b", "1/2,1/2,1/2", 1)), 0)])
     # Caesium on a, chlorine on b; elements by their place in the order of electronegativity.
-    written = Written(0, ((ORDER.index(55), 0), (ORDER.index(17), 1)), (0.5,), ())
+    written = WyckoffCrystal(0, ((ORDER.index(55), 0), (ORDER.index(17), 1)), (0.5,), ())
     for numbers in ([55, 17], [17, 55]):
         crystal = to_crystal(np.array(numbers), written, groups, "")
         where = dict(zip(crystal.atomic_numbers.tolist(), crystal.frac_coords.tolist(), strict=True))
@@ -67,7 +67,7 @@ def test_what_cannot_be_made_has_a_status(checkpoint):
     assert statuses == ["ok", "no_atoms", "too_large", "unknown_element"]
     assert to_crystal(np.array([11, 17]), None, GROUPS, "no_space_group").status == "no_space_group"
     groups = Groups([Group(1, "", (Position("a", "x,y,z", 1),), 0)])
-    flat = Written(0, ((0, 0),), (0.5, 0.5, 0.5, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
+    flat = WyckoffCrystal(0, ((0, 0),), (0.5, 0.5, 0.5, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
     assert to_crystal(np.array([87]), flat, groups, "").status == "bad_lattice"
 
 
@@ -85,7 +85,7 @@ def test_a_prediction_does_not_depend_on_its_batch(checkpoint):
         assert np.allclose(alone.lattice, together.lattice, atol=1e-4)
 
 
-def test_analogues_are_asked_unless_told_not_to(checkpoint):
+def test_analogues_are_used_by_default(checkpoint):
     wanted = [crystal.atomic_numbers for crystal in CRYSTALS[:12]]
     settings = {"structure_temperature": 0.0, "contact_steps": 0}
     alone, both = sample(checkpoint, wanted, **settings), sample(checkpoint, wanted, analogues=8, **settings)

@@ -13,7 +13,7 @@ from xtalgen.models.manifolds import torus
 from xtalgen.models.manifolds.crystal_state import State
 from xtalgen.models.manifolds.lattices import lattice_to_parameters
 from xtalgen.models.omatg import Model, OMatGConfig, OMatGSampling
-from xtalgen.models.sampling.requests import Wanted
+from xtalgen.models.sampling.requests import RequestBatch
 from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.training.batches import DeviceData
 from xtalgen.training.job import Job
@@ -181,7 +181,7 @@ class Exact:
         self.speed, self.times = speed, []
 
     def base(self, mask, generator):
-        raise AssertionError("integration begins where it is told, and draws nothing")
+        raise AssertionError("integration starts at the given point and draws nothing")
 
     def velocity(self, point, time, atomic_numbers, mask):
         self.times.append(float(time[0]))
@@ -196,7 +196,7 @@ def test_euler_steps_and_anti_annealing(slopes):
     batch = whole()
     start = flow().base(batch.mask, torch.Generator().manual_seed(3))
     _, speed = straight_path(start, flow().encode(batch), torch.zeros(len(batch)), batch.mask)
-    wanted = Wanted(batch.atomic_numbers, batch.mask, [crystal.n_atoms for crystal in CRYSTALS], list(range(8)))
+    wanted = RequestBatch(batch.atomic_numbers, batch.mask, [crystal.n_atoms for crystal in CRYSTALS], list(range(8)))
     exact = Exact(speed)
     end = integrate(exact, start, wanted, 4, slopes)
     assert exact.times == [0.0, 0.25, 0.5, 0.75]
@@ -222,7 +222,7 @@ def test_de_novo_generation_is_refused(checkpoint):
 def test_the_train_stage_refuses_de_novo_generation(tmp_path):
     from xtalgen.stages.train import train
 
-    with pytest.raises(ValueError, match=r"no task 'dng' to train omatg for; there is csp"):
+    with pytest.raises(ValueError, match=r"omatg is not trained for the task 'dng', only for csp"):
         train("omatg", "dng", train=tmp_path, val=tmp_path, settings={}, seed=0, work=tmp_path, out=tmp_path)
 
 

@@ -45,8 +45,11 @@ def test_structures_are_those_of_training_crystals(checkpoint):
         assert crystal.status in {"ok", "no_analogue"}
         if crystal.ok:
             assert crystal.atomic_numbers.tolist() == numbers.tolist()
-            assert any(matcher.fit_anonymous(structure(crystal), structure(known)) for known in CRYSTALS
-                       if known.n_atoms == crystal.n_atoms)  # fmt: skip
+            assert any(
+                matcher.fit_anonymous(structure(crystal), structure(known))
+                for known in CRYSTALS
+                if known.n_atoms == crystal.n_atoms
+            )
     assert sum(crystal.ok for crystal in made) > len(made) / 2
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from xtalgen import models
 from xtalgen.experiment.model_traits import needs_base, tasks_of
-from xtalgen.experiment.plan import SHARED, USUAL, WEIGHTS
+from xtalgen.experiment.plan import WEIGHTS
+from xtalgen.runtime.names import SHARED, TRAINED_TASKS
 from xtalgen.structure.geometry import usable
 from xtalgen.training.checkpoint import load_checkpoint
 
@@ -19,7 +20,7 @@ def test_shipped_weights_sample(file):
     _, facts = load_checkpoint(file, "cpu")
     assert (facts["model"], facts["task"]) == (name, task)
     model = models.load(name)
-    for asked in tasks_of(name, USUAL) if task == SHARED else (task,):
+    for asked in tasks_of(name, TRAINED_TASKS) if task == SHARED else (task,):
         if not needs_base(name):
             wanted = 2 if asked == "dng" else [NACL, NACL]
             made = list(model.sample(file, wanted, model.Sampling(), 0, "cpu"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from tiny_mace import save_tiny_mace
+from toy_potential import save_tiny_mace
 from xtalgen.potentials import mace_safetensors, registry
 from xtalgen.potentials.mace_safetensors import ModelFileError, load_mace, read_metadata, save_mace
 from xtalgen.potentials.types import PotentialError

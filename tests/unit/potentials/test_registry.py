@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ase.build import bulk
 
-from tiny_mace import save_tiny_mace
+from toy_potential import save_tiny_mace
 from xtalgen.potentials import registry
 from xtalgen.potentials.types import PotentialError
 

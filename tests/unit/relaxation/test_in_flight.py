@@ -10,8 +10,7 @@ from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 
-from tiny_mace import save_tiny_mace
-from toy_potential import crystal_of, potential_of
+from toy_potential import crystal_of, potential_of, save_tiny_mace
 from xtalgen.potentials import registry
 from xtalgen.potentials.batch import one_by_one
 from xtalgen.relaxation.fire import Motion, max_forces

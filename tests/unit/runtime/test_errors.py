@@ -71,4 +71,4 @@ def test_an_interrupt_says_how_to_go_on_and_keeps_the_code_of_the_signal(capsys)
     with pytest.raises(SystemExit) as caught, one_line():
         raise KeyboardInterrupt
     assert caught.value.code == 130
-    assert capsys.readouterr().err.startswith("stopped by Ctrl-C; what is finished is kept")
+    assert capsys.readouterr().err.startswith("stopped by Ctrl-C; finished work is kept")

@@ -3,7 +3,7 @@
 import pytest
 
 from xtalgen.metrics.compositions import FILE, FILE_SHA256
-from xtalgen.metrics.distances import CONSTANTS, CONSTANTS_SHA256
+from xtalgen.metrics.coverage import CONSTANTS, CONSTANTS_SHA256
 from xtalgen.runtime import pinned_tables as pinned
 
 

@@ -16,7 +16,7 @@ from pymatgen.core import Structure
 import candidates as script
 from xtalgen.crystals import ContractError, Crystal, to_table, write_table
 from xtalgen.metrics.candidates import choose
-from xtalgen.stages.candidates import candidates
+from xtalgen.stages.candidates import write_candidates
 
 COLUMNS = {
     **dict.fromkeys(("unique", "novel", "struct_valid", "comp_valid", "stable", "metastable"), pa.bool_()),
@@ -70,7 +70,7 @@ def test_lowest_energy_first_and_the_others_left_out(tmp_path):
             salt("i", 0.02),
         ],
     )
-    candidates(table, count=2, out=tmp_path / "sub" / "best.zip")
+    write_candidates(table, count=2, out=tmp_path / "sub" / "best.zip")
     rows, files = unpack(tmp_path / "sub" / "best.zip")
     assert [row["id"] for row in rows] == ["b", "i"]
     assert [row["file"] for row in rows] == list(files) == ["0001-b-NaCl.cif", "0002-i-NaCl.cif"]
@@ -83,21 +83,21 @@ def test_lowest_energy_first_and_the_others_left_out(tmp_path):
 def test_same_table_same_bytes(tmp_path):
     table = written(tmp_path, [salt("a", 0.05), salt("b", 0.01)])
     for name in ("x.zip", "y.zip"):
-        candidates(table, count=50, out=tmp_path / name)
+        write_candidates(table, count=50, out=tmp_path / name)
     assert (tmp_path / "x.zip").read_bytes() == (tmp_path / "y.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "x.zip") as archive:
         assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_no_candidate_gives_the_head_only(tmp_path):
-    candidates(written(tmp_path, [salt("a", 0.0, novel=False)]), count=5, out=tmp_path / "best.zip")
+    write_candidates(written(tmp_path, [salt("a", 0.0, novel=False)]), count=5, out=tmp_path / "best.zip")
     rows, files = unpack(tmp_path / "best.zip")
     assert rows == []
     assert files == {}
 
 
 def test_ids_cannot_leave_the_archive(tmp_path):
-    candidates(written(tmp_path, [salt("../../x y", 0.0)]), count=5, out=tmp_path / "best.zip")
+    write_candidates(written(tmp_path, [salt("../../x y", 0.0)]), count=5, out=tmp_path / "best.zip")
     _, files = unpack(tmp_path / "best.zip")
     assert list(files) == ["0001-.._.._x_y-NaCl.cif"]
 
@@ -105,7 +105,7 @@ def test_ids_cannot_leave_the_archive(tmp_path):
 def test_sets_without_novelty_are_refused(tmp_path):
     table = written(tmp_path, [salt("a", 0.0)], {"struct_valid": pa.bool_()})
     with pytest.raises(ContractError, match=r"e.parquet: column 'unique' is missing"):
-        candidates(table, count=5, out=tmp_path / "best.zip")
+        write_candidates(table, count=5, out=tmp_path / "best.zip")
     with pytest.raises(SystemExit, match=r"error: .*'unique' is missing"):
         script.main(["--evaluated", str(table), "--out", str(tmp_path / "best.zip")])
 
@@ -131,7 +131,7 @@ def test_first_candidates_come_with_vasp_inputs_and_all_as_extxyz(tmp_path):
 
     oxide = {"atomic_numbers": np.array([26, 8], dtype=np.uint8)}
     table = written(tmp_path, [salt("b", 0.02), replace(salt("a", 0.01), **oxide)])
-    candidates(table, count=5, out=tmp_path / "c.zip", vasp=1)
+    write_candidates(table, count=5, out=tmp_path / "c.zip", vasp=1)
     (rows, _), files = unpack(tmp_path / "c.zip"), read_all(tmp_path / "c.zip")
     folder = f"vasp/{rows[0]['file'].removesuffix('.cif')}"
     inputs = {name.removeprefix(f"{folder}/") for name in files if name.startswith("vasp/")}
@@ -149,7 +149,7 @@ def test_first_candidates_come_with_vasp_inputs_and_all_as_extxyz(tmp_path):
 def test_an_element_without_pseudopotential_has_a_reason_and_the_others_their_inputs(tmp_path):
     pure, oxide = ({"atomic_numbers": np.array(numbers, dtype=np.uint8)} for numbers in ([85, 85], [85, 8]))
     crystals = [replace(salt("a", 0.01), **pure), salt("b", 0.02), replace(salt("c", 0.03), **oxide)]
-    candidates(written(tmp_path, crystals), count=5, out=tmp_path / "c.zip", vasp=3)
+    write_candidates(written(tmp_path, crystals), count=5, out=tmp_path / "c.zip", vasp=3)
     (rows, _), files = unpack(tmp_path / "c.zip"), read_all(tmp_path / "c.zip")
     reason = "MPRelaxSet has no pseudopotential for At"
     assert [row["vasp_error"] for row in rows] == [reason, "", reason]

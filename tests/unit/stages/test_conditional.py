@@ -14,9 +14,13 @@ from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.training.job import Job
 
 SALT = Crystal(
-    "salt", "ok", lattice_from_parameters(np.full(3, 3.99), np.full(3, 60.0)), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]),
-    np.array([11, 17], dtype=np.uint8), {"spg_num": 225, "e_above_hull": 0.0},
-)  # fmt: skip
+    "salt",
+    "ok",
+    lattice_from_parameters(np.full(3, 3.99), np.full(3, 60.0)),
+    np.array([[0, 0, 0], [0.5, 0.5, 0.5]]),
+    np.array([11, 17], dtype=np.uint8),
+    {"spg_num": 225, "e_above_hull": 0.0},
+)
 MODEL = {"base": "scratch", "hidden": 16, "layers": 1, "heads": 2, "epochs": 1, "batch_size": 4}
 
 
@@ -90,7 +94,7 @@ def test_the_tables_have_a_section_for_each(root, files, monkeypatch, capsys):
     text = (files / "tables.md").read_text()
     assert "## Conditional Generation on `salt`" in text
     assert "## Infilling on `salt`" in text
-    assert "Space group as asked" in text
+    assert "Space group as requested" in text
     assert "`formula_matched`" in text, "defined, though no row was asked for it"
     assert "Crystal Structure Prediction" not in text
     assert "Infilling on salt" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import pytest
 
 import curves as script
 from xtalgen.report.learning_curve import draw, read_log, summary
-from xtalgen.stages.curves import curves
+from xtalgen.stages.curves import draw_curves
 
 HEAD = "epoch,step,seconds,loss,loss_coords,val_loss,lr,skipped,samples_per_s\n"
 ROWS = "0,10,1.5,2.5,1.0,,0.001,0,100\n1,20,3.0,,,2.2,0.001,10,100\n2,30,4.5,1.5,0.7,,0.001,0,120\n"
@@ -40,7 +40,7 @@ def test_columns_are_read_with_gaps(tmp_path):
 def test_half_written_row_of_a_killed_training_is_left_out(tmp_path):
     path = log_file(tmp_path, HEAD + ROWS + "3,40,6.0,0.1")
     assert read_log(path)["step"].tolist() == [10, 20, 30]
-    curves(path, out=tmp_path / "curve.svg")
+    draw_curves(path, out=tmp_path / "curve.svg")
     assert (tmp_path / "curve.svg").read_text().endswith("</svg>\n")
 
 
@@ -92,7 +92,7 @@ def test_summary_states_the_facts(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "step,los"])
 def test_other_files_are_refused(tmp_path, text):
-    with pytest.raises(ValueError, match=re.escape("log.csv: no training log: columns `step` and `loss`")):
+    with pytest.raises(ValueError, match=re.escape("log.csv: not a training log: columns `step` and `loss`")):
         read_log(log_file(tmp_path, text))
 
 
@@ -106,5 +106,5 @@ def test_command_line(tmp_path):
 
 def test_a_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "log.csv").write_bytes(b"\x80\x04\x95\n")
-    with pytest.raises(ValueError, match=r"log\.csv: no training log"):
+    with pytest.raises(ValueError, match=r"log\.csv: not a training log"):
         read_log(tmp_path / "log.csv")

@@ -49,7 +49,7 @@ def emt(monkeypatch):
 def run(table, folder, config, part=(1, 1), **options):
     out = folder / f"labels-{part[0]}.parquet"
     options = {"teacher": "toy", "device": "cpu"} | options
-    distil.label([table], config=config, part=part, work=folder / f"work-{part[0]}", out=out, **options)
+    distil.distil([table], config=config, part=part, work=folder / f"work-{part[0]}", out=out, **options)
     table = crystals.read_table(out)
     return crystals.from_table(table), crystals.read_metadata(table)
 
@@ -167,7 +167,7 @@ def test_killed_run_goes_on_with_what_is_kept(emt, tmp_path, monkeypatch):
 def test_teacher_that_cannot_be_loaded_is_named(tmp_path, capsys):
     table = write(metals(), tmp_path / "t.parquet")
     with pytest.raises(PotentialError, match="no such file"):
-        distil.label(
+        distil.distil(
             [table], config=LabelConfig(1, 0.0, 0), part=(1, 1), teacher="nothing", work=tmp_path, out=tmp_path / "o"
         )
     command = ["--tables", str(table), "--crystals", "1", "--teacher", "nothing", "--work", str(tmp_path)]

@@ -14,7 +14,7 @@ from xtalgen import crystals
 from xtalgen.crystals import Crystal
 from xtalgen.potentials import registry
 from xtalgen.stages import distil_card
-from xtalgen.stages.distil_card import write_card
+from xtalgen.stages.distil_card import write_distil_card
 from xtalgen.structure.lattice import wrap
 
 LEVEL = {12: -2.0, 8: -5.0, 16: -4.0}
@@ -75,7 +75,7 @@ def test_errors_that_were_put_in_are_found(pair, tmp_path):
     tested += [cell(f"s{n}", "MgS", a=5.0 + 0.1 * n, e_form=-0.5) for n in range(3)]
     tested += [cell("unknown", "NaCl", a=5.6)]
     page, facts = tmp_path / "card.md", tmp_path / "card.json"
-    write_card(
+    write_distil_card(
         tmp_path / "model.safetensors",
         teacher="teacher",
         test=write(tested, tmp_path / "test.parquet"),
@@ -117,7 +117,7 @@ def test_bad_student_is_called_so(pair, tmp_path, monkeypatch):
         "size": distil_card.TestSize(max_steps=0),
         "work": tmp_path / "w",
     }
-    write_card(tmp_path / "m.safetensors", **options, out_json=facts, out_markdown=page)
+    write_distil_card(tmp_path / "m.safetensors", **options, out_json=facts, out_markdown=page)
     assert json.loads(facts.read_text())["meets_bar"] is False
     assert "**does not meet** the bar" in page.read_text()
     assert distil_card.BAR == 50.0

@@ -109,7 +109,7 @@ def test_recipe_is_checked():
 @pytest.mark.slow
 def test_a_model_is_trained_written_and_used_and_a_second_call_trains_nothing(rows, tmp_path, monkeypatch):
     labels, out = write(rows, tmp_path / "labels.parquet"), tmp_path / "student.safetensors"
-    distil_training.train([labels], recipe=TINY, out=out, work=tmp_path / "work", seed=0)
+    distil_training.run_distil_training([labels], recipe=TINY, out=out, work=tmp_path / "work", seed=0)
     facts = registry.read_metadata(registry.identify(str(out)))
     assert facts["teacher"] == "chgnet"
     assert facts["energy_scale"] == "corrected"
@@ -122,7 +122,7 @@ def test_a_model_is_trained_written_and_used_and_a_second_call_trains_nothing(ro
     assert abs(atoms.get_potential_energy()) < 3.0
     monkeypatch.setattr(distil_training.subprocess, "run", lambda *_, **__: pytest.fail("trained again"))
     first = out.read_bytes()
-    distil_training.train([labels], recipe=TINY, out=out, work=tmp_path / "work", seed=0)
+    distil_training.run_distil_training([labels], recipe=TINY, out=out, work=tmp_path / "work", seed=0)
     assert out.read_bytes() == first
     # Two atoms pressed together push each other away, wherever the labels end: mace-torch's ZBL.
     pair = crystal_of(bulk("Cu", "fcc", a=3.6, cubic=True))
@@ -140,7 +140,7 @@ def test_program_that_fails_is_quoted(rows, tmp_path):
     labels = write(rows, tmp_path / "labels.parquet")
     bad = replace(TINY, hidden_irreps="no irreps")
     with pytest.raises(PotentialError, match=r"training ended with code 1: .*All of its output: .*training\.log"):
-        distil_training.train([labels], recipe=bad, out=tmp_path / "o", work=tmp_path / "work", seed=0)
+        distil_training.run_distil_training([labels], recipe=bad, out=tmp_path / "o", work=tmp_path / "work", seed=0)
     assert not (tmp_path / "o").exists()
 
 
@@ -148,10 +148,10 @@ def test_labels_of_two_teachers_and_too_few_labels_are_refused(rows, tmp_path):
     one, two = write(rows, tmp_path / "a.parquet"), write(rows, tmp_path / "b.parquet", "1" * 64)
     options = {"recipe": TINY, "out": tmp_path / "o", "work": tmp_path / "work", "seed": 0}
     with pytest.raises(ContractError, match=r"a\.parquet and the other tables have 2 teachers"):
-        distil_training.train([one, two], **options)
+        distil_training.run_distil_training([one, two], **options)
     few = write(rows[:1], tmp_path / "few.parquet")
     with pytest.raises(ContractError, match=r"few\.parquet: 0 configurations with labels, too few"):
-        distil_training.train([few], **options)
+        distil_training.run_distil_training([few], **options)
     words = ["--labels", str(one), "--work", str(tmp_path), "--out", str(tmp_path / "o"), "--device", "cpu"]
     with pytest.raises(SystemExit, match=r"error: .*there is no 'epoch'"):
         script.main([*words, "--recipe", '{"epoch": 1}'])

@@ -3,10 +3,10 @@ import pyarrow as pa
 import pytest
 
 from made_sets import PROTOTYPES, crystal
-from tiny_mace import save_tiny_mace
+from toy_potential import save_tiny_mace
 from xtalgen.crystals import ContractError, Crystal, from_table, read_metadata, read_table, to_table, write_table
 from xtalgen.stages import embeddings
-from xtalgen.stages.embeddings import embed
+from xtalgen.stages.embeddings import compute_embeddings
 from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.structure.space_group import space_group
 
@@ -19,7 +19,7 @@ def written(folder, rows, kinds=None):
 
 def run(folder, path, potential="chgnet", **more):
     out = folder / "embeddings.parquet"
-    embed(path, potential=potential, out=out, work=folder / "work", device="cpu", **more)
+    compute_embeddings(path, potential=potential, out=out, work=folder / "work", device="cpu", **more)
     return {row.id: row for row in from_table(read_table(out))}, read_metadata(read_table(out))
 
 

@@ -1,25 +1,30 @@
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from ase.build import bulk
 
 import evaluate as script
 from crystal_cases import broken, caesium_chloride, library, moved, one_atom, rock_salt, with_nan
-from xtalgen.crystals import ContractError, Crystal, read_crystals, to_table, write_table
+from xtalgen.crystals import ContractError, Crystal, read_crystals, read_facts, to_table, write_table
 from xtalgen.featurizers.fingerprints import N_OPS, NOT_CHOSEN
 from xtalgen.featurizers.magpie import magpie_features
 from xtalgen.metrics.protocols import choose_recipe
 from xtalgen.metrics.registry import for_task
 from xtalgen.metrics.result_file import read_evaluation, write_evaluation
 from xtalgen.metrics.types import MetricConfig
+from xtalgen.runtime.parallel import Failure
 from xtalgen.stages import evaluate as stage
-from xtalgen.stages.evaluate import Sources, evaluate
+from xtalgen.stages.evaluate import Sources, correct_for_hull, evaluate
 from xtalgen.structure import geometry
 from xtalgen.structure.composition import reduced_counts
+from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.geometry import usable
+from xtalgen.structure.lattice import wrap
 
 SETTINGS = MetricConfig(resamples=50)
 RELAXED = {"energy": pa.float64(), "converged": pa.bool_(), "rmsd": pa.float64(), "n_steps": pa.int64()}
@@ -304,3 +309,53 @@ def test_prediction_of_an_unknown_target_is_refused(tmp_path):
     sample = [replace(one_atom(), info={"target_id": "gone"})]
     with pytest.raises(ContractError, match=r"sample\.parquet: row 0 .*'gone'"):
         run(tmp_path, "csp", sample, [], [rock_salt("t")], columns={"target_id": pa.string()})
+
+
+def binary(formula, **info):
+    atoms = bulk(formula, "rocksalt", a=4.3)
+    places = wrap(atoms.get_scaled_positions())
+    return Crystal(formula, "ok", np.array(atoms.cell.array), places, atoms.numbers.astype(np.uint8), info)
+
+
+def test_energies_for_the_hull_stand_beside_those_of_the_potential(monkeypatch):
+    monkeypatch.setattr(stage, "CORRECTION_TIMEOUT", 60.0)
+    sample = [binary("MgO"), binary("NaCl"), Crystal("broken", "unparsable"), binary("FeO")]
+    relaxed = [replace(row, info={"energy": -1.0, "e_initial": -0.5}) for row in sample]
+    relaxed[3] = replace(relaxed[3], info={"energy": None, "e_initial": None})
+    found = correct_for_hull(CrystalList(relaxed), CrystalList(sample), workers=1)
+    assert [row.info["hull_energy"] for row in found] == [pytest.approx(-1.687), pytest.approx(-1.614), None, None]
+    assert [row.info["hull_e_initial"] for row in found] == [pytest.approx(-1.187), pytest.approx(-1.114), None, None]
+    assert [row.info["energy"] for row in found] == [-1.0, -1.0, -1.0, None]
+
+
+def test_crystal_without_a_correction_has_no_energy_for_the_hull(monkeypatch):
+    monkeypatch.setattr(stage, "map_items", lambda _function, items, **_: _fail(items))
+    sample = [binary("MgO", energy=-1.0)]
+    assert correct_for_hull(CrystalList(sample), CrystalList(sample), workers=1)[0].info["hull_energy"] is None
+
+
+def test_imports_of_a_new_process_do_not_count_as_time_of_its_first_crystal(monkeypatch):
+    options = {}
+    monkeypatch.setattr(stage, "map_items", lambda _function, items, **given: (options.update(given), _fail(items))[1])
+    sample = CrystalList([binary("MgO", energy=-1.0)])
+    correct_for_hull(sample, sample, workers=1)
+    options["initializer"]()
+    assert "pymatgen.io.vasp.sets" in sys.modules
+
+
+def _fail(items):
+    return [Failure("error", "CorrectionError: unknown") for _ in items]
+
+
+@pytest.mark.parametrize(("said", "wanted"), [("raw", -1.687), ("corrected", None)])
+def test_only_raw_energies_are_corrected_and_only_for_that_hull(tmp_path, monkeypatch, said, wanted):
+    monkeypatch.setattr(stage, "CORRECTION_TIMEOUT", 60.0)
+    row = binary("MgO", energy=-1.0, e_initial=-1.0)
+    for energies in ("mp2020", "consistent"):
+        hull = tmp_path / f"{energies}.parquet"
+        table(hull, [row], {"energy": pa.float64()}, energies=energies, energy_scale=said)
+        facts = {"relaxed": {}, "hull": read_facts(hull)}
+        expected = wanted if energies == "mp2020" else None
+        assert stage._hull_has_corrections(facts) == (expected is not None)
+    (found,) = correct_for_hull(CrystalList([row]), CrystalList([row]), workers=1)
+    assert wanted is None or found.info["hull_energy"] == pytest.approx(wanted)

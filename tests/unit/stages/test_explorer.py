@@ -3,14 +3,13 @@ import re
 import numpy as np
 import pytest
 
-from explorer_payload import unpack
-from made_sets import HOSTILE, KINDS, crystal, evaluated, write_embedding, write_reference, write_set
+from made_sets import HOSTILE, KINDS, crystal, evaluated, unpack, write_embedding, write_reference, write_set
 from xtalgen.crystals import ContractError, Crystal, read_table, to_table, write_table
 from xtalgen.explorer import projection
 from xtalgen.explorer.crystal_sets import Files, learning_curves, load, thin
 from xtalgen.explorer.encoding import MISSING
 from xtalgen.explorer.projection import UmapConfig
-from xtalgen.stages.explorer import Options, explorer, viewer_script
+from xtalgen.stages.explorer import Options, viewer_script, write_explorer
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +19,7 @@ def by_components(monkeypatch):
 
 def build(folder, files, logs=(), **options):
     out = folder / "page.html"
-    explorer(files, logs, options=Options(**options), umap=UmapConfig(), cache=None, out=out)
+    write_explorer(files, logs, options=Options(**options), umap=UmapConfig(), cache=None, out=out)
     text = out.read_text()
     return text, *unpack(re.search(r'id="payload">([^<]*)<', text)[1])
 
@@ -93,7 +92,7 @@ def test_all_invalid_and_a_formula_of_sixty_elements(tmp_path):
     assert len(header["elements"]["symbol"]) == len(header["elements"]["colour"]) == 119
 
 
-def test_too_many_crystals_become_a_seeded_subset_that_is_told(tmp_path):
+def test_too_many_crystals_become_a_seeded_subset_that_is_stated(tmp_path):
     files = [write_set(tmp_path, f"{name}/dng", evaluated(20, name)) for name in "ab"] + [write_reference(tmp_path, 9)]
     layers = [load(entry) for entry in files]
     first, second = (thin(layers, 10, 3, seed=1) for _ in range(2))

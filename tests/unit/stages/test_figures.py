@@ -7,7 +7,7 @@ import pytest
 from made_sets import crystal, evaluated, write_reference, write_set
 from xtalgen.crystals import to_table, write_table
 from xtalgen.explorer.crystal_sets import Files, load
-from xtalgen.stages.figures import DRAWN, crystal_system, density, figures, looks, n_atoms, num_elems
+from xtalgen.stages.figures import DRAWN, crystal_system, density, draw_figures, looks, n_atoms, num_elems
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def sets(tmp_path_factory):
 
 
 def test_every_figure_is_written_in_both_formats(sets, tmp_path):
-    written = figures(sets, tmp_path)
+    written = draw_figures(sets, tmp_path)
     assert {path.name for path in written} == {f"{name}.{kind}" for name in DRAWN for kind in ("svg", "png")}
     assert all(path.stat().st_size > 3000 for path in written)
     energies = (tmp_path / "energy_above_hull.svg").read_text()
@@ -26,7 +26,7 @@ def test_every_figure_is_written_in_both_formats(sets, tmp_path):
 
 def test_same_sets_give_the_same_bytes(sets, tmp_path):
     digests = [
-        [hashlib.sha256(path.read_bytes()).hexdigest() for path in figures(sets, tmp_path / name)] for name in "ab"
+        [hashlib.sha256(path.read_bytes()).hexdigest() for path in draw_figures(sets, tmp_path / name)] for name in "ab"
     ]
     assert digests[0] == digests[1]
 
@@ -34,8 +34,8 @@ def test_same_sets_give_the_same_bytes(sets, tmp_path):
 def test_sets_without_anything_make_figures_that_say_so(tmp_path):
     bare = tmp_path / "bare.parquet"
     write_table(to_table([]), bare)
-    assert len(figures([], tmp_path / "none")) == 2 * len(DRAWN)
-    assert len(figures([Files("bare", bare)], tmp_path / "bare")) == 2 * len(DRAWN)
+    assert len(draw_figures([], tmp_path / "none")) == 2 * len(DRAWN)
+    assert len(draw_figures([Files("bare", bare)], tmp_path / "bare")) == 2 * len(DRAWN)
 
 
 def test_known_values(tmp_path):

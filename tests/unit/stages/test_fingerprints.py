@@ -15,7 +15,7 @@ from tolerances import ANGLES
 from xtalgen.crystals import Crystal, read_metadata, read_table, to_table, write_table
 from xtalgen.featurizers.fingerprints import N_OPS, read_fingerprints, structure_fingerprint
 from xtalgen.featurizers.magpie import magpie_features
-from xtalgen.stages.fingerprints import choose, fingerprint
+from xtalgen.stages.fingerprints import choose, compute_fingerprints
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def in_process(monkeypatch):
 def make(tmp_path, crystals, **options):
     write_table(to_table(crystals), tmp_path / "in.parquet", dataset="mine")
     settings = {"workers": 1, "timeout": 60.0, "limit": None, "seed": 0} | options
-    fingerprint(tmp_path / "in.parquet", out=tmp_path / "out.parquet", work=tmp_path / "work", **settings)
+    compute_fingerprints(tmp_path / "in.parquet", out=tmp_path / "out.parquet", work=tmp_path / "work", **settings)
     return read_fingerprints(tmp_path / "out.parquet")
 
 

@@ -11,6 +11,7 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 from threadpoolctl import threadpool_limits
 
+from toy_potential import crystal_of
 from xtalgen import crystals
 from xtalgen.crystals import ContractError, Crystal
 from xtalgen.potentials import registry
@@ -18,7 +19,6 @@ from xtalgen.potentials.types import PotentialError
 from xtalgen.relaxation import in_flight
 from xtalgen.relaxation.in_flight import RelaxConfig, relax_crystals
 from xtalgen.stages import hull, relax
-from xtalgen.structure.lattice import wrap
 from xtalgen.thermodynamics import elemental_references
 from xtalgen.thermodynamics.energy_above_hull import Phase, energies_above_hull, phase_of
 
@@ -35,14 +35,7 @@ def _one_thread():
 
 
 def cell(identifier, formula, structure, a, **options):
-    atoms = bulk(formula, structure, a=a, **options)
-    return Crystal(
-        identifier,
-        "ok",
-        np.array(atoms.cell.array),
-        wrap(atoms.get_scaled_positions()),
-        atoms.numbers.astype(np.uint8),
-    )
+    return crystal_of(bulk(formula, structure, a=a, **options), identifier)
 
 
 def dioxygen(identifier):
@@ -76,7 +69,7 @@ def files(tmp_path_factory):
 
 def run(relaxed, references, out, cache, **options):
     options = OPTIONS | {"relax_steps": 100, "fmax": 0.02} | options
-    hull.hull(relaxed, references, out=out, cache=cache, **options)
+    hull.write_hull(relaxed, references, out=out, cache=cache, **options)
     table = crystals.read_table(out)
     return crystals.from_table(table), crystals.read_metadata(table)
 

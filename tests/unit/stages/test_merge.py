@@ -50,5 +50,5 @@ def test_a_column_that_is_empty_in_one_shard_keeps_its_type(tmp_path):
 
 def test_the_same_crystal_in_two_shards_is_refused(tmp_path):
     write_table(to_table([Crystal("a", "failed")]), tmp_path / "a.parquet")
-    with pytest.raises(ContractError, match="'a' of row 1 stands twice"):
+    with pytest.raises(ContractError, match="'a' of row 1 occurs twice"):
         merge([tmp_path / "a.parquet", tmp_path / "a.parquet"], tmp_path / "all.parquet")

@@ -10,7 +10,7 @@ from xtalgen.crystals import ContractError, Crystal, read_crystals, to_table, wr
 from xtalgen.models.flow_matching.riemannian_flow import RiemannianFlow, fit_constants
 from xtalgen.models.flowllm import FlowLLMConfig, FlowLLMSampling, Model
 from xtalgen.models.manifolds.lattices import angles_to_logit
-from xtalgen.stages.refinement_pairs import match_order, pair
+from xtalgen.stages.refinement_pairs import match_order, write_refinement_pairs
 from xtalgen.training.batches import DeviceData
 from xtalgen.training.job import Job
 
@@ -45,7 +45,7 @@ def write(crystals, path):
 
 def test_pairs_follow_the_order_of_the_target(tmp_path):
     split, predicted = write(TARGETS, tmp_path / "split.parquet"), write(predictions(), tmp_path / "made.parquet")
-    pair(split, predicted, out=tmp_path / "pairs.parquet")
+    write_refinement_pairs(split, predicted, out=tmp_path / "pairs.parquet")
     rows = read_crystals(tmp_path / "pairs.parquet")
     assert [row.status for row in rows] == ["ok", "unparsable", "wrong_composition", "ok", "ok", "ok"]
     for place in (0, 3, 4, 5):
@@ -67,7 +67,7 @@ def test_a_prediction_for_nothing_is_refused(tmp_path):
     made = [replace(predictions()[0], info={"target_id": "mp-0"})]
     split, predicted = write(TARGETS, tmp_path / "split.parquet"), write(made, tmp_path / "made.parquet")
     with pytest.raises(ContractError, match=r"row 'made-0' has target_id 'mp-0', which is not in .*split"):
-        pair(split, predicted, out=tmp_path / "pairs.parquet")
+        write_refinement_pairs(split, predicted, out=tmp_path / "pairs.parquet")
 
 
 def test_paths_begin_at_the_base_structures():

@@ -68,7 +68,7 @@ def written(folder, rows=None, energies="consistent", sha256="1" * 64):
 def run(folder, evaluated, hull, **options):
     out = folder / "second_potential.parquet"
     options = {"potential": "second", "count": 5, "workers": 1, "timeout": None, "device": "cpu"} | options
-    second_potential.second_potential(evaluated, hull, cache=folder / "cache", out=out, **options)
+    second_potential.apply_second_potential(evaluated, hull, cache=folder / "cache", out=out, **options)
     return crystals.read_crystals(out), crystals.read_metadata(crystals.read_table(out))
 
 

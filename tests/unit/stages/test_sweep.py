@@ -19,11 +19,18 @@ def metrics(folder, name, rate, interval, rms=0.1):
         **({"reason": "no target is matched"} if rms is None else {}),
     }
     content = {
-        "contract": "metrics/1", "set": name, "task": "csp", "n": 100, "recipe": {"name": "xtalgen"}, "funnel": [],
-        "failures": {}, "cost": {}, "outcomes": {},
+        "contract": "metrics/1",
+        "set": name,
+        "task": "csp",
+        "n": 100,
+        "recipe": {"name": "xtalgen"},
+        "funnel": [],
+        "failures": {},
+        "cost": {},
+        "outcomes": {},
         "data": {"dataset": "mp_20", "published": "no", "caveats": ["train: partly rebuilt"]},
         "metrics": {"match_rate": value, "match_rate_all": value, **dict.fromkeys(("rms_dist", "rms_dist_all"), far)},
-    }  # fmt: skip
+    }
     path = folder / f"{name}.json"
     path.write_text(json.dumps(content))
     return path
@@ -56,12 +63,12 @@ def test_the_best_is_bold_and_its_rivals_are_counted(tmp_path):
 def test_nothing_matched_has_no_best(tmp_path):
     sweep([('{"slope": 0}', metrics(tmp_path, "0", 0.0, (0.0, 0.04), rms=None))], run="flowmm", out=tmp_path / "r.md")
     text = (tmp_path / "r.md").read_text()
-    assert "there is no best" in text
+    assert "there is no best setting" in text
     assert "(no target is matched)" in text
 
 
 def test_wrong_points_are_named(tmp_path):
-    with pytest.raises(ValueError, match="no settings were tried"):
+    with pytest.raises(ValueError, match="there are no settings to compare"):
         sweep([], run="flowmm", out=tmp_path / "r.md")
     with pytest.raises(ValueError, match="a JSON object"):
         sweep([("5", metrics(tmp_path, "0", 0.4, (0.3, 0.5)))], run="flowmm", out=tmp_path / "r.md")

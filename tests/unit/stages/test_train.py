@@ -26,9 +26,14 @@ def run(tables, folder, **changes):
     arguments = {"settings": SETTINGS, "seed": 0, "device": "cpu", **changes}
     task = arguments.pop("task", "csp")
     train(
-        arguments.pop("model", "flowmm"), task, train=tables[0], val=tables[1], work=folder / "w", out=folder / "o",
+        arguments.pop("model", "flowmm"),
+        task,
+        train=tables[0],
+        val=tables[1],
+        work=folder / "w",
+        out=folder / "o",
         **arguments,
-    )  # fmt: skip
+    )
 
 
 def test_program_trains_and_keeps_the_facts_of_the_data(tables, tmp_path):
@@ -53,11 +58,11 @@ def test_program_says_in_one_line_what_is_wrong(tables, tmp_path):
 
 
 def test_unknown_task(tables, tmp_path):
-    with pytest.raises(ValueError, match="no task 'cps' to train flowmm for; there is dng and csp"):
+    with pytest.raises(ValueError, match="flowmm is not trained for the task 'cps', only for dng and csp"):
         run(tables, tmp_path, task="cps")
-    with pytest.raises(ValueError, match="no task 'shared' to train flowmm for"):
+    with pytest.raises(ValueError, match="flowmm is not trained for the task 'shared'"):
         run(tables, tmp_path, task="shared")
-    with pytest.raises(ValueError, match="no task 'csp' to train crystal_text_llm for; there is shared"):
+    with pytest.raises(ValueError, match="crystal_text_llm is not trained for the task 'csp', only for shared"):
         run(tables, tmp_path, model="crystal_text_llm", task="csp", settings={})
 
 

@@ -2,35 +2,18 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import wyckoff as script
 from real_crystals import embedded
-from xtalgen.crystals import Crystal, read_crystals, read_metadata, read_table, replace_columns, to_table, write_table
+from undescribed_crystals import BROKEN, NOT_DESCRIBED, SALT
+from xtalgen.crystals import read_crystals, read_metadata, read_table, replace_columns, to_table, write_table
 from xtalgen.runtime.parallel import Failure
 from xtalgen.stages import wyckoff as stage
 from xtalgen.stages.wyckoff import add_wyckoff
 from xtalgen.structure import wyckoff
-
-BROKEN = Crystal("broken", "unparsable")
-
-
-SALT = Crystal("salt", "ok", 2.8 * (1.0 - np.eye(3)), np.array([[0.0] * 3, [0.5] * 3]), np.array([11, 17], np.uint8))
-
-
-def doubled(given):
-    coords = np.concatenate([given.frac_coords, given.frac_coords + np.eye(3)[0]]) / [2.0, 1.0, 1.0]
-    numbers = np.tile(given.atomic_numbers, 2)
-    return replace(given, lattice=given.lattice * [[2], [1], [1]], frac_coords=coords, atomic_numbers=numbers)
-
-
-NOT_DESCRIBED = {
-    "overlap": replace(SALT, id="overlap", frac_coords=np.zeros((2, 3))),
-    "doubled": replace(doubled(SALT), id="doubled"),
-}
 
 
 def table(tmp_path, crystals):
@@ -58,8 +41,12 @@ def test_failed_rows_stay_and_are_counted(tmp_path, monkeypatch, caplog):
     assert [row is None for row in read["wyckoff"].to_pylist()] == [False, True, True, True, False]
     assert read.drop_columns("wyckoff").equals(read_table(given)), "other columns are left alone"
     assert read_metadata(read) == {
-        "contract": "crystals/1", "dataset": "mine", "caveat": "few", "wyckoff_symprec": "0.1", "wyckoff_missing": "2",
-    }  # fmt: skip
+        "contract": "crystals/1",
+        "dataset": "mine",
+        "caveat": "few",
+        "wyckoff_symprec": "0.1",
+        "wyckoff_missing": "2",
+    }
     assert "no Wyckoff positions for 2 of 5 crystals" in caplog.text
     assert read_crystals(out)[0].info["wyckoff"] == wyckoff.describe(SALT)
 

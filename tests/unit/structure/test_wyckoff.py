@@ -14,18 +14,13 @@ from scipy.spatial.transform import Rotation
 
 from random_crystals import random_crystals
 from real_crystals import crystal, embedded
+from undescribed_crystals import BROKEN, NOT_DESCRIBED, SALT
 from xtalgen.crystals import Crystal
 from xtalgen.structure import wyckoff
 from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.structure.pymatgen import to_structure
 from xtalgen.structure.space_group import SYMPREC, space_group
 from xtalgen.structure.wyckoff_positions import ELEMENT_RANK, n_centrings, orbit_forms, parse_form, primitive_cell
-
-BROKEN = Crystal("broken", "unparsable")
-
-
-SALT = Crystal("salt", "ok", 2.8 * (1.0 - np.eye(3)), np.array([[0.0] * 3, [0.5] * 3]), np.array([11, 17], np.uint8))
-
 
 POLAR = {1, 3, 4, 5, 8, 9, 31, 36, 38, 43, 44, 99, 160, 161, 186}
 
@@ -44,7 +39,7 @@ def item(given):
 
 
 def rebuilt(described):
-    """The crystal in a primitive cell that a description tells."""
+    """The crystal in a primitive cell given by a description."""
     free, members, numbers = iter(described["free"]), [], []
     for form, number in zip(described["forms"], described["atomic_numbers"], strict=True):
         values = np.zeros(3)
@@ -97,9 +92,9 @@ def test_groups_and_multiplicities_are_moyos():
 def test_orbits_come_by_element_then_letter_then_coordinates():
     for given, described in all_described():
         free = iter(described["free"])
-        told = [[round(next(free), 3) for _ in parse_form(form)[3]] for form in described["forms"]]
+        coordinates = [[round(next(free), 3) for _ in parse_form(form)[3]] for form in described["forms"]]
         ranks = [ELEMENT_RANK[number] for number in described["atomic_numbers"]]
-        order = list(zip(ranks, described["letters"], told, strict=True))
+        order = list(zip(ranks, described["letters"], coordinates, strict=True))
         assert order == sorted(order), given.id
         assert all(0.0 <= value < 1.0 for value in described["free"]), given.id
 
@@ -193,14 +188,14 @@ def test_three_nearly_equal_axes_keep_their_lengths():
     """P222 allows any order of the axes, and here moyo's tolerance does too."""
     rng = np.random.default_rng(0)
     for _ in range(5):
-        told = {
+        description = {
             "generators": "-x,-y,z;x,-y,-z",
             "cell": [5.60, 5.63, 5.66, 90.0, 90.0, 90.0],
             "atomic_numbers": [11, 17],
             "forms": ["x,y,z"] * 2,
             "free": (0.05 + 0.15 * rng.random(6) + [0.0, 0.0, 0.0, 0.05, 0.1, 0.15]).tolist(),
         }
-        given = rebuilt(told)
+        given = rebuilt(description)
         described = wyckoff.describe(given)
         assert described["spg_num"] == 16
         assert distances(rebuilt(described)) == pytest.approx(distances(given), abs=1e-3)
@@ -217,18 +212,6 @@ def test_atoms_beside_their_positions_are_no_way_of_writing(number):
     freest = np.argmax([position.multiplicity for position in normaliser.wyckoffs])
     coords = coords + 0.01 * (np.arange(len(coords)) == freest)[:, None]
     assert not list(wyckoff._settings(replace(standard, coords=coords), normaliser))
-
-
-def doubled(given):
-    coords = np.concatenate([given.frac_coords, given.frac_coords + np.eye(3)[0]]) / [2.0, 1.0, 1.0]
-    numbers = np.tile(given.atomic_numbers, 2)
-    return replace(given, lattice=given.lattice * [[2], [1], [1]], frac_coords=coords, atomic_numbers=numbers)
-
-
-NOT_DESCRIBED = {
-    "overlap": replace(SALT, id="overlap", frac_coords=np.zeros((2, 3))),
-    "doubled": replace(doubled(SALT), id="doubled"),
-}
 
 
 @pytest.mark.parametrize("name", NOT_DESCRIBED)

@@ -56,7 +56,7 @@ def test_every_kind_gives_the_same_phases(tmp_path, content, suffix):
     assert energies == pytest.approx({0.0: -1.5, 1.0: -4.9, 0.5: -6.3, 2 / 3: -16 / 3})
 
 
-def test_names_that_stand_twice_are_told_apart(tmp_path):
+def test_repeated_names_are_numbered(tmp_path):
     entries = [ComputedEntry("Mg", energy, entry_id="mp-1").as_dict() for energy in (-1.5, -1.4)]
     assert [entry.name for entry in read_phase_diagram(dumped(tmp_path / "pd.json", entries))] == ["mp-1", "mp-1#2"]
 

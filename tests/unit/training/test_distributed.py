@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from random_crystals import random_crystals
-from tiny_base import save_base
+from tiny_language import save_base
 from xtalgen import models
 from xtalgen.crystals import to_table, write_table
 from xtalgen.models.language.decoding import TextSampling

@@ -125,8 +125,10 @@ def test_a_killed_training_goes_on_bit_equal(data, job, tmp_path, monkeypatch, n
     assert outcome.progress.best_val_loss == expected.progress.best_val_loss
     # Timings apart, the log is that of an uninterrupted training.
     timings = ("seconds", "samples_per_s", "gflop_per_s")
-    strip = [[{k: v for k, v in row.items() if k not in timings} for row in rows] for rows in
-             (outcome.progress.rows, expected.progress.rows)]  # fmt: skip
+    strip = [
+        [{k: v for k, v in row.items() if k not in timings} for row in rows]
+        for rows in (outcome.progress.rows, expected.progress.rows)
+    ]
     assert strip[0] == strip[1]
     assert len(rows(job)) == CONFIG.epochs
 
@@ -308,9 +310,14 @@ def test_plateau_lowers_the_rate_down_to_its_floor(data, job):
             return (total if self.training else total * 0 + 1), parts
 
     config = replace(
-        CONFIG, epochs=8, schedule="plateau", val_every=1, plateau_patience=1, plateau_factor=0.5,
+        CONFIG,
+        epochs=8,
+        schedule="plateau",
+        val_every=1,
+        plateau_patience=1,
+        plateau_factor=0.5,
         final_learning_rate=0.02,
-    )  # fmt: skip
+    )
     rates = [row["lr"] for row in fit.fit(Stuck(), *data, config, job).progress.rows]
     assert rates == [0.05, 0.05, 0.05, 0.025, 0.025, 0.02, 0.02, 0.02]
 
@@ -326,9 +333,14 @@ def test_the_plateau_is_pytorchs(data, job):
             return (total if self.training else total * 0 + next(self.given)), parts
 
     config = replace(
-        CONFIG, epochs=len(losses), schedule="plateau", val_every=1, plateau_patience=1, plateau_factor=0.5,
+        CONFIG,
+        epochs=len(losses),
+        schedule="plateau",
+        val_every=1,
+        plateau_patience=1,
+        plateau_factor=0.5,
         final_learning_rate=0.001,
-    )  # fmt: skip
+    )
     outcome = fit.fit(Given(), data[0], DeviceData(random_crystals(1, seed=2), "cpu"), config, job)
     adam = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.05)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(adam, factor=0.5, patience=1)

@@ -1,6 +1,6 @@
 // The page's address holds the crystal, the colours and the filters, so that a link leads back to them.
 
-// Names that earlier pages gave to colourings.
+// Former names of colourings.
 const RENAMED = {
   hull: "e_above_hull",
   validity: "valid",
@@ -12,7 +12,7 @@ const RENAMED = {
   atoms: "n_atoms",
 };
 
-// Returns the fragment of the address, "" when everything is as at the start.
+// Returns the fragment of the address, "" for the initial state.
 export function writeAddress(crystals, state) {
   const parts = new URLSearchParams();
   if (state.chosen >= 0) parts.set("crystal", crystalKey(crystals, state.chosen));
@@ -24,8 +24,8 @@ export function writeAddress(crystals, state) {
   return parts.toString() ? `#${parts}` : "";
 }
 
-// Returns the part of the state that a fragment holds. It is text from anywhere: unknown values are passed over.
-// `chosen` is the number of a crystal or -1; a bare #ID chooses the first crystal of that id.
+// Returns the part of the state given by a fragment. The text is untrusted: unknown values are ignored.
+// `chosen` is the index of a crystal or -1; a bare #ID selects the first crystal of that id.
 export function readAddress(fragment, crystals, colourings) {
   const text = fragment.slice(1);
   const parts = new URLSearchParams(text);
@@ -54,7 +54,7 @@ function chosenIn(text, key, crystals) {
   try {
     id = decodeURIComponent(text);
   } catch {
-    // not encoded: taken as it is
+    // not encoded: used verbatim
   }
   return crystals.ids.indexOf(id);
 }

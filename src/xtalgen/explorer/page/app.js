@@ -1,4 +1,4 @@
-// The page: its state, and what follows when it changes. The other modules draw, read and write what they are given.
+// The page: its state and reactions to changes. The other modules draw, read and write what they are given.
 
 import { readAddress, writeAddress } from "./address.js";
 import { colourings, paint } from "./colours.js";
@@ -19,7 +19,7 @@ const main = document.querySelector("main");
 class App {
   constructor(crystals) {
     this.crystals = crystals;
-    // sets and categories are the hidden ones; flags those that must be true; hull the largest energy; lasso marks.
+    // sets, categories: hidden ones; flags: those that must be true; hull: upper limit of the energy; lasso: selection.
     this.state = {
       ...{ colour: "set", sets: new Set(), categories: new Set(), flags: new Set(), query: "" },
       ...{ hull: null, lasso: null, chosen: -1 },
@@ -45,7 +45,7 @@ class App {
     });
   }
 
-  // Esc undoes one thing at a time.
+  // Esc undoes one selection at a time.
   back() {
     const { state } = this;
     if (this.map.lassoMode) this.setLasso(false);
@@ -118,7 +118,7 @@ class App {
     if (i < 0) return;
     if (this.carded !== i) {
       const more = this.map.stack(i).length - 1;
-      const hint = more ? make("small", {}, `and ${more} more in this place: click again`) : "";
+      const hint = more ? make("small", {}, `and ${more} more at this point: click again`) : "";
       box.replaceChildren(...card(this.crystals, i), hint);
       this.carded = i;
     }
@@ -128,7 +128,7 @@ class App {
     box.style.top = `${Math.max(4, Math.min(y + 14, height - box.offsetHeight - 8))}px`;
   }
 
-  // Of several crystals at one point, each click opens the next.
+  // Among several crystals at one point, each click opens the next.
   pick(i) {
     const stack = this.map.stack(i);
     const at = stack.indexOf(this.state.chosen);
@@ -150,13 +150,13 @@ class App {
     this.view.show(i, 1);
   }
 
-  // Crystals to which the map draws a line.
+  // Crystals to which the map draws lines.
   _linked(i) {
     const { nearest, duplicate_of: duplicate } = this.crystals;
     return [nearest[i], duplicate[i]].filter((other) => other >= 0 && other !== i);
   }
 
-  // Opens the next or previous of the generated crystals shown, in order of energy above hull.
+  // Opens the next or previous visible generated crystal, in order of energy above hull.
   step(direction) {
     const { crystals } = this;
     const order = [];
@@ -170,7 +170,7 @@ class App {
     this.choose(order[next], { centre: true });
   }
 
-  // Moves the atoms from as sampled to relaxed, or back.
+  // Animates the atoms from sampled to relaxed positions, or back.
   flipStage() {
     const i = this.state.chosen;
     if (i < 0 || !this.crystals.moved[i]) return;

@@ -27,7 +27,7 @@ export function lineChart(title, lines, { x: ends, yEnds, xLabel, yLabel, marks 
   return figure(title, svg);
 }
 
-// Returns a figure of bars: {name, colour, reference, shares}, one share per label. References stand behind.
+// Returns a figure of bars: {name, colour, reference, shares}, one share per label. References are drawn behind.
 export function barChart(title, sets, labels) {
   const top = Math.max(0.01, ...sets.flatMap((set) => set.shares));
   const [svg, x, y] = axes([0, labels.length], [0, top], "", "share", []);

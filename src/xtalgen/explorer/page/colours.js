@@ -1,4 +1,4 @@
-// What a point's colour can mean. Categories can be switched off in the legend; numbers have a scale.
+// The colourings of points. Categories can be switched off in the legend; numbers have a scale.
 
 import { SYSTEMS } from "./data.js";
 
@@ -27,7 +27,7 @@ function viridis(share) {
   return first.map((value, k) => value + (at - low) * (second[k] - value));
 }
 
-// Returns the ways to colour that these crystals have values for, by name: by set, and those of the columns.
+// Returns the colourings for which these crystals have values, by name: by set, and those of the columns.
 // Categories: `categories` [[label, index in the palette or null for grey]], `of(i)` → category.
 // Numbers: `value(i)`, `ends` of the scale, `reverse`.
 export function colourings(crystals) {
@@ -47,7 +47,7 @@ export function colourings(crystals) {
   return found;
 }
 
-// The ways to colour that a column may name.
+// The colourings that a column may name.
 const WAYS = {
   scale(crystals, { name, ends, reverse }) {
     const value = (i) => crystals.value(name, i);
@@ -130,7 +130,7 @@ const WAYS = {
   },
 };
 
-// Returns the 2nd and 98th percentile of the values that are known.
+// Returns the 2nd and 98th percentile of the known values.
 function quantiles(crystals, value) {
   const values = [];
   for (let i = 0; i < crystals.n; i++) {
@@ -142,7 +142,7 @@ function quantiles(crystals, value) {
   return [values[Math.floor(values.length * 0.02)], values[Math.floor((values.length - 1) * 0.98)]];
 }
 
-// Fills the colour of every point: 4 bytes each, the last one opacity (0: not drawn).
+// Fills the RGBA colour of every point, 4 bytes each; opacity 0 hides a point.
 export function paint(crystals, colouring, visible, bytes) {
   const quiet = rgb(grey());
   const colours = palette().map(rgb);

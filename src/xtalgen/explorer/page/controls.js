@@ -1,4 +1,4 @@
-// Buttons, fields and sliders: what they do, and what they show.
+// Buttons, fields and sliders.
 
 import { isDark } from "./colours.js";
 import { $, counted, fixed, isPressed, make, setPressed } from "./dom.js";
@@ -65,7 +65,7 @@ function crystalControls(app) {
   }
 }
 
-// Writes what stays as it is: texts, scores, choices of colour and filters.
+// Fills the static parts: texts, scores, choices of colour and filters.
 export function fillPage(app) {
   const { header, columns } = app.crystals;
   const paragraphs = (lines) => lines.map((line) => make("p", {}, line));
@@ -110,5 +110,5 @@ export function showState({ crystals, map, nGenerated, state }, shown) {
 function emptyText(crystals, visible) {
   if (!crystals.n) return "There are no crystals in these sets.";
   if (visible.some((value) => value)) return "";
-  return "No crystal fits the search and filters. Press Esc to clear them.";
+  return "No crystal matches the search and filters. Press Esc to clear them.";
 }

@@ -15,7 +15,7 @@ export class CrystalView {
     new ResizeObserver(() => this.viewer && this.viewer.resize()).observe(scene);
   }
 
-  // Returns a promise of the library. The script is 3 MB, so it is read once and only when needed.
+  // Returns a promise of the library. The script is 3 MB, so it is loaded only once, when needed.
   static library() {
     CrystalView.loading ??= (async () => {
       const text = await inflate(bytesOf(document.getElementById("viewer")));
@@ -45,7 +45,7 @@ export class CrystalView {
         }
       } catch (error) {
         console.warn(error);
-        return this._say("The 3D view needs WebGL, which this browser does not offer. You can still download the CIF.");
+        return this._say("The 3D view needs WebGL, which this browser does not support. You can still download the CIF.");
       }
       if (this.wanted[0] !== i) return undefined;
     }
@@ -103,7 +103,7 @@ export class CrystalView {
     }
   }
 
-  // Atoms of all cells shown, and those on faces, edges and corners once more on the other side; Cartesian, in Å.
+  // Atoms of all cells shown, with those on faces, edges and corners repeated on the opposite side; Cartesian, in Å.
   _placed(atoms, vectors) {
     const repeat = atoms.length * this.repeat ** 3 > MOST_ATOMS ? 1 : this.repeat;
     const placed = [];
@@ -119,7 +119,7 @@ export class CrystalView {
     return placed;
   }
 
-  // Bonded: nearer than 1.15 times the sum of covalent radii. In salts (electronegativities apart by more than 1) not
+  // Bonded: closer than 1.15 times the sum of covalent radii. In salts (electronegativities differ by more than 1) not
   // between ions of like charge: one must attract electrons more than the other, or both be non-metals.
   _bonds(atoms) {
     const { radius, metal, electronegativity: negativity } = this.crystals.header.elements;

@@ -1,4 +1,4 @@
-// The payload as arrays, and what follows from them: formulas, densities, cells, CIF text.
+// The payload as arrays, and derived quantities: formulas, densities, cells, CIF text.
 
 import { withMinus } from "./dom.js";
 
@@ -15,7 +15,7 @@ const ARRAYS = {
   uint32: Uint32Array,
   int32: Int32Array,
 };
-// Blocks of every page; all others belong to columns.
+// Blocks present on every page; all others belong to columns.
 const STRUCTURAL = [
   ...["n_atoms", "atomic_numbers", "frac_coords", "lengths", "angles"],
   ...["moved", "moves", "before_lengths", "before_angles"],
@@ -86,7 +86,7 @@ export class Crystals {
     return new Kind(plain.buffer);
   }
 
-  // Where each crystal's atoms and cell stand in the blocks, now and before relaxation.
+  // Offsets of each crystal's atoms and cell in the blocks, after and before relaxation.
   _index() {
     this.starts = new Uint32Array(this.n + 1);
     this.movedStarts = new Uint32Array(this.n + 1);
@@ -148,7 +148,7 @@ export class Crystals {
     return block[i] === MISSING ? null : block[i] * column.step;
   }
 
-  // The value of a column as the page writes it; null where unknown.
+  // The value of a column as displayed; null where unknown.
   text(name, i) {
     const column = this.columns.get(name);
     const value = this.value(name, i);
@@ -174,7 +174,7 @@ export class Crystals {
     return number ? `${this.header.space_groups[number]} (${number})` : null;
   }
 
-  // Lengths in Å and angles in degrees: as they are now (stage 1), as sampled (stage 0), or between.
+  // Lengths in Å and angles in degrees: final (stage 1), as sampled (stage 0), or interpolated.
   cell(i, stage = 1) {
     const now = Crystals._cell(this.lengths, this.angles, this.rank[i], this.nDrawn);
     if (stage === 1 || !this.moved[i]) return now;
@@ -249,7 +249,7 @@ export class Crystals {
     ].join("\n");
   }
 
-  // Why a crystal failed or is not valid, in words; empty when nothing is wrong or nothing is known.
+  // The reasons why a crystal failed or is not valid; empty when there are none or they are unknown.
   reasons(i) {
     const found = [];
     const { statuses, status_words: words } = this.header;
@@ -270,7 +270,7 @@ export class Crystals {
   }
 }
 
-// Columns that follow from the geometry and the space group, so that the payload need not hold them.
+// Columns derived from geometry and space group, which the payload need not contain.
 const COMPUTED = {
   n_atoms: (crystals, i) => crystals.n_atoms[i] || null,
   n_elements: (crystals, i) => crystals.nElements[i] || null,

@@ -1,4 +1,4 @@
-// Elements of the page, and numbers and formulas as text.
+// Creates elements of the page; formats numbers and formulas.
 
 export const $ = (id) => document.getElementById(id);
 

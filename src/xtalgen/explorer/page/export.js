@@ -1,4 +1,4 @@
-// What leaves the page: CSV, files, clipboard.
+// Exports: CSV, files, clipboard.
 
 import { $, make } from "./dom.js";
 
@@ -22,7 +22,7 @@ function cell(crystals, name, i) {
   return value.toFixed(Math.max(0, Math.round(-Math.log10(crystals.columns.get(name).step))));
 }
 
-// A cell that a spreadsheet would take for a formula starts with an apostrophe.
+// An apostrophe keeps spreadsheets from interpreting a cell as a formula.
 function quoted(text) {
   if (!/[",\r\n]|^[=+\-@\t]/.test(text)) return text;
   const safe = /^[=+\-@\t]/.test(text) ? `'${text}` : text;
@@ -35,7 +35,7 @@ export function save(name, text, type) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-// Copies text and says `done` on the map for a moment.
+// Copies text and briefly shows `done` on the map.
 export async function copy(text, done) {
   try {
     await navigator.clipboard.writeText(text);

@@ -1,4 +1,4 @@
-// Mouse, pen and fingers on the map: drag, wheel, pinch, click, lasso.
+// Mouse, pen and touch gestures on the map: drag, wheel, pinch, click, lasso.
 
 export class Gestures {
   constructor(map) {

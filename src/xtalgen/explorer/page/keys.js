@@ -1,4 +1,4 @@
-// The keyboard: what each key does, and the help that lists them.
+// The keyboard shortcuts and their help.
 
 import { $, make } from "./dom.js";
 
@@ -23,7 +23,7 @@ export function helpRows() {
   return HELP.map(([key, what]) => make("tr", {}, [make("td", {}, make("kbd", {}, key)), make("td", {}, what)]));
 }
 
-// Listens to keys pressed anywhere but in a field.
+// Listens to keys pressed outside input fields.
 export function listen(app) {
   const actions = actionsOf(app);
   document.addEventListener("keydown", (event) => {

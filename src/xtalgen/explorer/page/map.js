@@ -120,7 +120,7 @@ export class PointMap {
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   }
 
-  // Reference crystals are drawn first; the rest is shuffled, so that no set covers the others.
+  // Reference crystals are drawn first; the others are shuffled, so that no set hides another.
   _order() {
     const under = [];
     const over = [];
@@ -204,7 +204,7 @@ export class PointMap {
     if (!inside) this.goTo(this.places[2 * i], this.places[2 * i + 1], this.scale);
   }
 
-  // CSS pixels of a point of the map, or of a crystal; and back.
+  // Conversion between points of the map, or crystals, and CSS pixels.
   project(x, y) {
     return [(x - this.x) * this.scale + this.width / 2, this.height / 2 - (y - this.y) * this.scale];
   }

@@ -3,7 +3,7 @@
 import { $, counted, fixed, formulaNodes, make } from "./dom.js";
 import { fromElsewhere } from "./legend.js";
 
-// Facts of a crystal as [name, text or node, class]. `goTo` opens another crystal of the page; without it the
+// Facts of a crystal as [name, text or node, class]. `goTo` opens another crystal on the page; without it the
 // short list for the hover card is returned.
 export function facts(crystals, i, goTo = null) {
   const { header } = crystals;
@@ -125,7 +125,7 @@ function scoreText(metric, value) {
   return metric.percent ? `${(100 * value).toFixed(1)} %` : Number(value.toPrecision(3)).toString();
 }
 
-// Fills the panel of the chosen crystal. `goTo` opens another crystal.
+// Fills the panel of the selected crystal. `goTo` opens another crystal.
 export function describe(crystals, i, goTo) {
   $("formula").replaceChildren(...formulaNodes(crystals.formulas[i]));
   const rows = [["id", crystals.ids[i]], ["set", crystals.setOf(i).name], ...facts(crystals, i, goTo)];

@@ -1,4 +1,4 @@
-// The plots beside the map, drawn from the crystals that are shown now.
+// The plots beside the map, drawn from the visible crystals.
 
 import { barChart, funnelChart, lineChart } from "./charts.js";
 import { setColour } from "./colours.js";
@@ -87,7 +87,7 @@ export class Plots {
     return figures;
   }
 
-  // Shares of the crystals for which `value` is one of the categories; those with null are left out.
+  // Shares of the crystals by category of `value`; crystals with null are left out.
   _bars(title, groups, value, categories, label) {
     const sets = groups.map((group) => {
       const counts = new Map();

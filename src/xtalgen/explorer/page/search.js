@@ -2,7 +2,7 @@
 
 import { commonDivisor } from "./data.js";
 
-// Returns a predicate on crystal numbers, or null when the text is empty.
+// Returns a predicate on crystal indices, or null when the text is empty.
 function parseSearch(text, crystals) {
   const symbols = crystals.header.elements.symbol.map((symbol, z) => [symbol.toLowerCase(), z]);
   const known = new Map(symbols.filter(([, z]) => z));
@@ -75,7 +75,7 @@ function formulaKey(counts) {
     .join(" ");
 }
 
-// Returns whether a crystal is shown, as a function of its number. Flags and energies apply to generated crystals only.
+// Returns a predicate: whether the crystal of an index is shown. Flags and energies apply only to generated crystals.
 export function crystalFilter(crystals, state, colouring) {
   const search = parseSearch(state.query, crystals);
   const categories = colouring.categories && !colouring.sets ? state.categories : new Set();

@@ -58,6 +58,7 @@ def compare_paired(one: Mapping[str, Any], other: Mapping[str, Any], metric: str
     first, second = unpack_outcomes(one, metric), unpack_outcomes(other, metric)
     if first is None or second is None:
         return None
+    # Only discordant pairs count; without a difference they split like fair coins.
     wins, losses = int((first & ~second).sum()), int((second & ~first).sum())
     return Comparison(_binomial(min(wins, losses), wins + losses), "McNemar")
 
@@ -77,10 +78,12 @@ def compare_intervals(
     value: float, interval: tuple[float, float], other: float, other_interval: tuple[float, float]
 ) -> Comparison | None:
     """Returns a z-test of two values, their standard errors taken from their 95 % intervals; None without spread."""
+    # Half the width of a 95 % interval is 1.96 standard errors.
     errors = [(high - low) / (2 * Z_95) for low, high in (interval, other_interval)]
     spread = math.hypot(*errors)
     if not spread > 0:
         return None
+    # Two-sided p-value 2 (1 - Φ(|z|)) = erfc(|z| / √2), z = difference / √(s₁² + s₂²)
     return Comparison(math.erfc(abs(value - other) / spread / math.sqrt(2)), "z-test from the intervals")
 
 

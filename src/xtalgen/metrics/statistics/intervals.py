@@ -1,7 +1,7 @@
 """Values with their 95 % intervals: Wilson's for rates, seeded bootstrap for everything else."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,23 +47,39 @@ def rate(count: int, n: int) -> Estimate:
     return Estimate(share, n, max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
 
 
-def bootstrap(
-    values: Float[np.ndarray, " n"],
-    statistic: Callable[[np.ndarray], float],
-    *,
-    seed: int,
-    reason: str,
-    resamples: int = RESAMPLES,
-) -> Estimate:
-    """Returns a statistic of the values with its percentile bootstrap interval.
+@dataclass(frozen=True)
+class Bootstrap:
+    """A statistic of values whose percentile bootstrap interval is still to be drawn.
 
-    `reason` says why there are no values, if so. Resampling adds noise to a statistic that cannot be negative, such as
-    a Wasserstein distance near 0, so the interval is widened to contain the value itself.
+    reason: why there are no values, if so. at_most: of more values, a random subset of this size is used.
     """
-    if len(values) == 0:
-        return missing(reason)
-    generator = np.random.default_rng(seed)
-    value = float(statistic(values))
-    drawn = [statistic(values[generator.integers(len(values), size=len(values))]) for _ in range(resamples)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(value, len(values), min(float(low), value), max(float(high), value))
+
+    values: Float[np.ndarray, " n"]
+    statistic: Callable[[np.ndarray], float]
+    reason: str
+    at_most: int | None = None
+
+    def estimate(self, *, seed: int, resamples: int = RESAMPLES) -> Estimate:
+        """Returns the statistic with its interval.
+
+        Resampling adds noise to a statistic that cannot be negative, such as a Wasserstein distance near 0, so the
+        interval is widened to contain the value itself.
+        """
+        values = self.values
+        if len(values) == 0:
+            return missing(self.reason)
+        if self.at_most is not None and len(values) > self.at_most:
+            values = np.random.default_rng(seed).choice(values, size=self.at_most, replace=False)
+        generator = np.random.default_rng(seed)
+        value = float(self.statistic(values))
+        drawn = [self.statistic(values[generator.integers(len(values), size=len(values))]) for _ in range(resamples)]
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        return Estimate(value, len(values), min(float(low), value), max(float(high), value))
+
+
+def estimate_all(found: Mapping[str, Estimate | Bootstrap], *, seed: int, resamples: int) -> dict[str, Estimate]:
+    """Returns the metrics of a set with all their intervals, which start from the same seed."""
+    return {
+        name: each if isinstance(each, Estimate) else each.estimate(seed=seed, resamples=resamples)
+        for name, each in found.items()
+    }

@@ -3,7 +3,8 @@
 Labels, units and definitions are in `registry`, so that rewording one of them evaluates no set again.
 """
 
-# Tasks whose crystals are judged as a set, then all whose crystals are judged at all.
-GENERATION = ("dng", "own")
+from xtalgen.runtime.names import GENERATION
+
+# Tasks whose crystals are judged at all.
 JUDGED = (*GENERATION, "csp", "conditional")
 EVERY_TASK = (*JUDGED, "infilling")

@@ -11,20 +11,19 @@ import pyarrow as pa
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.distributions import density
 from xtalgen.metrics.statistics.comparisons import pack_outcomes
-from xtalgen.metrics.statistics.intervals import Estimate, bootstrap, missing, rate
+from xtalgen.metrics.statistics.intervals import Bootstrap, estimate_all, missing, rate
 from xtalgen.metrics.symmetry import space_groups
-from xtalgen.metrics.tasks.dng import reference_phases, relaxed_phases
-from xtalgen.metrics.types import Columns, Flags, MetricConfig, Scores, count_survivors
-from xtalgen.metrics.validity import Validity, judge
+from xtalgen.metrics.types import Columns, Flags, Measured, MetricConfig, Scores, count_survivors
+from xtalgen.metrics.validity import Validity
+from xtalgen.runtime.names import ENERGIES
 from xtalgen.structure.attributes import ATTRIBUTES, conditions_of
 from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.crystal_list import CrystalList
-from xtalgen.thermodynamics.energy_above_hull import energies_above_hull
+from xtalgen.thermodynamics.energy_above_hull import energies_above_hull, reference_phases, relaxed_phases
 
 # Attributes of which a crystal has what was asked or has not.
 EXACT = ("formula", "n_atoms", "spg_num")
 # Attributes that differ by an amount, in eV/atom.
-ENERGIES = ("e_form_per_atom", "e_above_hull")
 KINDS = {"formula": pa.string(), "n_atoms": pa.int64(), "spg_num": pa.int64()}
 
 
@@ -61,13 +60,13 @@ def score_requests(requests: Requests, settings: MetricConfig) -> Scores:
     """
     sample = requests.sample
     asked = [conditions_of(target, requests.attributes) for target in requests.targets]
-    validity = judge(sample, None, settings.recipe.validity)
-    obtained = _obtained(requests, settings)
+    validity = settings.recipe.validity.judge(sample)
+    obtained = _obtained(requests, settings.workers)
     met = {name: _met(name, asked, requests.targets, obtained) for name in EXACT if name in requests.attributes}
     answers = Answers(asked, obtained, met, validity)
     return Scores(
         _columns(requests, answers),
-        _metrics(answers, settings),
+        estimate_all(_metrics(answers), seed=settings.seed, resamples=settings.resamples),
         _funnel(sample, validity, met),
         Counter(f"sample: {crystal.status}" for crystal in sample if not crystal.ok),
         {"attributes": list(requests.attributes)},
@@ -83,20 +82,20 @@ def metric_of(attribute: str) -> str:
     return f"{attribute}_matched" if attribute in EXACT else f"{attribute}_deviation"
 
 
-def _obtained(requests: Requests, settings: MetricConfig) -> dict[str, list[Any]]:
+def _obtained(requests: Requests, workers: int) -> dict[str, list[Any]]:
     """Returns what each crystal has, by attribute; None where it has none or it was not computed."""
     rows = [row if fine else None for row, fine in zip(requests.sample, requests.sample.usable, strict=True)]
     found: dict[str, list[Any]] = {
         "formula": [None if row is None else reduced_counts(row.atomic_numbers) for row in rows],
         "n_atoms": [None if row is None else row.n_atoms for row in rows],
-        "spg_num": space_groups(requests.sample, workers=settings.workers),
+        "spg_num": space_groups(requests.sample, workers=workers),
     }
     if requests.relaxed is None or requests.hull is None:
         return found
     phases, references = relaxed_phases(requests.relaxed), reference_phases(requests.hull)
     elements = [phase for phase in references if len(phase.system) == 1]
     for name, competing in (("e_form_per_atom", elements), ("e_above_hull", references)):
-        found[name] = [above.value for above in energies_above_hull(phases, competing, workers=settings.workers)]
+        found[name] = [above.value for above in energies_above_hull(phases, competing, workers=workers)]
     return found
 
 
@@ -110,10 +109,10 @@ def _met(
     return np.array([a is not None and a == b for a, b in zip(wanted, obtained[name], strict=True)], dtype=bool)
 
 
-def _metrics(answers: Answers, settings: MetricConfig) -> dict[str, Estimate]:
+def _metrics(answers: Answers) -> Measured:
     asked, obtained, validity = answers.asked, answers.obtained, answers.validity
     flags = {"struct_valid": validity.structure, "comp_valid": validity.composition, "valid": validity.both}
-    metrics = {name: rate(int(values.sum()), len(asked)) for name, values in flags.items()}
+    metrics: Measured = {name: rate(int(values.sum()), len(asked)) for name, values in flags.items()}
     for name in (*EXACT, *ENERGIES):
         rows = [row for row, one in enumerate(asked) if name in one]
         if not rows:
@@ -125,8 +124,7 @@ def _metrics(answers: Answers, settings: MetricConfig) -> dict[str, Estimate]:
         else:
             pairs = [(asked[row][name], obtained[name][row]) for row in rows if obtained[name][row] is not None]
             off = np.array([abs(found - wanted) for wanted, found in pairs], dtype=float)
-            options = {"seed": settings.seed, "resamples": settings.resamples}
-            metrics[metric_of(name)] = bootstrap(off, np.mean, reason="no crystal has an energy", **options)
+            metrics[metric_of(name)] = Bootstrap(off, np.mean, reason="no crystal has an energy")
     return metrics
 
 

@@ -1,23 +1,29 @@
 """Scores of crystal structure prediction: does a structure predicted for a composition match the true one?"""
 
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
 from xtalgen.featurizers.fingerprints import Fingerprints
 from xtalgen.metrics.choices import MatchFilter
+from xtalgen.metrics.protocols import PredictionRules
 from xtalgen.metrics.statistics.comparisons import pack_outcomes
-from xtalgen.metrics.statistics.intervals import Estimate, bootstrap, missing, rate
-from xtalgen.metrics.types import Columns, Flags, MetricConfig, Scores, count_survivors
-from xtalgen.metrics.validity import Validity, judge
+from xtalgen.metrics.statistics.intervals import Bootstrap, estimate_all, missing, rate
+from xtalgen.metrics.types import Columns, Flags, Measured, MetricConfig, Scores, count_survivors
+from xtalgen.metrics.validity import Validity
+from xtalgen.runtime.parallel import Failure
+from xtalgen.runtime.resume import map_resumably
+from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.crystal_list import CrystalList
-from xtalgen.structure.matcher import Matches, match_targets
+from xtalgen.structure.matcher import CSP, NotComparableError, Tolerances, arrays, rms_distance, warm_up
 
 ONE = "one prediction per target"
 
@@ -56,6 +62,66 @@ def assign_targets(sample: Sequence[Crystal], test: Sequence[Crystal], where: st
 
 
 @dataclass(frozen=True)
+class Matches:
+    """What predictions match.
+
+    own: displacement of each prediction to its own target, NaN without match; nearest: smallest displacement of each
+    target to any prediction of the same reduced composition, NaN without match; failures: what went wrong, by row.
+    """
+
+    own: Float[np.ndarray, " predictions"]
+    nearest: Float[np.ndarray, " targets"]
+    failures: dict[int, str]
+
+
+def match_targets(
+    predictions: CrystalList,
+    targets: CrystalList,
+    own: Sequence[int],
+    *,
+    work: Path,
+    key: str,
+    workers: int,
+    timeout: float,
+    tolerances: Tolerances = CSP,
+) -> Matches:
+    """Returns the root mean square displacements between predictions and targets, normalised by (V/n)^(1/3).
+
+    own: index of the target each prediction was made for. Beside its own, every target is compared with the other
+    predictions of its reduced composition, for METRe (arXiv:2509.12178). Pairs of different composition cannot match
+    and are not compared; neither are rows without usable geometry.
+    """
+    by_counts: dict[Any, list[int]] = {}
+    for index in np.flatnonzero(targets.usable).tolist():
+        by_counts.setdefault(reduced_counts(targets[index].atomic_numbers), []).append(index)
+    pairs = [
+        (row, index)
+        for row in np.flatnonzero(predictions.usable).tolist()
+        for index in by_counts.get(reduced_counts(predictions[row].atomic_numbers), ())
+    ]
+    items = [(arrays(predictions[row]), arrays(targets[index])) for row, index in pairs]
+    results = map_resumably(
+        functools.partial(rms_distance, tolerances=tolerances),
+        items,
+        work=work,
+        key=key,
+        workers=workers,
+        timeout=timeout,
+        label="match",
+        initializer=warm_up,
+    )
+    matched = Matches(np.full(len(predictions), np.nan), np.full(len(targets), np.nan), {})
+    for (row, index), result in zip(pairs, results, strict=True):
+        if isinstance(result, Failure):
+            matched.failures[row] = _failure_class(result)
+        elif result is not None:
+            matched.nearest[index] = np.fmin(matched.nearest[index], result)
+            if own[row] == index:
+                matched.own[row] = result
+    return matched
+
+
+@dataclass(frozen=True)
 class PredictionVerdicts:
     """What was found of each prediction: its validity, its target's, its matches, whether it is its target's first."""
 
@@ -71,9 +137,9 @@ def score_prediction(predictions: Predictions, settings: MetricConfig, *, work: 
     The match rate is that of each target's first prediction; where there are several, the best of them counts in the
     metrics that say so. `work` keeps finished comparisons of inputs `key`.
     """
-    sample, targets, rules = predictions.sample, predictions.targets, settings.recipe.validity
-    validity = judge(sample, _failed(predictions.fingerprints), rules)
-    target_valid = judge(targets, _failed(predictions.references), rules).both
+    sample, targets = predictions.sample, predictions.targets
+    prints, references = predictions.fingerprints, predictions.references
+    rules, validity = settings.recipe.prediction, settings.recipe.validity
     matches = match_targets(
         sample,
         targets,
@@ -82,35 +148,34 @@ def score_prediction(predictions: Predictions, settings: MetricConfig, *, work: 
         key=key,
         workers=settings.workers,
         timeout=settings.match_timeout,
-        tolerances=settings.recipe.prediction.tolerances,
+        tolerances=rules.tolerances,
     )
-    counts = Counter(predictions.own)
     own = np.asarray(predictions.own, dtype=int)
     first = np.zeros(len(sample), dtype=bool)
     first[np.unique(own, return_index=True)[1]] = True
-    found = PredictionVerdicts(validity, target_valid[own], matches, first)
-    several = max(counts.values(), default=0)
-    best = _best_of(predictions, settings, found)
+    found = PredictionVerdicts(
+        validity.judge(sample, None if prints is None else prints.failed),
+        validity.judge(targets, None if references is None else references.failed).both[own],
+        matches,
+        first,
+    )
+    several = max(Counter(predictions.own).values(), default=0)
+    best = _best_of(predictions, rules, found)
+    # What no prediction of its composition matches is as far off as a match may be.
+    off = np.nan_to_num(matches.nearest, nan=rules.tolerances.stol)
+    metrics = _metrics(found, best, several) | {"crmse": Bootstrap(off, np.mean, reason="nothing was asked for")}
     return Scores(
         _verdicts(found),
-        _metrics(predictions, settings, found, best, several),
+        estimate_all(metrics, seed=settings.seed, resamples=settings.resamples),
         _funnel(predictions, found),
         _failures(sample, matches),
         {
             "samples_per_target": several,
-            "crystalnn_success_required": predictions.fingerprints is not None and rules.needs_fingerprint,
+            "crystalnn_success_required": prints is not None and validity.needs_fingerprint,
         },
         len(targets),
-        pack_outcomes(
-            [target.id for target in targets],
-            {f"match_rate{suffix}": np.isfinite(values) for suffix, values in best.items()}
-            | {"metre": np.isfinite(matches.nearest)},
-        ),
+        _outcomes(targets, best, matches),
     )
-
-
-def _failed(fingerprints: Fingerprints | None) -> np.ndarray | None:
-    return None if fingerprints is None else fingerprints.chosen & ~fingerprints.ok
 
 
 def _verdicts(found: PredictionVerdicts) -> Columns:
@@ -125,9 +190,8 @@ def _verdicts(found: PredictionVerdicts) -> Columns:
     return columns
 
 
-def _best_of(predictions: Predictions, settings: MetricConfig, found: PredictionVerdicts) -> dict[str, np.ndarray]:
+def _best_of(predictions: Predictions, rules: PredictionRules, found: PredictionVerdicts) -> dict[str, np.ndarray]:
     """Returns the smallest displacement to each target, infinite without match, by the suffix of the metrics' names."""
-    rules = settings.recipe.prediction
     everything = np.ones(len(predictions.sample), dtype=bool)
     filters = {
         MatchFilter.BOTH: found.validity.both & found.target_valid,
@@ -147,29 +211,19 @@ def _best_of(predictions: Predictions, settings: MetricConfig, found: Prediction
     }
 
 
-def _metrics(
-    predictions: Predictions,
-    settings: MetricConfig,
-    found: PredictionVerdicts,
-    best: dict[str, np.ndarray],
-    several: int,
-) -> dict[str, Estimate]:
-    n, n_targets, validity = len(predictions.sample), len(predictions.targets), found.validity
+def _metrics(found: PredictionVerdicts, best: Mapping[str, np.ndarray], several: int) -> Measured:
+    validity, nearest = found.validity, found.matches.nearest
+    n, n_targets = len(validity.both), len(nearest)
     flags = {"struct_valid": validity.structure, "comp_valid": validity.composition, "valid": validity.both}
-    metrics = {name: rate(int(values.sum()), n) for name, values in flags.items()}
-    options: dict[str, Any] = {"seed": settings.seed, "resamples": settings.resamples}
+    metrics: Measured = {name: rate(int(values.sum()), n) for name, values in flags.items()}
     for suffix, displacements in best.items():
         if "best" in suffix and several <= 1:
             metrics |= dict.fromkeys((f"match_rate{suffix}", f"rms_dist{suffix}"), missing(ONE))
             continue
         matched = displacements[np.isfinite(displacements)]
         metrics[f"match_rate{suffix}"] = rate(len(matched), n_targets)
-        metrics[f"rms_dist{suffix}"] = bootstrap(matched, np.mean, reason="no target is matched", **options)
-    nearest = found.matches.nearest
+        metrics[f"rms_dist{suffix}"] = Bootstrap(matched, np.mean, reason="no target is matched")
     metrics["metre"] = rate(int(np.isfinite(nearest).sum()), n_targets)
-    stol = settings.recipe.prediction.tolerances.stol
-    penalised = np.where(np.isfinite(nearest), nearest, stol)
-    metrics["crmse"] = bootstrap(penalised, np.mean, reason="nothing was asked for", **options)
     return metrics
 
 
@@ -189,7 +243,18 @@ def _funnel(predictions: Predictions, found: PredictionVerdicts) -> list[tuple[s
     return count_survivors(len(predictions.sample), steps)
 
 
+def _outcomes(targets: CrystalList, best: Mapping[str, np.ndarray], matches: Matches) -> dict[str, Any]:
+    """Returns which targets are matched, for paired tests."""
+    matched = {f"match_rate{suffix}": np.isfinite(values) for suffix, values in best.items()}
+    return pack_outcomes([target.id for target in targets], matched | {"metre": np.isfinite(matches.nearest)})
+
+
 def _failures(sample: Sequence[Crystal], matches: Matches) -> Counter[str]:
     failures = Counter(f"sample: {crystal.status}" for crystal in sample if not crystal.ok)
     failures.update(f"match: {kind}" for kind in matches.failures.values())
     return failures
+
+
+def _failure_class(failure: Failure) -> str:
+    """Returns the class that a failed comparison is counted in."""
+    return "degenerate" if NotComparableError.__name__ in failure.message else failure.kind

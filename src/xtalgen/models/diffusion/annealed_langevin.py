@@ -19,14 +19,14 @@ from xtalgen.models.diffusion.vae import CrystalVAE, geometric, inverse, multipl
 from xtalgen.models.manifolds import torus
 from xtalgen.models.manifolds.lattices import lattice_from_parameters
 from xtalgen.models.networks.periodic_graph import PeriodicGraph, nearest_graph
-from xtalgen.models.sampling.requests import Wanted, in_batches
+from xtalgen.models.sampling.requests import RequestBatch, in_batches
 from xtalgen.training.batches import MAX_ELEMENT, mix_seed
 from xtalgen.training.performance import MOST_PROGRAMS
 
-# Slots are added in such steps, so that products stay well shaped and few steps are recorded.
+# Slots are added in multiples of this, so that matrix products stay efficient and few graphs are recorded.
 ROOM = 8
 ROUNDING = 1e-3  # of fractional coordinates, in one step
-# Turns a step into one that the device repeats without the host.
+# Records a step for replay on the device without the host.
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ class CDVAESampling:
 
     levels: of noise, geometric between the ends that the training used; steps: at each level; step_rate: α at the
     lowest level in Å², growing with the square of the noise; min_sigma: Å, no noise is added at levels at or below it;
-    batch_size: crystals that run together; slots: neighbours per atom that the decoder's tables hold at first, 0 for as
-    many as needed; compile: compile the step; precision: of matrix products, "trained" for that of the training.
+    batch_size: crystals that run together; slots: initial number of neighbours per atom in the decoder's tables, 0 for
+    as many as needed; compile: compile the step; precision: of matrix products; "trained" keeps that of the training.
     """
 
     levels: int = 50
@@ -60,7 +60,7 @@ class CDVAESampling:
 
 @dataclass(frozen=True)
 class Start:
-    """Crystals before the dynamics, padded. fixed: whether the elements are given and stay."""
+    """Crystals before the dynamics, padded. fixed: whether the elements are given and kept."""
 
     latent: Float[Tensor, "batch latent"]
     numbers: Int[Tensor, "batch atoms"]
@@ -83,10 +83,11 @@ def decode(
     """Returns a crystal for each latent vector, in order; ids are empty.
 
     counts: the numbers of atoms, instead of the head's; numbers: the elements, instead of those of the composition head
-    and the type head. Status is "bad_lattice" when the predicted cell cannot exist, "not_finite" when a number on the
-    way was not finite, and as in `in_batches` for impossible compositions. Starting points depend on the seed and the
-    index, the noise of the dynamics also on batch size and device.
+    and the type head. Status is "bad_lattice" when the predicted cell cannot exist, "not_finite" when the dynamics
+    diverged, and as in `in_batches` for impossible compositions. Initial coordinates depend on the seed and the index,
+    the noise of the dynamics also on batch size and device.
     """
+    # N = argmax of the count head, then an initial composition from the composition head.
     fixed = numbers is not None
     if numbers is None:
         if counts is None:
@@ -94,7 +95,7 @@ def decode(
             counts = module.head_count(latents).argmax(dim=1).tolist()
         numbers = _compositions(module, latents, counts, seed)
 
-    def make(batch: Wanted) -> list[Crystal]:
+    def make(batch: RequestBatch) -> list[Crystal]:
         return _decode_batch(module, latents[batch.indices], batch, fixed=fixed, sampling=sampling, seed=seed)
 
     return in_batches(numbers, sampling.batch_size, str(latents.device), make)
@@ -108,25 +109,27 @@ def anneal(
     generator: torch.Generator,
     record: Recorder | None = None,
 ) -> tuple[Float[Tensor, "batch atoms 3"], Int[Tensor, "batch atoms"]]:
-    """Returns coordinates in [0, 1) and elements after the dynamics. The cells stay.
+    """Returns coordinates in [0, 1) and elements after the dynamics. The cells are fixed.
 
     Each step moves atoms by α F / σ + √(2 α) ε in Å, with α = step_rate (σ / σ_min)² and F the decoder's vectors; then,
-    unless they are given, the elements become the most likely ones. record: makes a step repeatable without the host;
+    unless they are given, the elements become the most likely ones. record: records a step for replay without the host;
     by default a CUDA graph on a GPU and nothing elsewhere.
     """
     noise = module.noise
     dynamics = _Dynamics(module, start, sampling, generator, record)
+    # α = step_rate (σ / σ_L)²: larger steps at higher noise (Song & Ermon 2019, algorithm 1).
     for sigma in geometric(noise.coords_begin, noise.coords_end, sampling.levels).tolist():
         alpha = sampling.step_rate * (sigma / noise.coords_end) ** 2
+        # √(2 α), in Å
         spread = (2 * alpha) ** 0.5 if sigma > sampling.min_sigma else 0.0
         dynamics.run(sampling.steps, rate=alpha / sigma, spread=spread)
     return dynamics.coords, dynamics.numbers
 
 
 class _Dynamics:
-    """The state of the dynamics, in tensors that are updated in place, so that one recorded step serves all steps.
+    """The state of the dynamics, in tensors that are updated in place, so that one recorded step can be replayed.
 
-    With a fixed number of slots the host waits for the device once per level, to learn whether an atom had more
+    With a fixed number of slots the host synchronises with the device once per level, to check whether an atom had more
     neighbours than slots; if so, the level is repeated with more slots. No edge is ever lost.
     """
 
@@ -153,7 +156,7 @@ class _Dynamics:
         self.step: Callable[[], None] | None = None
 
     def run(self, steps: int, *, rate: float, spread: float) -> None:
-        """Takes the steps of a level: atoms move by rate · F + spread · ε."""
+        """Runs the steps of a level: atoms move by rate · F + spread · ε."""
         self.rate.fill_(rate)
         self.spread.fill_(spread)
         while True:
@@ -172,10 +175,10 @@ class _Dynamics:
             self.step = None
 
     def _prepared(self) -> Callable[[], None]:
-        """Returns the step for the present number of slots, recorded where recording works and gives equal results."""
+        """Returns the step for the current number of slots, recorded if that works and gives equal results."""
         self.advance = self._advance
         if self.compile:
-            # One program per shape of a batch and number of slots.
+            # One compiled program per batch shape and number of slots.
             torch.compiler.config.recompile_limit = MOST_PROGRAMS
             self.advance = torch.compile(self._advance, fullgraph=True, dynamic=False)
         if self.record is None:
@@ -194,7 +197,7 @@ class _Dynamics:
             reason = str(error)
         finally:
             self._restore(before)
-        logger.warning("the steps cannot be recorded and run one by one, which is slower: %s", reason)
+        logger.warning("the steps cannot be recorded as a CUDA graph, so sampling is slower: %s", reason)
         self.record = None
         return self._in_place
 
@@ -207,15 +210,17 @@ class _Dynamics:
     def _advance(
         self, coords: Tensor, numbers: Tensor, noise: Tensor, rate: Tensor, spread: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns coordinates and elements after a step, and the slots that it needed."""
+        """Returns coordinates and elements after a step, and the number of slots needed."""
         start = self.start
         with torch.autocast(coords.device.type, torch.bfloat16, enabled=self.bfloat16):
+            # Hidden atoms (batch, atoms, hidden); F (batch, atoms, 3) in units of σ, so the score is F / σ.
             atoms, vectors, needed = self.network(start.latent, numbers, coords, start.lattice, start.mask)
             logits = None if start.fixed else self.head_types(atoms)
         # f ← f + (rate F + spread ε) L⁻¹, F and ε in Å: (batch, atoms, 3)
         moved = coords + multiply(vectors * rate + noise * spread, self.inverse)
         coords = torus.wrap(moved) * start.mask.unsqueeze(-1)
         if logits is not None:
+            # As in CDVAE, elements become the most likely ones after every step.
             numbers = (logits.argmax(dim=-1) + 1) * start.mask
         return coords, numbers, needed.max()
 
@@ -238,7 +243,7 @@ class _Dynamics:
 
 
 def _same(coords: Tensor, wanted: Tensor) -> bool:
-    """Whether coordinates are equal up to rounding, also across the edge of the cell."""
+    """Whether coordinates are equal up to rounding, modulo 1."""
     away = torus.log_map(coords, wanted).abs()
     return torch.equal(coords.isfinite(), wanted.isfinite()) and not bool((away > ROUNDING).any())
 
@@ -248,6 +253,7 @@ def record_cuda(step: Callable[[], None]) -> Callable[[], None]:
 
     Runs the step three times first, as recording requires.
     """
+    # CUDA graphs must be warmed up on a side stream before capture.
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):
@@ -263,7 +269,7 @@ def record_cuda(step: Callable[[], None]) -> Callable[[], None]:
 def _decode_batch(
     module: CrystalVAE,
     latents: Float[Tensor, "batch latent"],
-    batch: Wanted,
+    batch: RequestBatch,
     *,
     fixed: bool,
     sampling: CDVAESampling,
@@ -271,6 +277,7 @@ def _decode_batch(
 ) -> list[Crystal]:
     start, exists = _start(module, latents, batch, fixed=fixed, seed=seed)
     generator = torch.Generator(latents.device).manual_seed(mix_seed(seed, 2, batch.indices[0]))
+    # Cells and numbers of atoms are fixed; only coordinates and elements evolve.
     moved, elements = anneal(module, start, sampling, generator)
     finite = (torch.isfinite(moved).all(dim=(1, 2)) & torch.isfinite(latents).all(dim=1)).tolist()
     lattices, coords = start.lattice.double().cpu().numpy(), torus.wrap(moved.double()).cpu().numpy()
@@ -287,12 +294,13 @@ def _decode_batch(
 
 
 def _start(
-    module: CrystalVAE, latents: Float[Tensor, "batch latent"], batch: Wanted, *, fixed: bool, seed: int
+    module: CrystalVAE, latents: Float[Tensor, "batch latent"], batch: RequestBatch, *, fixed: bool, seed: int
 ) -> tuple[Start, list[bool]]:
-    """Returns uniform coordinates in the predicted cells, and which of these exist; the others get a unit cell."""
+    """Returns uniform coordinates in the predicted cells, and which cells are valid; others become unit cells."""
     (coords,) = batch.draw(seed, lambda n, generator: (torch.rand(n, 3, generator=generator),))
     standardised = module.lattice_of(latents, batch.atomic_numbers, batch.mask)
     lengths, angles, exists = module.parameters_of(standardised, batch.mask.sum(dim=1))
+    # An impossible cell would spread NaN through the batch; its crystal is rejected afterwards.
     lengths = torch.where(exists.unsqueeze(1), lengths, torch.full_like(lengths, 10.0))
     angles = torch.where(exists.unsqueeze(1), angles, torch.full_like(angles, 90.0))
     lattice = lattice_from_parameters(lengths, angles)
@@ -302,7 +310,7 @@ def _start(
 def _compositions(
     module: CrystalVAE, latents: Float[Tensor, "crystals latent"], counts: Sequence[int], seed: int
 ) -> list[Int[np.ndarray, "atoms"]]:
-    """Returns elements by the composition head, see `sample_composition`."""
+    """Returns elements drawn from the composition head, see `sample_composition`."""
     logits = module.composition(latents)
     assert logits is not None  # the task is dng
     shares = logits.softmax(dim=-1).double().cpu().numpy()
@@ -321,10 +329,12 @@ def sample_composition(
     and surplus atoms are cut off after shuffling.
     """
     share = np.nan_to_num(share, nan=1.0 / MAX_ELEMENT)
+    # round(share · N) atoms of each element, as in CDVAE's sampler.
     rounded = np.round(share * count)
     chosen = np.repeat(np.arange(1, len(share) + 1), rounded.astype(np.int64))
     missing = count - len(chosen)
     if missing > 0:
+        # The remainder is drawn from what rounding took away.
         rest = np.maximum(share - rounded / count, 0.0)
         rest = rest if rest.sum() > 0 else share
         chosen = np.concatenate([chosen, rng.choice(len(share), size=missing, p=rest / rest.sum()) + 1])

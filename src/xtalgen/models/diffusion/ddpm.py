@@ -2,8 +2,8 @@
 
 Cells L, and in de novo generation elements (one-hot), follow denoising diffusion (DDPM, Ho et al. 2020) with the cosine
 schedule: L_t = √ᾱ_t L_0 + √(1 - ᾱ_t) ε, and the network predicts ε. Fractional coordinates follow variance-exploding
-score matching on the torus: f_t = f_0 + σ_t ε mod 1, and the network predicts -∂ log p(f_t | f_0) / ∂f_t over its root
-mean square, p a wrapped normal distribution.
+score matching on the torus: f_t = f_0 + σ_t ε mod 1. The network predicts -∂ log p(f_t | f_0) / ∂f_t divided by its
+root mean square, where p is a wrapped normal distribution.
 """
 
 import functools
@@ -21,13 +21,13 @@ from xtalgen.models.networks.cell_network import CellNetwork
 from xtalgen.training.batches import Batch
 from xtalgen.training.performance import Precision
 
-IMAGES = 10  # the sum over the images of the wrapped normal runs from -10 to 10
+IMAGES = 10  # periodic images i = -10 … 10 in the sum of the wrapped normal distribution
 OFFSET, SMALLEST_BETA, LARGEST_BETA = 0.008, 1e-4, 0.9999  # of the cosine schedule (Nichol & Dhariwal 2021)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Noise by step, from step 0 without noise up to the noisiest.
+    """Noise levels from step 0 (no noise) to the noisiest.
 
     level: input of the network; alpha_bar: ᾱ, the share of the signal's variance in cells and elements; sigma: σ of the
     fractional coordinates; score_scale: root mean square of their score.
@@ -47,7 +47,7 @@ class Schedule:
         return Schedule(**{name: values[kept] for name, values in vars(self).items()})
 
     def downwards(self) -> Iterator["Step"]:
-        """Yields the steps of sampling, from the noisiest down."""
+        """Yields the steps of sampling, from the noisiest level down."""
         for index in range(len(self.level) - 1, 0, -1):
             above, below = float(self.alpha_bar[index]), float(self.alpha_bar[index - 1])
             alpha = above / below  # α_t = ᾱ_t / ᾱ_{t-1} = 1 - β_t
@@ -57,7 +57,9 @@ class Schedule:
                 sigma_below=float(self.sigma[index - 1]),
                 score_scale=float(self.score_scale[index]),
                 alpha=alpha,
+                # (1 - α_t) / √(1 - ᾱ_t), the factor of ε̂ in the posterior mean
                 share=(1 - alpha) / (1 - above) ** 0.5,
+                # √β̃_t, the posterior standard deviation
                 spread=((1 - alpha) * (1 - below) / (1 - above)) ** 0.5,
             )
 
@@ -81,9 +83,12 @@ class Step:
 @functools.cache
 def schedule(levels: int, sigma_begin: float, sigma_end: float) -> Schedule:
     """Returns DiffCSP's schedules: cosine β, and σ geometric from sigma_begin to sigma_end."""
+    # ᾱ_t = cos²((t / T + s) / (1 + s) · π / 2), up to the factor ᾱ_0 (Nichol & Dhariwal 2021)
     angles = (np.arange(levels + 1) / levels + OFFSET) / (1 + OFFSET) * np.pi / 2
     kept = np.cos(angles) ** 2  # ᾱ before β is clipped
+    # β_t = 1 - ᾱ_t / ᾱ_{t-1}, clipped; ᾱ is then the cumulative product of 1 - β.
     beta = np.concatenate([[0.0], np.clip(1 - kept[1:] / kept[:-1], SMALLEST_BETA, LARGEST_BETA)])
+    # σ_t = σ_1 (σ_T / σ_1)^((t - 1) / (T - 1)), and no noise at t = 0
     sigma = np.concatenate([[0.0], np.geomspace(sigma_begin, sigma_end, levels)])
     scale = np.array([1.0, *(score_scale(value) for value in sigma[1:].tolist())])
     return Schedule(np.arange(levels + 1), np.cumprod(1 - beta), sigma, scale)
@@ -92,16 +97,19 @@ def schedule(levels: int, sigma_begin: float, sigma_end: float) -> Schedule:
 def wrapped_normal_score(shift: Float[Tensor, "*shape"], sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Returns -∂ log Σᵢ exp(-(x + i)² / 2σ²) / ∂x, i from -10 to 10: the score towards larger noise (DiffCSP, eq. 8).
 
-    The weights of the images are a softmax, so that nothing underflows however small σ is.
+    The weights of the images are a softmax, so that nothing underflows for small σ.
     """
+    # x + i, (…, images)
     images = shift.unsqueeze(-1) + torch.arange(-IMAGES, IMAGES + 1, device=shift.device, dtype=shift.dtype)
     variance = (sigma**2).unsqueeze(-1)
     weights = torch.softmax(-(images**2) / (2 * variance), dim=-1)
+    # Σ_i w_i (x + i) / σ², w the softmax of the log densities of the images
     return (weights * images / variance).sum(dim=-1)
 
 
 def score_scale(sigma: float) -> float:
-    """Returns √E[score²] under the noise of σ, by quadrature over ±8 σ."""
+    """Returns √E[score²] for noise of standard deviation σ, by quadrature over ±8 σ."""
+    # E over ε ~ N(0, 1); x = σ ε mod 1
     epsilon = torch.linspace(-8, 8, 2001, dtype=torch.float64)
     density = torch.exp(-(epsilon**2) / 2)
     score = wrapped_normal_score(
@@ -141,16 +149,18 @@ class CrystalDiffusion(CellNetwork):
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted squared error of noise and score, and its parts; one level per crystal, uniform.
 
-        Each part is a mean over all numbers of the batch, so that crystals count by their atoms, as in DiffCSP.
+        Each part is a mean over all elements of the batch's tensors, so crystals are weighted by their atoms, as in
+        DiffCSP.
         """
+        # t ~ U{1 … T}
         levels = torch.randint(1, self.levels + 1, (len(batch),), device=batch.mask.device, generator=generator)
         point, target = self.diffuse(batch, levels, generator)
         return self.error(self.predict(point, levels, batch.atomic_numbers, batch.mask), target, batch.mask)
 
     def diffuse(self, batch: Batch, levels: Int[Tensor, "batch"], generator: torch.Generator) -> tuple[State, State]:
-        """Returns the crystals with noise of their levels, and the targets of the network.
+        """Returns the noisy crystals and the targets of the network.
 
-        Targets are the noise of cells and elements, and the score of the coordinates over its root mean square.
+        Targets are the noise of cells and elements, and the score of the coordinates divided by its root mean square.
         """
 
         def draw(like: Tensor) -> Tensor:
@@ -167,6 +177,7 @@ class CrystalDiffusion(CellNetwork):
             coords=torus.wrap(batch.frac_coords + sigma * noise.coords),
             lattice=kept * batch.lattice + lost * noise.lattice,
         )
+        # The score depends only on the displacement modulo 1.
         shift = torus.log_map(torch.zeros_like(sigma), sigma * noise.coords)
         score = wrapped_normal_score(shift, sigma) / self.score_scale[levels][:, None, None]
         return point, State(types=noise.types, coords=score, lattice=noise.lattice)

@@ -1,8 +1,8 @@
 """CDVAE (Xie et al. 2022, arXiv 2110.06197): a variational autoencoder whose decoder removes noise from crystals.
 
-The latent vector z of a crystal gives the number of its atoms, its cell and its composition. The decoder learns to move
-noisy atoms back and to classify their elements: with Cartesian noise of σ it predicts F ≈ d / σ, d the displacement (Å)
-from a noisy atom to the nearest image of its true position, by the loss ½ ‖d / σ - F‖² per atom.
+Heads on the latent vector z predict the number of atoms, the cell and the composition. The decoder learns to move noisy
+atoms back and to classify their elements. For Cartesian noise of standard deviation σ it predicts F ≈ d / σ, where d is
+the displacement (Å) from a noisy atom to the nearest image of its true position; the loss is ½ ‖d / σ - F‖² per atom.
 """
 
 from collections.abc import Sequence
@@ -26,12 +26,13 @@ from xtalgen.structure.lattice import lattice_to_parameters
 from xtalgen.training.batches import MAX_ELEMENT, Batch
 from xtalgen.training.loop import Trainable
 
+# Width of the encoder's output and of the heads' hidden layers.
 HEAD = 256
 COMPOSITION = 128  # width of the embedded composition (csp)
-STD_FLOOR = 1e-5  # added to standard deviations, as CDVAE does
-SMALLEST_VOLUME = 1e-3  # of a cell over a · b · c
+STD_FLOOR = 1e-5  # added to standard deviations, as in CDVAE
+SMALLEST_VOLUME = 1e-3  # smallest volume of a cell, relative to a · b · c
 SHORTEST, LONGEST = 0.5, 200.0  # Å, of a cell's sides
-# Slots per atom that crystals of MP-20 need: of bonds, and of the decoder's graph for noisy atoms.
+# Mean slots per atom for MP-20: bonds, and the decoder's graph of noisy atoms.
 BOND_SLOTS, DECODER_SLOTS = 16, 28
 Six = tuple[float, float, float, float, float, float]
 
@@ -49,7 +50,7 @@ class Constants:
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the parts of the loss; the defaults are CDVAE's."""
+    """Weights of the parts of the loss; the defaults are CDVAE's."""
 
     count: float = 1.0
     lattice: float = 10.0
@@ -78,6 +79,7 @@ def fit_constants(crystals: Sequence[Crystal], column: str | None) -> Constants:
     """Returns the constants of a training set; `column` names the property."""
     lengths, angles = lattice_to_parameters(np.stack([crystal.lattice for crystal in crystals]))
     n_atoms = np.array([crystal.n_atoms for crystal in crystals])
+    # Lengths scale with the cube root of the number of atoms ("scale_length" in CDVAE).
     targets = np.concatenate([lengths / np.cbrt(n_atoms)[:, None], angles], axis=1)
     values = np.array([crystal.info[column] for crystal in crystals] if column else [0.0, 1.0], dtype=np.float64)
     return Constants(
@@ -99,8 +101,8 @@ def geometric(begin: float, end: float, levels: int) -> Float[Tensor, "levels"]:
 class CrystalVAE(Trainable):
     """Encoder, heads, decoder and loss. `task` is "dng" or "csp".
 
-    In csp the elements are known: the lattice head sees the composition besides the latent vector, the decoder the true
-    elements, and the parts of the loss about number and kind of atoms are gone.
+    In csp the elements are known: the lattice head also gets the composition, the decoder gets the true elements, and
+    the loss has no terms for number and type of atoms.
     """
 
     network: DenseGemNetT
@@ -128,9 +130,11 @@ class CrystalVAE(Trainable):
         self.task, self.constants, self.latent, self.bonds = task, constants, latent, bonds
         self.weights, self.noise, self.teacher_forcing, self.precision = weights, noise, teacher_forcing, precision
         self.encoder = DenseDimeNet(outputs=HEAD, **(encoder or {}))
+        # q(z | crystal) = N(μ, σ²), both linear in the pooled encoding.
         self.mean, self.log_variance = nn.Linear(HEAD, latent), nn.Linear(HEAD, latent)
         self.network = DenseGemNetT(latent=latent, **(decoder or {}))
         self.head_types = nn.Linear(self.network.hidden, MAX_ELEMENT)
+        # csp: composition → lattice head; dng: heads for number of atoms and composition instead.
         self.embed_composition = _head(MAX_ELEMENT + 1, COMPOSITION, COMPOSITION) if task == "csp" else None
         self.head_lattice = _head(latent + (COMPOSITION if task == "csp" else 0), HEAD, 6)
         self.head_count = _head(latent, HEAD, constants.max_atoms + 1) if task == "dng" else None
@@ -147,11 +151,12 @@ class CrystalVAE(Trainable):
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the loss of the batch and its parts before weighting; in evaluation mode coords and types only.
 
-        Up to and with epoch `teacher_forcing` of a training the decoder sees the true cell, else the predicted one.
-        `replaced` is the share of predicted cells that cannot exist: the decoder sees the true ones instead;
-        `overflow` the share of crystals that lost edges because an atom had more neighbours than slots.
+        Up to and including epoch `teacher_forcing` of a training the decoder gets the true cell, later the predicted
+        one. `replaced` is the share of predicted cells that cannot exist, for which the decoder gets the true ones;
+        `overflow` is the share of crystals that lost edges because an atom had more neighbours than slots.
         """
         mean, log_variance = self.encode(batch)
+        # Reparametrisation: z = μ + σ ε
         latent = mean + torch.exp(0.5 * log_variance) * _normal(mean.shape, mean, generator)
         composition = self.composition(latent)
         predicted = self.lattice_of(latent, batch.atomic_numbers, batch.mask)
@@ -163,6 +168,7 @@ class CrystalVAE(Trainable):
         }
         if self.head_count is not None and composition is not None:
             parts["count"] = functional.cross_entropy(self.head_count(latent).float(), batch.mask.sum(dim=1))
+            # One distribution per crystal, compared with every atom's element.
             parts["composition"] = _mean_of_atoms(_cross_entropy(composition.unsqueeze(1), batch), batch.mask)
         if self.head_property is not None:
             parts["property"] = (self.property_of(latent) - batch.extra["property"]).square().mean()
@@ -190,17 +196,21 @@ class CrystalVAE(Trainable):
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """Returns the losses of coordinates and types; both levels of noise are drawn independently per crystal."""
+        # σ of coordinates (Å) and σ^A of types, (batch,)
         coords_level = self._draw(self.coords_levels, len(batch), generator)
         types_level = self._draw(self.types_levels, len(batch), generator)
         numbers = batch.atomic_numbers
         if composition is not None:
             numbers = self.corrupt_types(numbers, batch.mask, composition, types_level, generator)
+        # f + σ ε L⁻¹ mod 1: Cartesian noise in the cell that the decoder gets.
         shift = coords_level[:, None, None] * _normal(batch.frac_coords.shape, true, generator)
         coords = torus.wrap(batch.frac_coords + multiply(shift, inverse(lattice)))
         atoms, vectors, needed = self.network(latent, numbers, coords, lattice, batch.mask)
+        # d / σ, with d measured in the true cell; (batch, atoms, 3)
         target = minimum_image(coords.detach(), torus.wrap(batch.frac_coords), true) / coords_level[:, None, None]
         parts = {"coords": _mean_of_atoms(0.5 * (vectors - target).square().sum(dim=-1), batch.mask)}
         if composition is not None:
+            # Cross-entropy over σ^A, so that noisier types count less.
             wrong = _cross_entropy(self.head_types(atoms), batch) / types_level.unsqueeze(1)
             parts["types"] = _mean_of_atoms(wrong, batch.mask)
         if self.network.slots:
@@ -219,7 +229,7 @@ class CrystalVAE(Trainable):
         predicted = composition.detach().softmax(dim=-1) * level.unsqueeze(1)
         chances = _one_hot(numbers) + predicted.unsqueeze(1)
         # argmax p_k / E_k with exponential E_k draws k with probability p_k / Σ p. torch.multinomial would make the
-        # host wait, and refuse probabilities that are not finite; the step of such a crystal is skipped anyway.
+        # host wait and reject probabilities that are not finite; such a step is skipped anyway.
         clocks = torch.empty_like(chances).exponential_(generator=generator)
         return ((chances / clocks).argmax(dim=-1) + 1) * mask
 
@@ -229,7 +239,7 @@ class CrystalVAE(Trainable):
         return self.mean(pooled).float(), self.log_variance(pooled).float()
 
     def graph(self, batch: Batch) -> PeriodicGraph:
-        """Returns the encoder's graph: the bonds that came with the data, or the decoder's kind of graph."""
+        """Returns the encoder's graph: the bonds stored with the data, or a graph like the decoder's."""
         if self.bonds == "crystal_nn":
             return bonded_graph(batch.extra, batch.mask)
         return nearest_graph(
@@ -250,10 +260,11 @@ class CrystalVAE(Trainable):
         numbers: Int[Tensor, "batch atoms"],
         mask: Bool[Tensor, "batch atoms"],
     ) -> Float[Tensor, "batch 6"]:
-        """Returns the standardised lattice; the elements are read only in csp."""
+        """Returns the standardised lattice; the elements are used only in csp."""
         if self.embed_composition is not None:
             counts = _one_hot(numbers).sum(dim=1)
             total = mask.sum(dim=1, keepdim=True)
+            # Mole fractions and the relative number of atoms: (batch, elements + 1)
             seen = torch.cat([counts / total, total / self.constants.max_atoms], dim=-1)
             latent = torch.cat([latent, self.embed_composition(seen)], dim=-1)
         return self.head_lattice(latent).float()
@@ -269,6 +280,7 @@ class CrystalVAE(Trainable):
         """Returns lengths (Å), angles (degrees), and whether a cell of these exists."""
         # A cell exists when V² / (abc)² = 1 - Σ cos² + 2 Π cos > 0.
         values = standardised * self.lattice_std + self.lattice_mean
+        # Inverse of the standardisation and of the scaling by N^(1/3).
         lengths, angles = values[:, :3] * n_atoms.unsqueeze(1) ** (1 / 3), values[:, 3:]
         cosines = torch.deg2rad(angles).cos()
         volume = 1 - cosines.square().sum(dim=1) + 2 * cosines.prod(dim=1)
@@ -277,14 +289,14 @@ class CrystalVAE(Trainable):
 
     @torch.no_grad()
     def fit_scales(self, batch: Batch, generator: torch.Generator) -> None:
-        """Sets the decoder's constant scale factors so that each block keeps the variance on this batch."""
+        """Fits the decoder's constant scale factors so that each block preserves the variance on this batch."""
         with fitting_scales(self.network):
             self.loss(batch, generator)
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
         """Returns the FLOP of one crystal padded to n_atoms: (forward, forward and backward).
 
-        With the slots that MP-20 needs on average; the heads are counted, geometry and bases are not.
+        With the average slots of MP-20. The heads are included, geometry and bases are not.
         """
         heads = [head for head in (self.head_lattice, self.head_count, self.head_composition) if head is not None]
         linear = sum(layer.weight.numel() for head in heads for layer in head if isinstance(layer, nn.Linear))

@@ -32,8 +32,10 @@ from xtalgen.structure.lattice import lattice_to_parameters
 from xtalgen.training.batches import MAX_ELEMENT, Batch
 from xtalgen.training.performance import Precision
 
+# 2⁷ = 128 ≥ 118 elements
 N_BITS = 7
 TIME_WIDTH = 256
+# Keeps the logit of a uniform number finite.
 SMALLEST_PROBABILITY = 1e-6
 SMALLEST_DEVIATION = 1e-6
 Six = tuple[float, float, float, float, float, float]
@@ -64,7 +66,7 @@ class Constants:
 
 
 def angles_outside(crystal: Crystal) -> str | None:
-    """Returns why the logit of the crystal's angles does not exist, or None."""
+    """Returns the reason why the logit of the crystal's angles does not exist, or None."""
     _, angles = lattice_to_parameters(crystal.lattice)
     fits = np.all((angles > LOWEST_ANGLE) & (angles < LOWEST_ANGLE + ANGLE_SPAN))
     return (
@@ -75,15 +77,18 @@ def angles_outside(crystal: Crystal) -> str | None:
 def fit_constants(crystals: Sequence[Crystal]) -> Constants:
     """Returns the constants of a training set, in closed form.
 
-    With x₁ from the data, x₀ from the base and t uniform, all independent, Var x_t = (Var x₀ + Var x₁) / 3 +
-    (E x₁ - E x₀)² / 12, and the velocity x₁ - x₀ has the variance Var x₀ + Var x₁. The displacement from a uniform
-    point of the torus is uniform, so without its mean over n atoms it has the variance (1 - 1/n) / 12 per component.
-    A standard deviation of zero (all cells the same) becomes 1: nothing is left to learn there.
+    With x₁ from the data, x₀ from the base and t uniform, all independent, Var x_t = (Var x₀ + Var x₁) / 3 + (E x₁ - E
+    x₀)² / 12, and the velocity x₁ - x₀ has the variance Var x₀ + Var x₁. The displacement from a uniform point of the
+    torus is uniform, so without its mean over n atoms it has the variance (1 - 1/n) / 12 per component. A standard
+    deviation of zero (all cells equal) is replaced by 1.
     """
     lengths, angles = lattice_to_parameters(np.stack([crystal.lattice for crystal in crystals]))
+    # x₁: a, b, c (Å) and the logits of the angles, (crystals, 6)
     data = np.concatenate([lengths, angles_to_logit(torch.from_numpy(angles)).numpy()], axis=1)
     log_mean, log_std = np.log(lengths).mean(axis=0), np.log(lengths).std(axis=0)
+    # E[x₀]: log-normal lengths have the mean exp(μ + σ² / 2), logistic angles the mean 0.
     base_mean = np.concatenate([np.exp(log_mean + log_std**2 / 2), np.zeros(3)])
+    # (exp(σ²) - 1) exp(2 μ + σ²), the variance of a log-normal distribution; π² / 3, that of the logistic one
     length_variance = np.expm1(log_std**2) * np.exp(2 * log_mean + log_std**2)
     base_variance = np.concatenate([length_variance, np.full(3, np.pi**2 / 3)])
     shift, both = data.mean(axis=0) - base_mean, data.var(axis=0) + base_variance
@@ -92,8 +97,10 @@ def fit_constants(crystals: Sequence[Crystal]) -> Constants:
     return Constants(
         length_log_mean=tuple(log_mean.tolist()),
         length_log_std=tuple(log_std.tolist()),
+        # E[x_t] and Var[x_t] over data, base and time
         input_mean=tuple(((data.mean(axis=0) + base_mean) / 2).tolist()),
         input_std=tuple(_positive(np.sqrt(both / 3 + shift**2 / 12)).tolist()),
+        # E[u] and Var[u] of the velocity u = x₁ - x₀
         output_mean=tuple(shift.tolist()),
         output_std=tuple(_positive(np.sqrt(both)).tolist()),
         coords_scale=coords if coords > 0 else 1.0,
@@ -142,6 +149,7 @@ class RiemannianFlow(Flow):
         super().__init__()
         self.precision = precision
         self.constants, self.n_types = constants, N_BITS if task == "dng" else 0
+        # FlowMM's weights, normalised to sum 1.
         parts = {"coords": weights[0], "lattice": weights[1], **({"types": weights[2]} if self.n_types else {})}
         self.weights = {name: weight / sum(parts.values()) for name, weight in parts.items()}
         for name, values in asdict(constants).items():
@@ -183,7 +191,7 @@ class RiemannianFlow(Flow):
         return State(types=bits, coords=batch.frac_coords, lattice=lattice)
 
     def start(self, batch: Batch, generator: torch.Generator) -> State:
-        """Returns where the paths begin: at the structures paired with the data (FlowLLM), else at the base."""
+        """Returns the start of the paths: the structures paired with the data (FlowLLM), else points of the base."""
         if "base_coords" not in batch.extra:
             return self.base(batch.mask, generator)
         return State(
@@ -202,6 +210,7 @@ class RiemannianFlow(Flow):
 
         types = draw(torch.randn, batch, atoms, self.n_types)
         coords = draw(torch.rand, batch, atoms, 3)
+        # ln a ~ N(μ, σ²) per length; logit(U(0, 1)) for the angles
         lengths = torch.exp(self.length_log_mean + self.length_log_std * draw(torch.randn, batch, 3))
         angles = torch.logit(draw(torch.rand, batch, 3), eps=SMALLEST_PROBABILITY)
         return State(types=types, coords=coords, lattice=torch.cat([lengths, angles], dim=-1))
@@ -213,7 +222,7 @@ class RiemannianFlow(Flow):
         atomic_numbers: Int[Tensor, "batch atoms"],
         mask: Bool[Tensor, "batch atoms"],
     ) -> State:
-        """Returns v(x, t); atomic_numbers are read only in crystal structure prediction.
+        """Returns v(x, t); atomic_numbers are used only in crystal structure prediction.
 
         Its coordinates have mean 0 over the atoms of a crystal and are 0 at padding. The network sees a standardised
         lattice, and its outputs are scaled to the mean and standard deviation of u.
@@ -223,6 +232,7 @@ class RiemannianFlow(Flow):
         else:
             elements = torch.arange(1, MAX_ELEMENT + 1, device=mask.device)
             nodes = (atomic_numbers.unsqueeze(-1) == elements).float()
+        # Geometry uses the lattice itself, the network's crystal features its standardised form.
         gram = gram_from_parameters(point.lattice[:, :3], logit_to_angles(point.lattice[:, 3:]))
         crystal = (point.lattice - self.input_mean) / self.input_std
         times = self.embed_time(time.unsqueeze(-1))
@@ -230,6 +240,7 @@ class RiemannianFlow(Flow):
             nodes=nodes, time=times, crystal=crystal, frac_coords=point.coords, gram=gram, mask=mask
         )
         return State(
+            # Lattice: û = ŷ s_u + m_u. Coordinates: scaled, then the mean over atoms is projected out.
             types=self.head_types(atoms).float() if self.head_types else point.types,
             coords=torus.remove_mean(self.head_coords(atoms).float() * self.coords_scale, mask),
             lattice=self.head_lattice(pooled).float() * self.output_std + self.output_mean,

@@ -42,7 +42,7 @@ def fit_lengths(crystals: Sequence[Crystal]) -> Lengths:
 class CellFlow(CellNetwork, Flow):
     """Base distribution and data of the flow; the network is `CellNetwork`. weights: of lattice and coords."""
 
-    # Of the coordinates it is not 0 at padding.
+    # The velocity of the coordinates is not 0 at padding.
     velocity = CellNetwork.predict
 
     log_mean: Tensor
@@ -64,7 +64,8 @@ class CellFlow(CellNetwork, Flow):
         self.register_buffer("log_std", torch.tensor(lengths.log_std, dtype=torch.float32), persistent=False)
 
     def encode(self, batch: Batch) -> State:
-        """Returns the data, their cells in the same orientation as those of the base."""
+        """Returns the data, with cells in the same orientation as those of the base."""
+        # x(t) interpolates cells entry by entry, so both ends need the same orientation.
         lattice = lattice_from_parameters(batch.lengths, batch.angles)
         return State(types=batch.frac_coords[..., :0], coords=batch.frac_coords, lattice=lattice)
 
@@ -73,6 +74,7 @@ class CellFlow(CellNetwork, Flow):
         batch, atoms = mask.shape
         device = generator.device
         coords = torch.rand(batch, atoms, 3, device=device, generator=generator).to(mask.device)
+        # Base of the cells: log-normal lengths (Å), uniform angles (degrees).
         normal = torch.randn(batch, 3, device=device, generator=generator).to(mask.device)
         uniform = torch.rand(batch, 3, device=device, generator=generator).to(mask.device)
         lattice = lattice_from_parameters(

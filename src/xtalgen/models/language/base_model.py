@@ -92,6 +92,7 @@ def available_memory(device: str) -> int:
 def check_memory(base: str, parameters: int, precision: str, device: str) -> None:
     """Raises BaseError, naming what would fit, when a base model of this size exceeds the free memory."""
     free = available_memory(device)
+    # Bytes: parameters · bytes per weight · overhead for loading and activations.
     need = {name: parameters * size * OVERHEAD for name, size in BYTES.items()}
     if need[precision] <= free:
         return
@@ -109,6 +110,7 @@ def _load_network(base: str, location: str, precision: str, device: str, *, shar
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(location)
+    # Counting parameters on the meta device needs no memory, so a base that is too large is refused first.
     with torch.device("meta"):
         parameters = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
     check_memory(base, parameters // (current().world if sharded else 1), precision, device)
@@ -178,6 +180,7 @@ def _add_pad(network: Any, tokenizer: Any) -> bool:
         network.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
     for layer in embeddings(network):
         with torch.no_grad():
+            # Any value would do, since padding is masked; the mean has a usual norm.
             layer.weight[tokenizer.pad_token_id] = layer.weight[:size].float().mean(dim=0).to(layer.weight.dtype)
     return True
 
@@ -194,6 +197,7 @@ def _digest(network: Any, vocabulary: Vocabulary) -> str:
     vectors = [weight for _, weight in sorted(network.named_parameters()) if weight.dim() == 1]
     for weight in [network.get_input_embeddings().weight[:SAMPLED_ROWS], *vectors]:
         weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight  # noqa: PLW2901 - sharded
+        # In bfloat16, so that float32 and bfloat16 copies of a base model agree.
         digest.update(weight.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -1,8 +1,8 @@
 """Crystals as text and back (Gruver et al. 2024, arXiv 2402.04379, section 3).
 
 A text has a line of three lengths (Å, one decimal), a line of three angles (whole degrees, cut off), and for every atom
-a line with its element and one with its three fractional coordinates (two decimals). Lines are joined by one line end,
-words by one space, and nothing else is allowed: every text is either exactly one crystal or has a status.
+a line with its element and one with its three fractional coordinates (two decimals). Lines are separated by one line
+break, words by one space. Nothing else is allowed: a text is exactly one crystal or gets a status.
 """
 
 import re
@@ -15,11 +15,11 @@ from xtalgen.structure.elements import NUMBERS, SYMBOLS
 from xtalgen.structure.lattice import lattice_from_parameters, lattice_to_parameters
 
 MASK = "[MASK]"
-# Bounds of cells, far beyond every known crystal, so that only absurd numbers fall outside.
+# Bounds of cells, far beyond those of known crystals.
 SHORTEST, LONGEST = 1.0, 99.9  # Å
 SMALLEST_ANGLE, LARGEST_ANGLE = 10, 170  # degrees
 MOST_ATOMS = 100
-# Angles a rounding error below a whole degree count as that degree; plain truncation turns right angles into 89°.
+# Angles a rounding error below a whole degree count as that degree; plain truncation would turn 90° into 89°.
 ANGLE_TOLERANCE = 1e-3
 
 LENGTH = re.compile(r"(?:0|[1-9]\d*)\.\d")
@@ -39,9 +39,9 @@ class TextError(ValueError):
 def write_crystal(crystal: Crystal, shift: Float[np.ndarray, "3"] | None = None, masked: int | None = None) -> str:
     """Returns the text of a crystal that is ok, its atoms in their order.
 
-    shift: added to all fractional coordinates. masked: atomic number whose symbol is replaced by `MASK`, in the lines
-    of elements and nowhere else (so that hiding C leaves Ca and Cl alone). Raises TextError when the cell cannot be
-    written, see `SHORTEST` and its neighbours, or an element has no symbol here.
+    shift: added to all fractional coordinates. masked: atomic number whose symbol is replaced by `MASK` in the lines of
+    elements only (so that masking C does not change Ca and Cl). Raises TextError when the cell cannot be written, see
+    `SHORTEST` and its neighbours, or an element has no symbol here.
     """
     lengths, angles = lattice_to_parameters(np.asarray(crystal.lattice, dtype=np.float64))
     tenths = np.floor(lengths * 10 + 0.5).astype(np.int64)
@@ -97,6 +97,7 @@ def check_cell(lengths: list[float], angles: list[int]) -> None:
 
 def third_angles(alpha: int, beta: int) -> tuple[int, int]:
     """Returns the smallest and the largest whole γ (degrees) with which α and β make a cell of some volume."""
+    # Three angles meet at a corner when each is less than the sum of the others and all three sum to less than 360°.
     low = max(SMALLEST_ANGLE, abs(alpha - beta) + 1)
     return low, min(LARGEST_ANGLE, alpha + beta - 1, 359 - alpha - beta)
 

@@ -1,4 +1,4 @@
-"""Crystals as texts for training; task, attributes and translation of each are drawn anew in every epoch."""
+"""Crystals as texts for training; task, attributes and translation of each are redrawn in every epoch."""
 
 import hashlib
 import json
@@ -57,6 +57,7 @@ class TextData:
         rng = np.random.default_rng(mix_seed(*seed))
         indices = rng.permutation(len(self))
         n_atoms = np.array([crystal.n_atoms for crystal in self.crystals])
+        # Shuffled, then sorted by size within windows: similar lengths share a batch without fixing the order.
         window = WINDOW * batch_size
         for first in range(0, len(indices), window):
             part = indices[first : first + window]
@@ -84,6 +85,7 @@ class TextData:
     def _draw(self, indices: Sequence[int], seed: Sequence[int]) -> list[list[int]]:
         texts = []
         for index in indices:
+            # The generator depends on epoch and crystal only, so a resumed epoch draws the same texts.
             prompt, answer = draw(self.crystals[index], self.mixture, np.random.default_rng([*seed, index]))
             texts.append(prompt + answer)
         return [[*tokens, self.vocabulary.end][: self.longest] for tokens in self.vocabulary.encode_all(texts)]

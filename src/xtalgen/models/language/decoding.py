@@ -1,7 +1,7 @@
 """Batched decoding of a causal language model, with one cache of keys and values per batch of similar lengths.
 
-A text ends at its end token, when it can no longer become a crystal, or at the limit of tokens. The random numbers of a
-text depend on its seed alone, not on its batch.
+A text ends at its end token, when it can no longer become a crystal, or at the token limit. The random numbers of a
+text depend on its seed only, not on its batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ from xtalgen.models.language.grammar import LONGEST_ATOM, LONGEST_CELL, State, T
 from xtalgen.models.language.language_model import LanguageModel
 from xtalgen.structure.elements import SYMBOLS
 
-# A text that cannot become a crystal is continued to the end of its line, so that its fault is readable, or so far.
+# An invalid text is continued to the end of its line, so that the error is readable, but at most by this many tokens.
 MOST_AFTER_FAULT = 40
-# Finished texts are removed once they make up this share of a batch, since removal copies the cache.
+# Finished texts are removed once they are this share of a batch, since removal copies the cache.
 LEAVING = 0.125
 NUCLEUS = 1024
 
@@ -28,11 +28,11 @@ NUCLEUS = 1024
 class TextSampling:
     """Settings of sampling.
 
-    temperature: 0 takes the likeliest token; top_p: nucleus, the likeliest tokens whose probabilities add up to this;
-    max_new_tokens: per text; max_tries: texts per crystal until one is ok; batch_size: texts decoded together;
-    constrained: allow only tokens that lead to a well-formed crystal (of the wanted atoms); base: present location of
-    the base model, null for that of training; base_precision: of the base model's weights, null for that of training;
-    candidates: elements that may be the hidden one, none for all.
+    temperature: 0 takes the most likely token; top_p: nucleus sampling from the most likely tokens with this total
+    probability; max_new_tokens: per text; max_tries: texts per crystal until one is ok; batch_size: texts decoded
+    together; constrained: allow only tokens that lead to a well-formed crystal (of the wanted atoms); base: current
+    location of the base model, null for that of training; base_precision: of the base model's weights, null for that of
+    training; candidates: elements considered for infilling, empty for all.
     """
 
     temperature: float = 0.9
@@ -99,7 +99,7 @@ class Text:
 
     @property
     def hopeless(self) -> bool:
-        """Whether decoding should stop: the text is faulty, and the line with the fault is complete."""
+        """Whether decoding should stop: the text is faulty, and its faulty line is complete."""
         return self.faulty and self.since_fault >= MOST_AFTER_FAULT
 
 
@@ -109,6 +109,7 @@ def write_texts(model: LanguageModel, requests: Sequence[Request], sampling: Tex
     if sampling.constrained:
         masks = token_masks(model.vocabulary.pieces, model.vocabulary.end, _device(model))
     prompts = model.vocabulary.encode_all([request.prompt for request in requests])
+    # Texts of similar length share a batch, since a batch runs until its last text ends.
     order = sorted(range(len(requests)), key=lambda index: (requests[index].size, len(prompts[index])))
     texts: dict[int, Text] = {}
     for first in range(0, len(order), sampling.batch_size):
@@ -126,6 +127,7 @@ class _Writer:
         self.network, self.vocabulary, self.device = model.network, model.vocabulary, _device(model)
         self.sampling, self.masks = sampling, masks
         size = model.network.get_input_embeddings().weight.shape[0]
+        # The embedding may have more rows than the vocabulary has tokens; those without text are never drawn.
         self.never = torch.ones(size, dtype=torch.bool, device=self.device)
         writable = [token for token, piece in enumerate(self.vocabulary.pieces) if piece]
         self.never[[*writable, self.vocabulary.end]] = False
@@ -136,10 +138,12 @@ class _Writer:
 
         limit = self.sampling.max_new_tokens
         texts = [Text(start(request.wanted if self.masks else None)) for request in requests]
+        # One uniform number per token, (texts, limit).
         drawn = [np.random.default_rng(request.seed).random(limit, np.float32) for request in requests]
         chances = torch.from_numpy(np.stack(drawn)).to(self.device)
         tokens, mask = self._pad(prompts, limit)
         width, cache = tokens.shape[1], growing_cache()
+        # Positions count from the first token of the prompt, since prompts are padded on the left.
         positions = mask[:, :width].cumsum(-1) - 1
         positions = torch.where(positions < 0, 0, positions)
         # Prompts of equal length need no mask, which is faster.
@@ -163,7 +167,9 @@ class _Writer:
             stay = [i for i, token in enumerate(chosen.tolist()) if not self._take(texts[active[i]], token)]
             if not stay:
                 break
+            # With the cache only the new token is evaluated.
             tokens, positions = chosen.unsqueeze(-1), positions[:, -1:] + 1
+            # Removing rows copies the cache, so it waits until enough texts are finished.
             if len(stay) <= (1 - LEAVING) * len(active):
                 kept = torch.tensor(stay, device=self.device)
                 cache.batch_select_indices(kept)
@@ -192,7 +198,7 @@ class _Writer:
         return scores.masked_fill(~fits, -torch.inf)
 
     def _room(self, text: Text) -> bool:
-        """Whether one more atom and the end token fit before the limit, after this token."""
+        """Whether one more atom and the end token fit before the token limit, after this token."""
         return self.sampling.max_new_tokens - text.n_tokens >= LONGEST_ATOM + 1
 
     def _pad(self, prompts: Sequence[Sequence[int]], limit: int) -> tuple[Tensor, Tensor]:
@@ -209,23 +215,25 @@ class _Writer:
 def choose(
     scores: Float[Tensor, "batch tokens"], chances: Float[Tensor, " batch"], temperature: float, top_p: float
 ) -> Int[Tensor, " batch"]:
-    """Returns a token for each row: the inverse of the cumulative distribution at the row's chance in [0, 1).
+    """Returns a token for each row by inverse transform sampling; chances lie in [0, 1).
 
-    Tokens of score -inf are never chosen, unless all have it.
+    Tokens of score -inf are never chosen unless all have it.
     """
     if temperature == 0:
         return scores.argmax(-1)
     weights, tokens = (scores / temperature).softmax(-1), None
     if top_p < 1:
-        # Sorting a whole vocabulary takes as long as a small network; its largest entries nearly always suffice.
+        # Sorting a whole vocabulary costs as much as a small network; the largest entries nearly always suffice.
         largest: Any = weights.topk(min(NUCLEUS, weights.shape[1]), dim=-1)
         if largest.values.shape[1] < weights.shape[1] and bool((largest.values.sum(-1) < top_p).any()):
             largest = weights.sort(dim=-1, descending=True)
         weights, tokens = largest
+        # Nucleus sampling (Holtzman et al. 2020): the shortest head of the sorted tokens with at least `top_p`.
         weights = weights * (weights.cumsum(-1) - weights < top_p)
     total = weights.cumsum(-1)
+    # First token whose cumulative weight exceeds u · Σ w.
     above = total > (chances * total[:, -1]).unsqueeze(-1)
-    # Rounding may leave nothing above a chance next to 1.
+    # Rounding may leave the cumulative sum below a chance close to 1.
     index = torch.where(above.any(-1), above.int().argmax(-1), weights.argmax(-1))
     return index if tokens is None else tokens.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 

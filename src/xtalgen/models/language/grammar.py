@@ -1,4 +1,4 @@
-"""Constrained decoding: which characters, and which tokens, may follow a text that is to become a crystal.
+"""Constrained decoding: characters and tokens that may follow the beginning of a crystal's text.
 
 The grammar accepts exactly the texts that `crystal_text.read_crystal_text` accepts, one character at a time.
 """
@@ -35,8 +35,8 @@ LONGEST_CELL = len("00.0 00.0 00.0\n000 000 000")
 class State:
     """A position in the text of a crystal.
 
-    line: kind of the current line; word: index (0 to 2) of the current word; written: its beginning; angles: those
-    finished in this line; n_atoms: elements begun; left: symbols still to come with their numbers, None for any.
+    line: kind of the current line; word: index (0 to 2) of the current word; written: its beginning; angles: finished
+    ones in this line; n_atoms: elements begun; left: remaining symbols with their counts, None for any.
     """
 
     line: str = LENGTHS
@@ -54,12 +54,12 @@ class State:
     def key(self, *, room: bool) -> tuple[object, ...]:
         """Returns the key of the mask: what determines the possible characters up to the end of the line.
 
-        room: whether one more atom fits. Number of atoms and composition only matter where an element may begin.
+        room: whether one more atom fits. Number of atoms and composition matter only where an element may begin.
         """
         if self.line == ELEMENT:
             return self.line, self.written, self.symbols()
         if self.line == COORDS:
-            return self.line, self.word, self.written, self._may_go_on() and room, bool(self.left)
+            return self.line, self.word, self.written, self._may_continue() and room, bool(self.left)
         return self.line, self.word, self.written, self.angles
 
     def follow(self, text: str) -> "State | None":
@@ -84,6 +84,7 @@ class State:
         return replace(self, word=self.word + 1, written="", angles=angles)
 
     def _end_line(self) -> "State | None":
+        # A line of numbers ends after its third word, a line with an element after a whole symbol.
         if (self.line != ELEMENT and self.word != 2) or self.written not in self._words():
             return None
         if self.line == LENGTHS:
@@ -91,11 +92,11 @@ class State:
         if self.line == ELEMENT:
             left = None if self.left is None else _without(self.left, self.written)
             return State(COORDS, n_atoms=self.n_atoms + 1, left=left)
-        if self.line == COORDS and not self._may_go_on():
+        if self.line == COORDS and not self._may_continue():
             return None
         return State(ELEMENT, n_atoms=self.n_atoms, left=self.left)
 
-    def _may_go_on(self) -> bool:
+    def _may_continue(self) -> bool:
         return bool(self.left) if self.left is not None else self.n_atoms < MOST_ATOMS
 
     def symbols(self) -> frozenset[str]:
@@ -132,12 +133,12 @@ class TokenMasks:
         Raises ValueError when the vocabulary cannot write every crystal.
         """
         self.size, self.end, self.device = len(pieces), end, device
-        # Tokens that continue after a line end are excluded: what may follow would depend on more than the line.
+        # Tokens that continue after a line end are excluded, since their validity would depend on more than the line.
         fit = {token: piece for token, piece in enumerate(pieces) if piece and "\n" not in piece[:-1] and token != end}
         numeric = {token: piece for token, piece in fit.items() if set(piece) <= NUMERIC}
         symbolic = {token: piece for token, piece in fit.items() if piece.removesuffix("\n") in PARTS}
         self.numeric, self.symbolic = _by_first(numeric), _by_first(symbolic)
-        # The rest of a symbol may have no token: "I" begins "In", but not every vocabulary has "n" alone.
+        # The rest of a symbol may have no token: "I" may begin "In", but not every vocabulary has the token "n".
         parts = {piece.removesuffix("\n") for piece in symbolic.values()}
         self.endings = {rest for rest in PARTS if _splits(rest, parts)}
         missing = sorted((NUMERIC - set(numeric.values())) | (ALL_SYMBOLS - self.endings))
@@ -157,16 +158,17 @@ class TokenMasks:
 
     def _compute(self, state: State, *, room: bool) -> Bool[Tensor, " tokens"]:
         allowed = torch.zeros(self.size, dtype=torch.bool)
+        # Tokens by first character: most are excluded by one step of the grammar.
         for first, tokens in (self.symbolic if state.line == ELEMENT else self.numeric).items():
             if state.follow(first) is None:
                 continue
             for token, piece in tokens:
                 after = state.follow(piece)
-                allowed[token] = after is not None and self._goes_on(state, after, room=room)
+                allowed[token] = after is not None and self._continues(state, after, room=room)
         allowed[self.end] = state.ended
         return allowed.to(self.device)
 
-    def _goes_on(self, before: State, after: State, *, room: bool) -> bool:
+    def _continues(self, before: State, after: State, *, room: bool) -> bool:
         if after.line != ELEMENT:
             return True
         if before.line == COORDS:
@@ -212,7 +214,7 @@ def _lengths() -> tuple[frozenset[str], frozenset[str]]:
 
 @cache
 def _angles(before: tuple[int, ...]) -> tuple[frozenset[str], frozenset[str]]:
-    # For any two angles some third one exists.
+    # A third angle exists for any two angles.
     low, high = third_angles(*before) if len(before) == 2 else (SMALLEST_ANGLE, LARGEST_ANGLE)
     return _vocabulary(frozenset(map(str, range(low, high + 1))))
 

@@ -42,7 +42,7 @@ class LanguageModel(Trainable):
     """A causal language model with its vocabulary.
 
     base: name or path of a base model, or "scratch"; digest: of the base model, "" from scratch; padded: whether a
-    padding token was added to it.
+    padding token was added.
     """
 
     network: Any  # of transformers, or of peft around one
@@ -61,12 +61,14 @@ class LanguageModel(Trainable):
             torch.manual_seed(seed)
             # No mask: padding follows the text, and a causal model does not attend to it.
             scores = self.network(input_ids=batch.ids, use_cache=False).logits[:, :-1]
+        # The score at position t predicts token t + 1.
         targets = torch.where(batch.mask, batch.ids, IGNORED)[:, 1:]
         return nn.functional.cross_entropy(scores.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED), {}
 
     def kept(self) -> dict[str, Tensor]:
-        """Returns the weights of a checkpoint: all from scratch; on a base, adapters and embeddings of the padding."""
+        """Returns the weights of a checkpoint: all weights from scratch; on a base, adapters and padding embeddings."""
         if self.base == SCRATCH:
+            # safetensors stores no tensor twice: a tied output layer is restored from the embeddings.
             tied = self.network.get_output_embeddings().weight is self.network.get_input_embeddings().weight
             weights = self.network.state_dict()
             return {name: weight for name, weight in weights.items() if not (tied and name == "lm_head.weight")}
@@ -79,17 +81,20 @@ class LanguageModel(Trainable):
         return weights
 
     def flop(self, n_tokens: int) -> tuple[int, int]:
-        """Returns the FLOP of one text of so many tokens: (forward, forward and backward).
+        """Returns the FLOP of one text of this length: (forward, forward and backward).
 
-        Products with weights, and attention over all pairs of tokens. The gradient of frozen weights is not computed.
+        Counts products with weights, and attention over all pairs of tokens. The gradient of frozen weights is not
+        computed.
         """
         frozen, learnt = self._weights()
+        # Q Kᵀ and A V: 2 products of 2 FLOP per pair of tokens, head and component.
         attention = 4 * self._pair_width() * n_tokens**2
         forward = 2 * (frozen + learnt) * n_tokens + attention
+        # Backward: gradient by the inputs for all weights, gradient by the weights for learnt ones only.
         return forward, forward + 2 * (frozen + 2 * learnt) * n_tokens + 2 * attention
 
     def traffic(self, n_tokens: int) -> int:
-        """Returns an estimate of the bytes that one text of so many tokens moves in a training step, unfused.
+        """Estimates the bytes that one text of this length moves in a training step, unfused.
 
         Inputs and outputs of all products with weights, forward and twice backward; the weights themselves apart.
         """
@@ -123,6 +128,7 @@ def new_model(config: Mapping[str, Any], seed: int, device: str) -> LanguageMode
     base = load_base(config["base"], config["base_precision"], device, sharded=config.get("share_base", False))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix_seed(seed, 0))
+        # LoRA (Hu et al. 2022): W + (α / r) B A, with B = 0 at the start.
         network = _adapted(base.network, config)
     return LanguageModel(network, base.vocabulary, config["base"], digest=base.digest, padded=base.padded)
 
@@ -138,7 +144,7 @@ def restore(
 ) -> LanguageModel:
     """Returns the model of a checkpoint in evaluation mode. weights, facts: of the file `checkpoint`.
 
-    base: present location of the base model, None for that of training; precision: of its weights, None for that of
+    base: current location of the base model, None for that of training; precision: of its weights, None for that of
     training. Raises BaseError when it is another base model, CheckpointError when the adapters do not fit.
     """
     config = {**facts["config"], "share_base": False}
@@ -157,6 +163,7 @@ def restore(
         )
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
+    # Only the row of the padding token was trained of the embeddings of a base model.
     rows = weights.pop(PAD_ROWS, None)
     if set(weights) != set(get_peft_model_state_dict(model.network, save_embedding_layers=False)):
         raise CheckpointError(f"{checkpoint}: its adapters are not those of its configuration. Train again.")
@@ -166,7 +173,7 @@ def restore(
             for layer, row in zip(embeddings(model.network), rows, strict=True):
                 layer.weight[model.vocabulary.pad] = row.to(layer.weight.dtype)
     if config["base_precision"] == "float32":
-        # Only float32 is exact enough: coarser weights would lose the contribution of the adapters.
+        # Merging needs float32: coarser weights would lose the contribution of the adapters.
         model.network = model.network.merge_and_unload()
     return model.eval()
 
@@ -184,6 +191,7 @@ def _llama(size: int, vocabulary: Vocabulary, config: Mapping[str, Any]) -> nn.M
     shape = LlamaConfig(
         vocab_size=size,
         hidden_size=config["hidden"],
+        # 8/3 of the width, since Llama's gated network has three matrices instead of two.
         intermediate_size=config["hidden"] * 8 // 3,
         num_hidden_layers=config["layers"],
         num_attention_heads=config["heads"],

@@ -1,4 +1,4 @@
-"""Prompts of the language model, in our own words: new crystals, crystals with properties, a hidden element.
+"""Prompts of the language model, in our own wording: new crystals, crystals with properties, a hidden element.
 
 The tasks are those of Gruver et al. 2024 (arXiv 2402.04379). `VERSION` changes with the wording and is stored in
 checkpoints.
@@ -36,8 +36,8 @@ DIGITS = 4
 class Mixture:
     """Shares of the tasks in training.
 
-    infilling: of all texts; composition: of the others, those that state formula and number of atoms and nothing else
-    (what structure prediction asks; the paper has none, 0 gives its mixture).
+    infilling: share of all texts; composition: share of the others that state only formula and number of atoms, as in
+    structure prediction (0 gives the paper's mixture).
     """
 
     infilling: float = 0.34
@@ -74,9 +74,10 @@ def ask_hidden(text: str) -> str:
 def draw(crystal: Crystal, mixture: Mixture, rng: np.random.Generator) -> tuple[str, str]:
     """Returns a prompt and its answer for a crystal: a random task, a random translation.
 
-    The element of a random atom is hidden. k ~ U{0 … 4} attributes are drawn of the four; those that the crystal lacks
-    fall away. The formula is stated when k > 0. Raises TextError when the cell cannot be written.
+    The element of a random atom is hidden. k ~ U{0 … 4} of the four attributes are drawn; those that the crystal lacks
+    are dropped. The formula is stated when k > 0. Raises TextError when the cell cannot be written.
     """
+    # Random translation of all atoms, the augmentation of the paper.
     shift = rng.random(3)
     if rng.random() < mixture.infilling:
         masked = int(rng.choice(crystal.atomic_numbers))
@@ -84,6 +85,7 @@ def draw(crystal: Crystal, mixture: Mixture, rng: np.random.Generator) -> tuple[
     answer = write_crystal(crystal, shift)
     if rng.random() < mixture.composition:
         return ask_composition(crystal.atomic_numbers), answer
+    # k ~ U{0 … 4}, then k attributes without replacement
     k = int(rng.integers(len(MEASURED) + 1))
     chosen = {MEASURED[i] for i in rng.permutation(len(MEASURED))[:k]}
     stated = {name: value for name, value in attributes_of(crystal).items() if name in chosen}
@@ -91,7 +93,7 @@ def draw(crystal: Crystal, mixture: Mixture, rng: np.random.Generator) -> tuple[
 
 
 def phrases() -> list[str]:
-    """Returns the fixed pieces of all prompts, as a tokenizer of our own may take them whole."""
+    """Returns the fixed phrases of all prompts, which our own tokenizer treats as single tokens."""
     pieces = [part for words in SENTENCES.values() for part in words.split("{}") if part != "."]
     return sorted({LEAD, ASK, HIDDEN_LEAD, HIDDEN_ASK, MASK, *pieces}, key=lambda piece: (-len(piece), piece))
 

@@ -28,6 +28,7 @@ def load_sharded(config: Any, location: str, dtype: torch.dtype, device: str) ->
     from torch.distributed.fsdp import fully_shard
     from transformers import AutoModelForCausalLM
 
+    # On the meta device: no memory until a layer's weights are read.
     with init_empty_weights(include_buffers=False):
         network = AutoModelForCausalLM.from_config(config, dtype=dtype)
     network.requires_grad_(False)
@@ -36,8 +37,10 @@ def load_sharded(config: Any, location: str, dtype: torch.dtype, device: str) ->
     layers = _layers(network)
     names = {id(module): name for name, module in network.named_modules()}
     for layer in layers:
+        # One layer at a time: read whole, then reduced to this process's share.
         weights.fill(layer, names[id(layer)], dtype, device)
         fully_shard(layer, mesh=mesh)
+    # What is not in a layer (embeddings, final norm) is replicated.
     weights.fill(network, "", dtype, device)
     network.tie_weights()
     for buffer in network.buffers():

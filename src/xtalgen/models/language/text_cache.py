@@ -1,6 +1,7 @@
 """Keys and values of past tokens, in memory that grows by blocks instead of being copied at every token.
 
-Apart from `decoding`, its only user, because it needs transformers at import: a model's settings are read without it.
+Separate from `decoding`, its only user, because it imports transformers, which reading a model's settings must not
+need.
 """
 
 import torch
@@ -23,6 +24,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
             self.lazy_initialization(key_states, value_states)
         before = self.get_seq_length()
         after = before + key_states.shape[-2]
+        # Grown by BLOCK tokens at a time, so one token in BLOCK copies the cache.
         if not self.stored or after > self.stored[0].shape[-2]:
             self.stored = tuple(
                 torch.cat([old, new.new_empty(*new.shape[:2], after + BLOCK - before, new.shape[-1])], dim=-2)

@@ -16,7 +16,7 @@ class Vocabulary:
     """A tokenizer with its end token and its padding token, which differ."""
 
     def __init__(self, tokenizer: Tokenizer, end: int, pad: int) -> None:
-        """Raises ValueError when the tokenizer merges the end of a prompt with the beginning of its answer."""
+        """Raises ValueError if the tokenizer merges the end of a prompt with the beginning of its answer."""
         self.tokenizer, self.end, self.pad = tokenizer, end, pad
         prompt, answer = ask_crystal({}), "5.0 5.0"
         if self.encode(prompt + answer)[: len(self.encode(prompt))] != self.encode(prompt):
@@ -60,6 +60,7 @@ def own_vocabulary() -> Vocabulary:
     coordinates = [f"0.{hundredth:02d}" for hundredth in range(100)]
     integers = [str(number) for number in range(LARGEST_NUMBER + 1)]
     tenths = [f".{digit}" for digit in range(10)]
+    # "0.25" and " 0.25" are different tokens, so a space needs no token of its own.
     numbers = [space + word for word in [*coordinates, *integers] for space in ("", " ")]
     words = [*phrases(), *SYMBOLS, *numbers, *tenths, " ", "\n", ".", "-"]
     ids = {word: index for index, word in enumerate(dict.fromkeys([PAD, END, UNKNOWN, *words]))}
@@ -77,6 +78,7 @@ def read_vocabulary(text: str) -> Vocabulary:
 
 
 def _pattern() -> str:
+    # Alternatives are tried in order: "Co" before "C", 100 before 10.
     longest_first = sorted(SYMBOLS, key=lambda symbol: (-len(symbol), symbol))
     integers = "|".join(str(number) for number in range(LARGEST_NUMBER, -1, -1))
     return "|".join(

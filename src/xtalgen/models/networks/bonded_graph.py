@@ -1,4 +1,4 @@
-"""Lists of bonds, as the stage `bonds` stores them, as dense graphs."""
+"""Converts bond lists from the stage `bonds` to dense graphs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -52,7 +52,7 @@ def bonded_graph(extra: Mapping[str, Tensor], mask: Tensor) -> PeriodicGraph:
 
 
 def _both_ways(crystal: Crystal) -> Int[np.ndarray, "edges 5"]:
-    """Returns each bond as two rows (target, source, cell of the source), one after the other."""
+    """Returns each bond as two consecutive rows (target, source, cell of the source)."""
     listed = crystal.info.get("bonds")
     if listed is None:
         raise ValueError(
@@ -74,7 +74,7 @@ def _both_ways(crystal: Crystal) -> Int[np.ndarray, "edges 5"]:
 
 
 def _numbers_within(targets: Int[np.ndarray, "edges"]) -> Int[np.ndarray, "edges"]:
-    """Returns for each edge how many edges before it have the same target."""
+    """Returns for each edge the number of earlier edges with the same target."""
     order = np.argsort(targets, kind="stable")
     first = np.searchsorted(targets[order], targets[order])
     numbers = np.empty(len(targets), dtype=np.int64)

@@ -43,6 +43,7 @@ class CellNetwork(Trainable):
         self.precision = precision
         self.n_types = MAX_ELEMENT if task == "dng" else 0
         self.weights = dict(zip(("lattice", "coords", "types"), weights, strict=True))
+        # Sinusoidal time embedding (Vaswani et al. 2017): rates from 1 to 1 / SLOWEST.
         rates = torch.exp(-np.log(SLOWEST) * torch.arange(TIME_WIDTH // 2) / (TIME_WIDTH // 2 - 1))
         self.register_buffer("rates", rates, persistent=False)
         self.network = DenseCSPNet(
@@ -68,11 +69,12 @@ class CellNetwork(Trainable):
         atomic_numbers: Int[Tensor, "batch atoms"],
         mask: Bool[Tensor, "batch atoms"],
     ) -> State:
-        """Returns the outputs of the heads at a point; atomic_numbers are read only in structure prediction.
+        """Returns the outputs of the heads at a point; atomic_numbers are used only in structure prediction.
 
-        That of the cell is φ(h) L with a matrix φ (3, 3) from the pooled atoms, so it turns with the cell L (O(3)
+        The output of the cell is φ(h) L with a 3 × 3 matrix φ of the pooled atoms, so it rotates with the cell L (O(3)
         equivariance). The network sees the cell as its Gram matrix L Lᵀ.
         """
+        # Time times rate: (batch, TIME_WIDTH / 2)
         phases = time.unsqueeze(-1) * self.rates
         gram = gram_of(point.lattice)
         atoms, pooled = self.network(
@@ -83,6 +85,7 @@ class CellNetwork(Trainable):
             gram=gram,
             mask=mask,
         )
+        # `pooled` is [mean, sum]; the head of the cell uses the mean.
         mean = pooled[:, : self.network.hidden]
         return State(
             types=self.head_types(atoms).float() if self.head_types else point.types,
@@ -96,7 +99,7 @@ class CellNetwork(Trainable):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted squared error, and its parts before weighting.
 
-        Each part is a mean over all numbers of the batch, so that crystals count by their atoms.
+        Each part is a mean over all elements of the batch's tensors, so crystals are weighted by their atoms.
         """
         atoms = mask.unsqueeze(-1) / mask.sum()
         parts = {

@@ -46,6 +46,7 @@ class CSPLayer(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(hidden)
         self.count = nn.Linear(MAX_ATOMS, hidden, bias=False) if counts else None
+        # Columns of the first layer of φ_m: odd geometry, h_i, h_j, even geometry, crystal.
         self.columns = [odd, hidden, hidden, even, crystal_inputs + (hidden if counts else 0)]
         self.edge_in = nn.Linear(sum(self.columns), hidden)
         self.edge_out = nn.Linear(hidden, hidden)
@@ -65,13 +66,19 @@ class CSPLayer(nn.Module):
         odd, receiver, sender, even, whole = self.edge_in.weight.split(self.columns, dim=1)
         if self.count is not None:
             crystal = torch.cat([crystal, self.count(count)], dim=-1)
+        # W_crystal [crystal, count] + b: (batch, 1, hidden)
         per_crystal = functional.linear(crystal, whole, self.edge_in.bias).unsqueeze(1)
+        # W_i h_i and W_j h_j: (batch, atoms, hidden) each
         per_atom = [functional.linear(normed, receiver) + per_crystal, functional.linear(normed, sender)]
+        # Odd and even geometry of i < j: (batch, pairs, hidden). The reverse edge has the opposite odd part.
         flipped, kept = functional.linear(pairs.odd, odd), functional.linear(pairs.even, even)
         # (batch, 2 pairs, hidden)
         edges = torch.cat([kept + flipped, kept - flipped], dim=1) + pairs.ends @ torch.cat(per_atom, dim=1)
+        # m_ij = φ_m(…), (batch, 2 pairs, hidden)
         messages = functional.silu(self.edge_out(functional.silu(edges)))
+        # Mean over the incoming messages of each atom: (batch, atoms, hidden)
         received = (pairs.sums @ messages) * pairs.inverse_count
+        # h_i ← h_i + φ_h(h_i, m_i)
         update = functional.silu(self.node_in(torch.cat([normed, received], dim=-1)))
         return atoms + functional.silu(self.node_out(update))
 
@@ -104,6 +111,7 @@ class DenseCSPNet(nn.Module):
         super().__init__()
         self.hidden, self.edge_vector, self.self_edges = hidden, edge_vector, self_edges
         even = 3 * frequencies
+        # Cosines are even in Δ; sines and the unit vector are odd.
         odd = even + (3 if edge_vector else 0)
         self.embed_node = nn.Linear(node_inputs, hidden, bias=bias)
         self.embed_both = nn.Linear(hidden + time_inputs, hidden, bias=bias)
@@ -140,16 +148,20 @@ class DenseCSPNet(nn.Module):
         gram: Float[Tensor, "batch 3 3"],
         mask: Bool[Tensor, "batch atoms"],
     ) -> Pairs:
-        """Returns the geometry of all pairs, in float32 whatever the precision of the products."""
+        """Returns the geometry of all pairs, in float32 for any precision of the products."""
         width = mask.shape[1]
+        # All pairs i < j (i ≤ j with self-edges), the same for every crystal of a batch.
         i, j = torch.triu_indices(width, width, offset=0 if self.self_edges else 1, device=mask.device)
         atoms = torch.arange(width, device=mask.device)
         at_i, at_j = (i.unsqueeze(1) == atoms).float(), (j.unsqueeze(1) == atoms).float()
         receivers, senders = torch.cat([at_i, at_j]), torch.cat([at_j, at_i])
         both = mask.index_select(1, i) & mask.index_select(1, j)
         # A self-edge is its own reverse and must be received once.
+        # Edges with padding at either end are excluded from sums; both directions, (batch, 2 pairs).
         valid = torch.cat([both, both & (i != j)], dim=1)
+        # Δ = f_j - f_i by the shortest way, (batch, pairs, 3)
         shift = torus.log_map(frac_coords.index_select(1, i), frac_coords.index_select(1, j))
+        # 2πkΔ for k = 0 … frequencies - 1, (batch, pairs, 3 · frequencies)
         phases = (shift.unsqueeze(-1) * self.waves).flatten(-2)
         odd = [torch.sin(phases)]
         if self.edge_vector:

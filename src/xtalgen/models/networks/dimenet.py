@@ -1,8 +1,8 @@
 """DimeNet++ (Gasteiger et al. 2020, arXiv 2011.14115) on dense slots: CDVAE's encoder.
 
-The message of an edge j → i is updated by those of the edges k → j, directional message passing (arXiv 2003.03123):
-m_ji ← f(m_ji, Σ_k g(m_kj, e_RBF(d_ji), a_SBF(d_kj, angle kji))). On a symmetric graph the edges that leave atom j are
-the reverses of those that enter it: the sum over k is one batched product per atom j, passed on by swapping edges.
+Directional message passing (arXiv 2003.03123) updates the message of an edge j → i from those of the edges k → j: m_ji
+← f(m_ji, Σ_k g(m_kj, e_RBF(d_ji), a_SBF(d_kj, angle kji))). On a symmetric graph the outgoing edges of atom j are the
+reverses of its incoming ones, so the sum over k is one batched product per atom j, followed by a swap of edges.
 """
 
 from typing import Any
@@ -77,6 +77,7 @@ class Interaction(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
+        # DimeNet++ factorises the basis layers through SMALL dimensions.
         self.radial = nn.Sequential(Linear(RADIAL, SMALL, bias=False), Linear(SMALL, hidden, bias=False))
         self.circular: Any = nn.Sequential(
             Linear(RADIAL * ORDERS, SMALL, bias=False), Linear(SMALL, MEDIUM, bias=False)
@@ -96,7 +97,8 @@ class Interaction(nn.Module):
         edges: Edges,
     ) -> Float[Tensor, "edges hidden"]:
         """Returns the messages after this round."""
-        # Absent edges send nothing: their radial basis is 0 and the layer that follows has no bias.
+        # Absent edges send no message: their radial basis is 0 and the next layer has no bias.
+        # m_kj gated by e_RBF and projected down: (edges, medium)
         sent = functional.silu(self.down(functional.silu(self.from_reverse(rows)) * self.radial(radial)))
         # The two linear layers of the basis as one: (medium, orders, radial).
         weight = (self.circular[1].weight @ self.circular[0].weight).unflatten(1, (ORDERS, RADIAL))
@@ -105,13 +107,15 @@ class Interaction(nn.Module):
         weighted = to_slots(edges, (sent.unsqueeze(-2) * filters).flatten(1)).unflatten(-1, (ORDERS, MEDIUM))
         # Σ_k Σ_l Y_l(angle kji) (…): (atoms, slots, slots · orders) @ (atoms, slots · orders, medium).
         received = (angular @ weighted.flatten(0, 1).flatten(1, 2)).view(*edges.shape, MEDIUM)
+        # The sum at atom j was stored on the edge i → j; swapping hands it to its reverse, j → i.
         received = swap(edges, to_rows(edges, received))
+        # m_ji ← f(m_ji, Σ_k …) with skip connection
         changed = self.before_skip(functional.silu(self.from_edge(rows)) + functional.silu(self.up(received)))
         return self.after_skip(functional.silu(self.last(changed)) + rows)
 
 
 class Output(nn.Module):
-    """Sums the messages into each atom, then dense layers; the last one starts at 0."""
+    """Sums the messages of each atom, then applies dense layers; the last one is initialised to 0."""
 
     def __init__(self, hidden: int, outputs: int) -> None:
         super().__init__()
@@ -122,6 +126,7 @@ class Output(nn.Module):
         nn.init.zeros_(self.last.weight)
 
     def forward(self, rows: Tensor, radial: Tensor, edges: Edges) -> Tensor:
+        # Σ_j m_ji e_RBF(d_ji) at each atom i: (batch, atoms, OUTPUT)
         atoms = self.up(sum_at_target(edges, rows * self.from_radial(radial)))
         for layer in self.layers:
             atoms = functional.silu(layer(atoms))
@@ -161,14 +166,16 @@ class DenseDimeNet(nn.Module):
         for block, output in zip(self.blocks, self.outputs[1:], strict=True):
             rows = block(rows, radial, bessel, angular, edges)
             atoms = atoms + output(rows, radial, edges)
+        # Mean over the atoms of each crystal
         weights = mask.unsqueeze(-1) / mask.sum(dim=1)[:, None, None]
         return (atoms.float() * weights).sum(dim=1)
 
     def _angular(self, directions: Tensor, graph: PeriodicGraph) -> Float[Tensor, "atoms slots slots_orders"]:
         """Returns Y_l(α) at atom j between the edge that leaves for i and the edges that come from k ≠ i.
 
-        k ≠ i as numbers of atoms, as in DimeNet's code: messages from other images of i are left out too.
+        k ≠ i as numbers of atoms, as in DimeNet's code: messages from other images of i are omitted too.
         """
+        # Pairs of edges whose sources differ: (batch, atoms, slots, slots)
         other = graph.source.unsqueeze(-1) != graph.source.unsqueeze(-2)
         return harmonics_between(directions, other, ORDERS, dim=-1).flatten(-2).flatten(0, 1)
 

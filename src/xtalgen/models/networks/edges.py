@@ -1,8 +1,8 @@
-"""Edges of a periodic graph as rows of a table, which the layers of a network change one by one.
+"""Edges of a periodic graph as rows of a table.
 
-Where sizes must not depend on the data (recorded or compiled steps), all slots are rows, whether they hold an edge or
-not; elsewhere only the edges are rows, a quarter to a half fewer. Passing values along edges is a permutation whose
-gradient is again a permutation, and sums over neighbours are sums over slots: no scatter is needed.
+Where sizes must not depend on the data (recorded or compiled steps), all slots are rows, including empty ones;
+elsewhere only the edges are rows, a quarter to a half fewer. Passing values along edges is a permutation whose gradient
+is again a permutation, and sums over neighbours are sums over slots: no scatter is needed.
 """
 
 import math
@@ -39,13 +39,14 @@ class Edges:
     reached: Bool[Tensor, "batch atoms"]
 
 
-# Maps the values of rows, slots or atoms.
+# A function of the values of rows, slots or atoms.
 LinearMap = Callable[[Edges, Tensor], Tensor]
 
 
 def edges_of(graph: PeriodicGraph, *, packed: bool) -> Edges:
     """Returns the rows of a graph: those that hold an edge when `packed` (waits for the device), else all slots."""
     batch, atoms, slots = graph.mask.shape
+    # Offset of the atoms of each crystal in the numbering through the batch.
     first = torch.arange(batch, device=graph.mask.device)[:, None, None] * atoms
     source = (graph.source + first).flatten()
     target = torch.arange(batch * atoms, device=graph.mask.device).repeat_interleave(slots, output_size=len(source))
@@ -53,6 +54,7 @@ def edges_of(graph: PeriodicGraph, *, packed: bool) -> Edges:
     present, image, slot = graph.mask.flatten(), graph.image.flatten(0, 2), None
     if packed:
         slot = present.nonzero().squeeze(1)
+        # Index of each slot among the packed rows.
         row = present.cumsum(dim=0) - 1
         source, target, image, present = source[slot], target[slot], image[slot], present[slot]
         reverse = row[reverse[slot]]
@@ -67,10 +69,11 @@ def edge_vectors(
     Rows without an edge have the vector 0 and the length 1.
     """
     with torch.autocast(lattice.device.type, enabled=False):
+        # f_target - (f_source + image), then times L: Cartesian vectors (edges, 3) in Å
         away = from_target(edges, frac_coords) - from_source(edges, frac_coords) - edges.image
         vectors = to_rows(edges, (to_slots(edges, away).unsqueeze(-1) * lattice[:, None, None]).sum(dim=-2))
         present = edges.present.unsqueeze(-1)
-        # Absent edges are given a harmless vector before the root, whose gradient at 0 is not finite.
+        # Absent edges get a unit vector before the root, whose gradient at 0 is not finite.
         vectors = torch.where(present, vectors, torch.ones_like(vectors) / 3**0.5)
         lengths = vectors.norm(dim=-1)
         return torch.where(present, vectors / lengths.unsqueeze(-1), torch.zeros_like(vectors)), lengths
@@ -86,7 +89,7 @@ def linear_on_edges(
     edge: Float[Tensor, "outputs features"],
     bias: Float[Tensor, "outputs"] | None = None,
 ) -> Float[Tensor, "edges outputs"]:
-    """Returns W [h_source, h_target, e] + b for each edge, the columns of W given apart.
+    """Returns W [h_source, h_target, e] + b for each edge, with W split by columns.
 
     The parts of the atoms are computed once per atom, not once per edge.
     """
@@ -101,6 +104,7 @@ def harmonics_between(
 
     directions: unit vectors, 0 in slots without an edge; allowed: broadcasts to (batch, atoms, slots, slots).
     """
+    # cos of the angles between all edges of an atom: (batch, atoms, slots, slots)
     cosines = directions @ directions.transpose(-1, -2)
     return torch.stack([value * allowed for value in spherical_harmonics(cosines, orders)], dim=dim)
 
@@ -118,12 +122,12 @@ def swap(edges: Edges, rows: Float[Tensor, "edges features"]) -> Float[Tensor, "
 
 
 def from_source(edges: Edges, atoms: Float[Tensor, "batch atoms features"]) -> Float[Tensor, "edges features"]:
-    """Returns for each edge the value of the atom that it comes from; without an edge, of the atom itself."""
+    """Returns for each edge the value of its source atom; for empty rows, of the atom itself."""
     return _Pass.apply(atoms, edges, _from_source, _sum_at_source)
 
 
 def from_target(edges: Edges, atoms: Float[Tensor, "batch atoms features"]) -> Float[Tensor, "edges features"]:
-    """Returns for each edge the value of the atom that it goes to."""
+    """Returns for each edge the value of its target atom."""
     return _Pass.apply(atoms, edges, _from_target, _sum_at_target)
 
 
@@ -168,7 +172,7 @@ def _from_target(edges: Edges, atoms: Tensor) -> Tensor:
 
 
 def _sum_at_source(edges: Edges, rows: Tensor) -> Tensor:
-    # The edges that leave an atom are the reverses of those that enter it.
+    # Outgoing edges of an atom are the reverses of its incoming ones.
     return _sum_at_target(edges, _swap(edges, rows))
 
 

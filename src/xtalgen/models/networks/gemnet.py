@@ -2,7 +2,7 @@
 
 Edges c → a carry messages m_ca; a triplet is a pair of edges c → a ← b into the same atom. An atom's incoming edges
 fill its slots, so the cosines of all its angles are one product V Vᵀ of unit vectors, (slots, slots) per atom, and the
-sum over b is one batched product per atom. All else happens edge by edge, on rows.
+sum over b is one batched product per atom. All other operations act on rows of edges.
 """
 
 import math
@@ -40,6 +40,7 @@ BEFORE_SKIP, AFTER_SKIP, AFTER_CONCAT, PER_ATOM = 1, 2, 1, 3  # residual layers
 def he_orthogonal_(weight: Tensor) -> Tensor:
     """Fills a weight with an orthogonal matrix whose rows have mean 0 and variance 1 / fan-in (GemNet, appendix B)."""
     nn.init.orthogonal_(weight)
+    # A weight with three axes is standardised over the first two, its fan-in.
     axes = list(range(1, weight.ndim)) if weight.ndim == 2 else [0, 1]
     fan_in = weight.shape[1] if weight.ndim == 2 else weight.shape[0] * weight.shape[1]
     with torch.no_grad():
@@ -48,7 +49,7 @@ def he_orthogonal_(weight: Tensor) -> Tensor:
 
 
 class Scale(nn.Module):
-    """A constant factor that gives a value the variance of a reference; fitted once, then kept in the checkpoint."""
+    """A constant factor that matches the variance of a value to a reference; fitted once and kept in the checkpoint."""
 
     factor: Tensor
 
@@ -60,9 +61,11 @@ class Scale(nn.Module):
     def forward(
         self, reference: Tensor, reference_mask: Tensor, value: Tensor, value_mask: Tensor
     ) -> Float[Tensor, "..."]:
-        """Returns the scaled value. Masks say which rows count when the factor is fitted."""
+        """Returns the scaled value. Masks select the rows used for fitting the factor."""
         if self.fitting:
+            # factor² = Var(reference) / Var(value)
             wanted, present = _variance(reference, reference_mask), _variance(value, value_mask)
+            # A constant value (at initialisation, or a batch of one row) leaves the factor at 1.
             if present > 0 and wanted > 0:
                 self.factor.copy_((wanted / present).sqrt())
         return value * self.factor
@@ -70,7 +73,7 @@ class Scale(nn.Module):
 
 @contextmanager
 def fitting_scales(module: nn.Module) -> Iterator[None]:
-    """Inside, the scale factors of a module are fitted to the values that pass through it, one after the other."""
+    """Context in which a forward pass fits the scale factors of a module one after the other."""
     scales = [part for part in module.modules() if isinstance(part, Scale)]
     for scale in scales:
         scale.fitting = True
@@ -165,21 +168,24 @@ class Triplets(nn.Module):
     ) -> Float[Tensor, "edges edge"]:
         """Returns the sum over triplets, mixed with that of the reversed edge."""
         sent = self.from_edge(rows)
+        # m_ba ⊙ W e_RBF(d_ba), with its variance restored, then projected down: (edges, trip)
         sent = self.scale_radial(sent, edges.present, sent * self.from_radial(radial), edges.present)
         sent = self.down(sent)
-        # Absent edges carry nothing: their radial basis is 0 and no layer on the way has a bias.
+        # Absent edges carry no message: their radial basis is 0 and no layer has a bias.
         # Σ_b Y_l(cab) m_ba: (atoms, slots · orders, slots) @ (atoms, slots, trip).
         around = angular @ to_slots(edges, sent).flatten(0, 1)
+        # Back to rows: (edges, orders, trip)
         around = to_rows(edges, around.view(*edges.shape, ORDERS * sent.shape[1])).unflatten(1, (ORDERS, -1))
         weight = self.bilinear.transpose(0, 1).flatten(0, 1)  # (small · trip, trip)
         # (edges, small, orders) @ (edges, orders, trip): the sum over l.
         result = (circular @ around).flatten(-2) @ weight
         result = self.scale_sum(sent, edges.present, result, edges.present)
+        # Messages are symmetrised: c → a also gets the result of a → c.
         return halve(self.up_forward(result), swap(edges, self.up_reverse(result)))
 
 
 class AtomUpdate(nn.Module):
-    """Sums the edges into each atom, then dense and residual layers."""
+    """Sums the edges of each atom, then applies dense and residual layers."""
 
     def __init__(self, atom: int, edge: int) -> None:
         super().__init__()
@@ -193,7 +199,7 @@ class AtomUpdate(nn.Module):
 
 
 class Interaction(nn.Module):
-    """One block: triplets change the edges, edges the atoms, atoms the edges again."""
+    """One block: triplets update the edges, edges the atoms, atoms the edges again."""
 
     def __init__(self, atom: int, edge: int, trip: int) -> None:
         super().__init__()
@@ -215,7 +221,7 @@ class Interaction(nn.Module):
 
 
 class EdgeOutput(nn.Module):
-    """One number per edge: the length of the vector that it contributes to its target atom."""
+    """One number per edge: the signed length of its contribution to the vector of its target atom."""
 
     def __init__(self, edge: int) -> None:
         super().__init__()
@@ -272,26 +278,27 @@ class DenseGemNetT(nn.Module):
     ) -> tuple[Float[Tensor, "batch atoms hidden"], Float[Tensor, "batch atoms 3"], Int[Tensor, "batch"]]:
         """Returns hidden atoms (undefined at padding), Cartesian vectors, and the slots that each crystal needs.
 
-        Vectors are 0 at padding and without neighbours. They turn with the cell; nothing else depends on its
-        orientation. Coordinates must lie in [0, 1). One search for neighbours.
+        Vectors are 0 at padding and without neighbours. They rotate with the cell; nothing else depends on its
+        orientation. Coordinates must lie in [0, 1).
         """
         graph = nearest_graph(
             frac_coords, lattice, mask, cutoff=self.cutoff, neighbours=self.neighbours, slots=self.slots
         )
-        # With slots = 0 the host waits for their number anyway, and may as well wait for the number of edges.
+        # With slots = 0 the host synchronises for their number anyway, so the rows can be packed too.
         edges = edges_of(graph, packed=self.slots == 0)
         directions, lengths = edge_vectors(edges, frac_coords, lattice)
         radial, bases = self._bases(directions, lengths, edges)
         element, crystal = self.with_latent.weight.split([self.hidden, self.latent], dim=1)
-        # W [element, latent] + b, the part of the latent vector once per crystal.
+        # W [element, latent] + b, with the latent part computed once per crystal.
         whole = functional.linear(latent, crystal, self.with_latent.bias).unsqueeze(1)
         atoms = functional.linear(self.elements(atomic_numbers), element) + whole
         rows = self.embed_edge(atoms, radial, edges)
+        # The numbers s_ca of each edge: (edges, 1)
         numbers = self.outputs[0](rows, bases["output"], edges).float()
         for block, output in zip(self.blocks, self.outputs[1:], strict=True):
             atoms, rows = block(atoms, rows, bases, edges)
             numbers = numbers + output(rows, bases["output"], edges).float()
-        # F_a = Σ_c s_ca V_ca, s summed over all output blocks: turns with the cell since V does.
+        # F_a = Σ_c s_ca V_ca, with s summed over all output blocks; rotates with the cell since V does.
         return atoms, sum_at_target(edges, numbers * directions), graph.needed
 
     def _bases(
@@ -303,9 +310,10 @@ class DenseGemNetT(nn.Module):
         """
         with torch.autocast(lengths.device.type, enabled=False):
             radial = self.basis(lengths) * edges.present.unsqueeze(-1)
-            # An edge forms no triplet with itself; with other images of its source it does.
+            # An edge forms no triplet with itself, but does with other images of its source.
             other = ~torch.eye(edges.shape[2], dtype=torch.bool, device=lengths.device)
             angular = harmonics_between(to_slots(edges, directions), other, ORDERS, dim=-2)
+        # R_sl(d) = Σ_r W_lrs e_r(d), as one product
         circular = functional.linear(radial, self.circular.permute(2, 0, 1).flatten(0, 1))
         bases = {name: layer(radial) for name, layer in self.down.items()}
         return radial, {

@@ -1,6 +1,6 @@
 """Neighbours of atoms in periodic cells as dense tables: each atom has slots, a slot holds an incoming edge.
 
-Every edge is stored twice, once from either end, with the slot of its reverse. `edges` computes along them.
+Every edge is stored in both directions, with the slot of its reverse. `edges` holds operations on them.
 """
 
 import itertools
@@ -25,8 +25,8 @@ class PeriodicGraph:
 
     source: the atom an edge comes from, in the cell shifted by `image`; slots without an edge have mask False, their
     own atom as source and image 0. reverse: atom · slots + slot of the same edge seen from its source; without an edge,
-    of the slot itself. needed: slots needed by the atom of each crystal with most edges; a crystal that needs more than
-    there are has lost edges.
+    of the slot itself. needed: largest number of edges of an atom in each crystal; a crystal that needs more slots than
+    available has lost edges.
     """
 
     source: Int[Tensor, "batch atoms slots"]
@@ -51,15 +51,14 @@ def nearest_graph(
     neighbours: int = 20,
     slots: int = 0,
 ) -> PeriodicGraph:
-    """Returns CDVAE's graph of the decoder: nearest atoms within a cut-off, made symmetric by a one-sided rule.
+    """Returns CDVAE's graph of the decoder: nearest atoms within a cut-off, symmetrised.
 
-    Every atom t chooses its nearest `neighbours` atoms s within `cutoff` Å among 27 images. Of these edges s → t only
+    Every atom t selects its nearest `neighbours` atoms s within `cutoff` Å among 27 images. Of these edges s → t only
     those with s < t, or s = t and an image that is lexicographically negative, are kept, and their reverses added. So
-    an atom may have more or fewer neighbours than it chose. Coordinates must lie in [0, 1). Cells so skewed that a
-    neighbour lies beyond the 27 images lose it; a crystal whose geometry is not finite has no edges.
-
-    slots: per atom; edges beyond them are dropped together with their reverses, the longest first. 0: as many as needed
-    (waits for the device).
+    an atom may have more or fewer neighbours than it selected. Coordinates must lie in [0, 1). Cells so skewed that a
+    neighbour lies beyond the 27 images lose it; a crystal whose geometry is not finite has no edges. slots: per atom;
+    edges beyond them are dropped together with their reverses, the longest first. 0: as many as needed (waits for the
+    device).
     """
     batch, atoms = mask.shape
     squares = _squared_distances(frac_coords, lattice)
@@ -75,12 +74,15 @@ def nearest_graph(
     kept, candidate = distance.topk(slots, dim=-1, largest=False)
     present = torch.isfinite(kept)
     slot_numbers = torch.arange(slots, device=mask.device).expand(batch, atoms, -1)
+    # Slot of each candidate (source, image) at its target, -1 where dropped.
     slot_of = torch.full_like(distance, -1, dtype=torch.int64).scatter_(-1, candidate, slot_numbers.where(present, -1))
+    # A candidate's index is 27 · source + image.
     source, image = candidate // 27, candidate % 27
     target = torch.arange(atoms, device=mask.device)[:, None]
-    # The reverse edge: source and target exchanged, the opposite image.
+    # The reverse edge: source and target exchanged, opposite image.
     row = 27 * atoms * source + 27 * target + (26 - image)
     opposite = slot_of.flatten(1).gather(1, row.flatten(1)).unflatten(1, (atoms, slots))
+    # An edge whose reverse found no slot is dropped, so the graph stays symmetric.
     present = present & (opposite >= 0)
     own = target * slots + slot_numbers
     return PeriodicGraph(
@@ -104,7 +106,7 @@ def minimum_image(
 
 
 def _images(device: torch.device) -> Float[Tensor, "27 3"]:
-    """Returns IMAGES, computed on the device: copying a table there would make the host wait."""
+    """Returns IMAGES, computed on the device, since a copy would make the host wait."""
     number = torch.arange(27, device=device)
     return torch.stack([number // 9, number // 3 % 3, number % 3], dim=-1).float() - 1.0
 
@@ -114,8 +116,9 @@ def _squared_distances(
 ) -> Float[Tensor, "batch atoms atoms 27"]:
     with torch.autocast(lattice.device.type, enabled=False):
         images = _images(lattice.device) @ lattice
+        # (f_source - f_target) L: (batch, target, source, 3)
         within = (frac_coords.unsqueeze(1) - frac_coords.unsqueeze(2)) @ lattice.unsqueeze(1)
-        # Component by component, so that the largest tensor has no axis of vectors.
+        # One Cartesian component at a time, to keep the largest tensor small.
         parts = ((within[..., i].unsqueeze(-1) + images[:, None, None, :, i]).square() for i in range(3))
         return reduce(add, parts)
 

@@ -16,12 +16,13 @@ def polynomial_envelope(distance: Float[Tensor, "*shape"], exponent: int) -> Flo
     1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2), p the exponent (Gasteiger et al. 2020, DimeNet, eq. 8).
     """
     p = exponent
+    # The envelope and its first two derivatives vanish at x = 1.
     tail = -(p + 1) * (p + 2) / 2 + p * (p + 2) * distance - p * (p + 1) / 2 * distance**2
     return torch.where(distance < 1, 1 + distance**p * tail, torch.zeros_like(distance))
 
 
 class GaussianBasis(nn.Module):
-    """Gaussians evenly spread over [0, cut-off], as wide as they are apart, times the envelope (GemNet-T)."""
+    """Gaussians evenly spaced over [0, cut-off], with widths equal to their spacing, times the envelope (GemNet-T)."""
 
     centres: Tensor
 
@@ -38,7 +39,7 @@ class GaussianBasis(nn.Module):
 
 
 class BesselBasis(nn.Module):
-    """sin(ω_n x) / x with ω_n = n π at the start, times the envelope (DimeNet, eq. 7); the ω are learnt."""
+    """sin(ω_n x) / x times the envelope (DimeNet, eq. 7), with learnt ω_n initialised to n π."""
 
     def __init__(self, number: int, cutoff: float, exponent: int = 5) -> None:
         super().__init__()
@@ -78,6 +79,7 @@ class SphericalBesselBasis(nn.Module):
 
     def forward(self, lengths: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape orders number"]:
         """Returns the basis at lengths in Å, computed in float64 because the recurrence loses digits."""
+        # Distances x in units of the cut-off.
         scaled = lengths.double() / self.cutoff
         factor = (polynomial_envelope(scaled, self.exponent + 1) / scaled)[..., None, None]
         arguments = (scaled[..., None, None] * self.roots).clamp_min(SMALLEST_ARGUMENT)
@@ -106,11 +108,13 @@ def bessel(arguments: Float[Tensor, "*shape"], orders: int) -> list[Float[Tensor
 
 def bessel_roots(orders: int, number: int) -> Float[np.ndarray, "{orders} {number}"]:
     """Returns the first positive roots of j_l for l below `orders`, by bisection between the roots of j_{l-1}."""
+    # The roots of j_0 = sin x / x are multiples of π; those of j_l interlace with those of j_{l-1}.
     row = np.pi * np.arange(1, number + orders)
     rows = [row]
     for order in range(1, orders):
         low, high = row[:-1].copy(), row[1:].copy()
         sign = np.sign(_bessel_numpy(low, order))
+        # 80 halvings exhaust the digits of a double.
         for _ in range(80):
             middle = (low + high) / 2
             same = np.sign(_bessel_numpy(middle, order)) == sign

@@ -1,10 +1,10 @@
-"""Analogues: training crystals with as many atoms of each element, weighted by how alike their elements are.
+"""Analogues: training crystals with the same numbers of atoms per element, weighted by similarity of elements.
 
-The distances of elements are learnt such that near crystals have the same symmetry and Wyckoff positions, by
-neighbourhood components analysis (Goldberger et al. 2004): crystal i takes the symmetry of crystal j ≠ i with the
-probability p_ij = exp(s_ij) / Σ_k exp(s_ik), s the similarity of their formulas, and the loss is -log Σ_j p_ij over the
-crystals j of the right symmetry. Predicting structures by substitution is old (Hautier et al. 2011); a network combined
-with retrieval is a nearest-neighbour language model (Khandelwal et al. 2020).
+Distances of elements are learnt so that close crystals share symmetry and Wyckoff positions, by neighbourhood
+components analysis (Goldberger et al. 2004): crystal i takes the symmetry of crystal j ≠ i with the probability p_ij =
+exp(s_ij) / Σ_k exp(s_ik), s the similarity of their formulas, and the loss is -log Σ_j p_ij over the crystals j of the
+right symmetry. Structure prediction by substitution goes back to Hautier et al. (2011); combining a network with
+retrieval, to nearest-neighbour language models (Khandelwal et al. 2020).
 """
 
 import hashlib
@@ -23,20 +23,20 @@ from xtalgen.crystals import Crystal
 from xtalgen.models.orbits.formula_model import END, period_and_column
 from xtalgen.models.orbits.steps import Formula, Groups, answers_of, formula_of
 from xtalgen.structure.elements import ORDER
+from xtalgen.structure.wyckoff_positions import COLUMN
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT, Split, mix_seed
 from xtalgen.training.loop import Trainable
 
-COLUMN = "wyckoff"
-DIMENSIONS = 16  # of the space in which elements have distances
+DIMENSIONS = 16  # of the space in which elements are embedded
 FLOOR = 1e-3  # the probability of a symmetry that no analogue has
 MOST_RETRIEVED = 64  # analogues of one symmetry whose numbers are used
 SMALLEST = 1e-12
-LEAST_SIMILAR = -1e4  # where a crystal has no other to be compared with
+LEAST_SIMILAR = -1e4  # log probability of a crystal without any other of its counts
 
 
 @dataclass(frozen=True)
 class AnalogueBatch:
-    """Formulas with their targets. symmetry: index of their choices among those of the memory, -1 where it lacks them.
+    """Formulas with their targets. symmetry: index of their choices among those of the memory, -1 where missing.
 
     elements, counts: END and 0 at padding. own: the crystal's own index in the memory, -1 for none.
     """
@@ -69,7 +69,8 @@ class Memory:
         for crystal in crystals:
             answers = answers_of(crystal.info[COLUMN], groups)
             if answers is None:
-                raise ValueError(f"{crystal.id}: a Wyckoff position of it does not occur in the training set.")
+                raise ValueError(f"{crystal.id}: one of its Wyckoff positions does not occur in the training set.")
+            # The answers begin with the group and one slot per orbit; the rest are numbers.
             chosen = 1 + len(crystal.info[COLUMN]["letters"])
             choices.append(tuple(map(int, answers[:chosen])))
             numbers.append(tuple(answers[chosen:]))
@@ -89,6 +90,7 @@ class Memory:
     def arrays(self) -> dict[str, Tensor]:
         """Returns the memory as tensors."""
         most = max(map(len, self.formulas))
+        # Ragged sequences are stored flat with their lengths, except for formulas, which are padded.
         rows = [[*formula, *[(END, 0)] * (most - len(formula))] for formula in self.formulas]
         elements, counts = np.array(rows, dtype=np.uint8).transpose(2, 0, 1)
         return {
@@ -106,7 +108,7 @@ class Memory:
 
 
 class AnalogueData:
-    """Formulas on the device; crystals with as many atoms of each element come in the same batches.
+    """Formulas on the device; crystals with the same numbers of atoms per element share batches.
 
     memory: where analogues are retrieved from; within: whether the crystals are those of the memory. Its sizes are
     numbers of elements.
@@ -125,6 +127,7 @@ class AnalogueData:
             torch.tensor([indices.get(choices, -1) for choices in own.choices], device=device),
             torch.arange(len(crystals), device=device) if within else torch.full((len(crystals),), -1, device=device),
         )
+        # Kinds with equal counts stay together, so that a batch compares few kinds.
         kinds = [counts_of(formula) for formula in own.formulas]
         self.kinds = [np.array([index for index, kind in enumerate(kinds) if kind == one]) for one in Counter(kinds)]
         self.lengths = np.array([len(formula) for formula in own.formulas])
@@ -139,7 +142,7 @@ class AnalogueData:
         return [(first, min(first + batch_size, len(self))) for first in range(0, len(self), batch_size)]
 
     def epoch(self, batch_size: int, seed: Sequence[int], skip: int = 0) -> Iterator[AnalogueBatch]:
-        """Yields every crystal once, in an order that only depends on the seed; leaves out the first `skip` batches."""
+        """Yields every crystal once, in an order that depends only on the seed, without the first `skip` batches."""
         generator = np.random.default_rng(mix_seed(*seed))
         order = [generator.permutation(self.kinds[kind]) for kind in generator.permutation(len(self.kinds))]
         yield from self._in_order(np.concatenate(order), batch_size, skip)
@@ -169,9 +172,10 @@ def load_analogues(split: Split, groups: Groups) -> tuple[AnalogueData, Analogue
 
 
 class ElementDistances(nn.Module):
-    """Distances of elements: between sums of a vector of the element, of its period and of its column.
+    """Distances between embeddings of elements.
 
-    Rare elements thus lie near their neighbours in the periodic table.
+    An embedding is the sum of a vector of the element, of its period and of its column. Rare elements thus lie near
+    their neighbours in the periodic table.
     """
 
     periods: Tensor
@@ -185,6 +189,7 @@ class ElementDistances(nn.Module):
         self.of_element, self.of_period, self.of_column = (
             nn.Embedding(number, DIMENSIONS) for number in (MAX_ELEMENT, 9, 33)
         )
+        # ln w(n): exponentiated in `similarity`, so that weights are positive.
         self.of_count = nn.Embedding(MAX_ATOMS + 1, 1)
         self.same = nn.Parameter(torch.zeros(()))
         for table, spread in ((self.of_element, 0.15), (self.of_period, 0.35), (self.of_column, 0.35)):
@@ -193,6 +198,7 @@ class ElementDistances(nn.Module):
 
     def forward(self) -> Float[Tensor, "elements elements"]:
         """Returns the distances d_ab of all elements, by their indices in ORDER."""
+        # One row of DIMENSIONS numbers per element.
         where = self.of_element.weight + self.of_period(self.periods) + self.of_column(self.columns)
         away = (where.unsqueeze(1) - where.unsqueeze(0)).square().sum(dim=-1)
         return (away + 1e-8).sqrt()  # the gradient of a root is not finite at 0
@@ -208,6 +214,7 @@ class ElementDistances(nn.Module):
         The weight w depends on the number of atoms of an element. c is learnt: two crystals of one formula in a data
         set usually have different structures.
         """
+        # The k-th elements of both formulas are paired, since elements are ordered by electronegativity.
         away, weights = self(), self.of_count(counts).exp().squeeze(-1)
         similarity = torch.zeros(len(elements), len(others), device=elements.device)
         for index in range(elements.shape[1]):
@@ -266,9 +273,11 @@ class Analogues(Trainable):
 
     def loss(self, batch: AnalogueBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ARG002
         """Returns the mean negative log-likelihood (nats) of a crystal's choices given all others of its counts."""
+        # Crystals compete only with those of equal counts, so each kind is one block of similarities.
         _, kinds = torch.unique(batch.counts, dim=0, return_inverse=True)
         rows = [torch.nonzero(kinds == kind).squeeze(-1) for kind in range(int(kinds.max()) + 1)]
         chances = torch.cat([self._chances(batch.take(same)) for same in rows])
+        # The floor bounds the loss of a crystal whose symmetry occurs nowhere else among its kind.
         loss = -torch.log((1 - FLOOR) * chances + FLOOR).mean()
         return loss, {"analogues": loss}
 
@@ -281,11 +290,13 @@ class Analogues(Trainable):
             return torch.zeros(len(batch), device=batch.own.device)
         known = self.elements[others, :n].long()
         similarity = self.network.similarity(batch.elements[:, :n], known, batch.counts[0, :n])
+        # j ≠ i: a crystal of the training set must not retrieve itself.
         itself = batch.own.unsqueeze(1) == others
         # Subtracting the largest exponent keeps the softmax finite.
         largest = similarity.detach().masked_fill(itself, float("-inf")).amax(dim=1, keepdim=True)
         nearest = largest.clamp_min(LEAST_SIMILAR)
         weights = torch.where(itself, 0.0, (similarity - nearest).masked_fill(itself, 0.0).exp())
+        # Σ_j p_ij over the j of the right symmetry, p_ij = exp(s_ij) / Σ_k exp(s_ik).
         hits = batch.symmetry.unsqueeze(1) == symmetry[others]
         return (weights * hits).sum(dim=1) / weights.sum(dim=1).clamp_min(SMALLEST)
 
@@ -298,7 +309,7 @@ class Analogues(Trainable):
         return indices, torch.tensor([symmetries[choices] for choices in memory.choices], device=device)
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
-        """Returns the FLOP of comparing a formula of so many elements with the mean number of others."""
+        """Returns the FLOP of comparing a formula of this number of elements with the mean number of others."""
         kinds = Counter(map(tuple, self.counts.tolist()))
         others = sum(number**2 for number in kinds.values()) // max(len(self.counts), 1)
         return 3 * n_atoms * others, 9 * n_atoms * others
@@ -321,7 +332,7 @@ class Retriever:
 
     @torch.inference_mode()
     def __call__(self, formula: Formula) -> Retrieved | None:
-        """Returns the analogues of a formula; None where no crystal has the same counts."""
+        """Returns the analogues of a formula; None if no crystal has the same counts."""
         kind = counts_of(formula)
         if kind not in self.indices:
             return None
@@ -329,6 +340,7 @@ class Retriever:
         asked = torch.tensor([[element for element, _ in formula]], device=device)
         counts = torch.tensor(kind, device=device)
         similarity = self.distances.similarity(asked, self.elements[kind].to(device), counts)[0]
+        # p_j ∝ exp(s_j) over all crystals with the same counts
         weights, order = similarity.double().softmax(dim=0).sort(descending=True, stable=True)
         rows = [self.indices[kind][index] for index in order.tolist()]
         return Retrieved(

@@ -15,24 +15,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xtalgen.crystals import Crystal
-from xtalgen.models.orbits.steps import Groups, Written, affine_of
+from xtalgen.models.orbits.steps import Groups, WyckoffCrystal, affine_of
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT
 
-# Quantile of the shortest distances of a pair of elements over the crystals that hold it: what is below counts as odd.
+# Quantile of the shortest distances of a pair of elements over the crystals containing it; outliers lie below.
 ODD = 0.002
-# d / d₀ below which a contact is too short, and to which it is lengthened.
+# d / d₀ below which a contact is too short, and the value to which it is lengthened.
 TOO_NEAR, ENOUGH = 0.8, 0.85
 IMAGES = torch.tensor(list(itertools.product((-1, 0, 1), repeat=3)), dtype=torch.float64)
-# Steps between checks for contacts; length of a step, which falls to 0; displacement that separates equal positions.
+# Steps between checks for contacts; initial step length, decaying to 0; displacement that separates equal positions.
 ROUND, RATE, JITTER = 10, 0.03, 1e-3
-SWELLING = 0.1  # step of the swelling, relative to that of the coordinates
+SWELLING = 0.1  # step length of the swelling, relative to that of the coordinates
 TINY = 1e-12
 
 
 def pair_distances(crystals: Sequence[Crystal]) -> Float[np.ndarray, "elements elements"]:
-    """Returns d₀ (Å) by atomic numbers: the distance that two elements keep in all but 0.2 % of the crystals.
+    """Returns d₀ (Å) by atomic numbers: the 0.2 % quantile of the shortest distance of two elements over the crystals.
 
-    A pair that no crystal holds gets the mean of both elements' smallest d₀, and 0 where an element does not occur.
+    A pair that does not occur gets the mean of both elements' smallest d₀; with an element that does not occur, 0.
     """
     shortest: dict[tuple[int, int], list[float]] = {}
     for crystal in crystals:
@@ -40,11 +40,13 @@ def pair_distances(crystals: Sequence[Crystal]) -> Float[np.ndarray, "elements e
         numbers = crystal.atomic_numbers.astype(int)
         kinds = np.unique(numbers)
         for first, second in itertools.combinations_with_replacement(kinds.tolist(), 2):
+            # One value per crystal and pair, however many atoms it has.
             block = apart[np.ix_(numbers == first, numbers == second)]
             shortest.setdefault((first, second), []).append(float(block.min()))
     table = np.zeros((MAX_ELEMENT + 1, MAX_ELEMENT + 1))
     for (first, second), values in shortest.items():
         table[first, second] = table[second, first] = np.quantile(values, ODD)
+    # Pairs that no crystal contains: the mean of the smallest distances of the two elements, like a sum of radii.
     nearest = np.where(table > 0, table, np.inf).min(axis=1)
     nearest[~np.isfinite(nearest)] = 0.0
     unseen = (nearest[:, None] + nearest[None]) / 2
@@ -52,18 +54,19 @@ def pair_distances(crystals: Sequence[Crystal]) -> Float[np.ndarray, "elements e
 
 
 def move_apart(
-    written: Sequence[Written],
+    written: Sequence[WyckoffCrystal],
     groups: Groups,
     distances: Float[np.ndarray, "elements elements"],
     steps: int,
     device: str = "cpu",
-) -> list[Written]:
-    """Returns the crystals with atoms that are too near moved apart, in at most `steps` steps.
+) -> list[WyckoffCrystal]:
+    """Moves atoms that are too close apart, in at most `steps` steps, and returns the crystals.
 
     distances: d₀ in Å (`pair_distances`). The result for a crystal does not depend on the other crystals.
     """
     result = list(written)
     active = list(range(len(result)))
+    # The step length decays linearly; finished crystals drop out between rounds.
     for first in range(0, steps, ROUND):
         if active:
             problem = _Problem([result[row] for row in active], groups, distances, device)
@@ -83,7 +86,11 @@ class _Problem:
     """Crystals as dense tensors: positions are maps @ free + shifts, in fractions of the conventional cell."""
 
     def __init__(
-        self, written: Sequence[Written], groups: Groups, distances: Float[np.ndarray, "elements elements"], device: str
+        self,
+        written: Sequence[WyckoffCrystal],
+        groups: Groups,
+        distances: Float[np.ndarray, "elements elements"],
+        device: str,
     ) -> None:
         parts = [affine_of(one, groups) for one in written]
         rows, n = len(written), max(len(part.numbers) for part in parts)
@@ -107,6 +114,7 @@ class _Problem:
         self.kept, self.primitive, self.cell = tensors["kept"], tensors["primitive"], tensors["cell"]
         self.inverse = torch.linalg.inv(self.primitive)
         self.images = IMAGES.to(device)
+        # An atom is not its own neighbour in the home cell, but it is in the other images.
         same = torch.eye(n, dtype=torch.bool, device=device).unsqueeze(-1) & (self.images == 0).all(dim=-1)
         self.counts = (self.kept.unsqueeze(-1) > 0) & ~same
 
@@ -115,10 +123,12 @@ class _Problem:
     ) -> Float[Tensor, "rows atoms atoms images"]:
         """Returns max(0, part - d / d₀) for all pairs of atoms and images. free: x; swelling: s."""
         coords = torch.einsum("bnkf,bf->bnk", self.maps, free) + self.shifts
+        # Differences in fractions of the primitive cell, so that 27 images around the nearest one suffice.
         away = (coords.unsqueeze(2) - coords.unsqueeze(1)) @ self.inverse.unsqueeze(1)
         away = (away - away.detach().round()).unsqueeze(3) + self.images
         # (rows, atoms, atoms, 27, 3), in Å
         vectors = away @ (self.primitive @ self.cell)[:, None, None]
+        # All lengths scale with exp(s / 3); s = ln(V / V₀).
         lengths = ((vectors**2).sum(dim=-1) + TINY).sqrt() * torch.exp(swelling / 3)[:, None, None, None]
         short = part - lengths / self.kept.clamp_min(TINY).unsqueeze(-1)
         return torch.where(self.counts, short.clamp_min(0.0), 0.0)
@@ -140,16 +150,18 @@ class _Problem:
             for _ in range(steps):
                 free, swelling = free.detach().requires_grad_(), swelling.detach().requires_grad_()
                 short = self.overlaps(free, swelling, ENOUGH)
+                # E = Σ max(0, ENOUGH - d / d₀)²
                 slopes = torch.autograd.grad((short**2).sum(), (free, swelling))
                 # Norm in the metric in which s counts 1 / SWELLING.
                 length = (slopes[0] ** 2).sum(dim=1) + SWELLING * slopes[1] ** 2
                 scale = torch.where(length > 0, rate / length.clamp_min(TINY).sqrt(), 0.0)
+                # Normalised gradient descent: every crystal moves by `rate`, whatever the size of its overlaps.
                 free, swelling = free - scale.unsqueeze(1) * slopes[0], swelling - SWELLING * scale * slopes[1]
         return free.detach(), swelling.detach()
 
 
 def _shortest(crystal: Crystal) -> Float[np.ndarray, "atoms atoms"]:
-    """Returns the shortest distance (Å) of each pair of atoms over 27 images, of an atom and its own images too."""
+    """Returns the shortest distance (Å) of each pair of atoms over 27 images, including an atom and its own images."""
     away = crystal.frac_coords[:, None] - crystal.frac_coords[None]
     away = away - np.round(away)
     vectors = (away[:, :, None] + IMAGES.numpy()) @ crystal.lattice

@@ -11,9 +11,9 @@ import torch
 from xtalgen.crystals import Crystal
 from xtalgen.models.orbits.network import Steps, TokenBuffer
 from xtalgen.models.orbits.steps import Answer, Formula, Groups, Query, answers_of, formula_of, write
+from xtalgen.structure.wyckoff_positions import COLUMN
 from xtalgen.training.batches import Bucketed, Split, select, select_both
 
-COLUMN = "wyckoff"
 BUCKET = 8  # steps
 
 
@@ -49,14 +49,14 @@ class OrbitData(Bucketed):
         return self.lengths
 
     def padded_sizes(self) -> np.ndarray:
-        """Returns the number of steps and elements each crystal is padded to, in no particular order."""
+        """Returns the padded number of steps and elements of each crystal, in no particular order."""
         return np.concatenate(
             [np.full(len(steps), steps.kind.shape[1] + steps.elements.shape[1]) for steps in self.buckets]
         )
 
 
 def load_orbits(train: Sequence[Crystal], val: Sequence[Crystal], device: str) -> tuple[Split, Groups]:
-    """Returns the crystals of both sets that can be written as steps, and the groups and positions of the training set.
+    """Returns the crystals of both sets that can be encoded as steps, and the groups and positions of the training set.
 
     Raises ValueError when a set has none.
     """

@@ -1,8 +1,8 @@
 """A model of formulas: P(formula | N) = Π_k P(element_k | before) P(count_k | element_k, before), N atoms in the cell.
 
-N is drawn from the training set's histogram. Elements come in the order of electronegativity, cations first, so that
-the last counts balance the charges. A causal transformer that knows how many atoms are left gives the probabilities of
-the next element and of its count; the formula ends when no atom is left.
+N is drawn from the training set's histogram. Elements are ordered by electronegativity, cations first, so that the last
+counts can balance the charges. A causal transformer, given the number of atoms left, predicts the next element and its
+count; the formula ends when no atom is left.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from xtalgen.crystals import MAX_ATOMIC_NUMBER
 from xtalgen.structure.elements import ORDER
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT, Batch
 from xtalgen.training.loop import Trainable
@@ -42,9 +43,10 @@ def steps_of(atomic_numbers: Int[Tensor, "batch atoms"], most: int) -> Steps:
     counts = torch.zeros(len(atomic_numbers), MAX_ELEMENT, dtype=torch.long, device=rank.device)
     counts.scatter_add_(1, rank[atomic_numbers], (atomic_numbers > 0).long())
     indices = torch.arange(MAX_ELEMENT, device=rank.device)
+    # Sorting moves END to the back: the elements present, in the order of electronegativity.
     present = torch.where(counts > 0, indices, END).sort(dim=1).values[:, :most]
     numbers = nn.functional.pad(counts, (0, 1)).gather(1, present)
-    # Left before step k: all atoms less those of the steps before it.
+    # Atoms left before step k: all atoms minus those of earlier steps.
     return Steps(present, numbers, numbers.sum(dim=1, keepdim=True) - numbers.cumsum(dim=1) + numbers)
 
 
@@ -76,7 +78,7 @@ class FormulaNetwork(nn.Module):
             nn.init.normal_(table.weight, std=0.3 / hidden**0.5)
 
     def embed(self) -> Float[Tensor, "elements hidden"]:
-        """Returns the embeddings of all elements, and last that of the beginning."""
+        """Returns the embeddings of all elements, followed by that of the start token."""
         return self.of_element.weight + self.of_period(self.periods) + self.of_column(self.columns)
 
     def forward(
@@ -84,8 +86,9 @@ class FormulaNetwork(nn.Module):
     ) -> Float[Tensor, "batch steps hidden"]:
         """Returns the hidden state before each step, from the elements and counts before it and the atoms left.
 
-        The element and the count of the last step are not used.
+        Element and count of the last step are not used.
         """
+        # Teacher forcing: the input of step k is the element and count of step k - 1.
         begin = elements.new_full((len(elements), 1), END)
         past = torch.cat([begin, elements[:, :-1]], dim=1)
         past_counts = torch.cat([torch.zeros_like(begin), counts[:, :-1]], dim=1)
@@ -107,7 +110,7 @@ class FormulaNetwork(nn.Module):
 class Formulas(Trainable):
     """The network with its loss and sampler.
 
-    most: elements of a formula at most; histogram: how often each number of atoms occurs.
+    most: maximum number of elements of a formula; histogram: frequency of each number of atoms.
     """
 
     network: FormulaNetwork
@@ -131,6 +134,7 @@ class Formulas(Trainable):
     def log_losses(self, steps: Steps) -> dict[str, Float[Tensor, ""]]:
         """Returns the mean negative log-likelihoods of the elements and of the counts of formulas."""
         known = self.network(steps.elements, steps.counts, steps.left)
+        # The end needs no loss: the formula ends when no atom is left.
         named = steps.elements != END
         indices = steps.elements.clamp_max(MAX_ELEMENT - 1)
         element = _cross_entropy(self._elements(known, steps.elements), indices)
@@ -144,14 +148,15 @@ class Formulas(Trainable):
         """Returns the scores of the elements of each step, -inf for those up to the one before."""
         last = nn.functional.pad(chosen[:, :-1], (1, 0), value=-1)
         indices = torch.arange(MAX_ELEMENT, device=last.device)
-        # The last element stays open, so that scores after the end are finite; no step follows it.
+        # The last element is always allowed, so that scores after the end are finite; no step follows it.
+        # Strictly increasing indices, so that every formula has one sequence only.
         past = (indices <= last.unsqueeze(-1)) & (indices < MAX_ELEMENT - 1)
         return self.network.next_element(known).masked_fill(past & (last != END).unsqueeze(-1), float("-inf"))
 
     def _counts(
         self, known: Float[Tensor, "batch steps hidden"], elements: Int[Tensor, "batch steps"], left: Tensor
     ) -> Tensor:
-        """Returns the scores of the counts of each step, -inf for more atoms than are left."""
+        """Returns the scores of the counts of each step, -inf above the number of atoms left."""
         scores = self.network.next_count(known, elements)
         too_many = torch.arange(1, MOST_IN_A_COUNT + 1, device=left.device) > left.clamp_min(1).unsqueeze(-1)
         return scores.masked_fill(too_many, float("-inf"))
@@ -163,21 +168,23 @@ class Formulas(Trainable):
         """Returns formulas as counts by atomic number.
 
         temperature: of the choice of elements; count_temperature: of their counts. The random numbers of a formula
-        depend on the seed and its index, not on how many formulas are drawn.
+        depend on the seed and its index only.
         """
         generator = torch.Generator().manual_seed(seed)
         chances = torch.rand(number, 1 + 2 * self.most, generator=generator, dtype=torch.float64).to(device)
         sizes = torch.tensor([int(size) for size in self.histogram], device=device)
         often = torch.tensor(list(self.histogram.values()), dtype=torch.float64, device=device)
+        # N ~ histogram of the training set
         left = sizes[_choose(often.log().expand(number, -1), chances[:, 0])].unsqueeze(1)
         elements = torch.full((number, 1), END, device=device)
         counts = torch.zeros_like(elements)
+        # Chances: 0 for N, then two per step, for element and count.
         for step in range(self.most):
             known = self.network(elements, counts, left)
             chosen = _choose(self._elements(known, elements)[:, -1] / temperature, chances[:, 2 * step + 1])
             scores = self._counts(known[:, -1:], chosen.unsqueeze(1), left[:, -1:])[:, 0]
             count = _choose(scores / count_temperature, chances[:, 2 * step + 2]) + 1
-            # The last step, and the last element of ORDER, take all atoms that are left.
+            # The last step, and the last element of ORDER, take all remaining atoms.
             rest = left[:, -1]
             all_of_it = (chosen == MAX_ELEMENT - 1) | (step == self.most - 1)
             count = torch.where(all_of_it, rest, count)
@@ -209,7 +216,7 @@ def period_and_column(atomic_number: int) -> tuple[int, int]:
     """Returns period and column of an element; columns 1 to 32 of the long periodic table, the same for its block."""
     before = max((noble for noble in NOBLE if noble < atomic_number), default=0)
     period = 1 + sum(noble < atomic_number for noble in NOBLE)
-    after = min((noble for noble in (*NOBLE, 118) if noble >= atomic_number), default=118)
+    after = min((noble for noble in (*NOBLE, MAX_ATOMIC_NUMBER) if noble >= atomic_number), default=MAX_ATOMIC_NUMBER)
     into, width = atomic_number - before, after - before
     # From the left up to the alkaline earths, from the right for all others: halogens are column 31 in every period.
     return period, into if into <= 2 else 32 - (width - into)
@@ -222,6 +229,6 @@ def _cross_entropy(
 
 
 def _choose(scores: Float[Tensor, "batch classes"], chances: Tensor) -> Int[Tensor, " batch"]:
-    """Returns the class of each row at which the cumulative probability passes a number from [0, 1)."""
+    """Returns the class of each row by inverse transform sampling; chances are uniform in [0, 1)."""
     summed = scores.double().softmax(dim=-1).cumsum(dim=-1)
     return torch.searchsorted(summed, chances.unsqueeze(-1) * summed[:, -1:], right=True).squeeze(-1)

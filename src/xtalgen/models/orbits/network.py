@@ -1,7 +1,7 @@
 """A causal transformer over the steps of a crystal given its formula: symmetry, Wyckoff positions, cell, coordinates.
 
-Numbers are predicted as probabilities of bins, learnt from soft labels around the true number; a drawn bin is turned
-into a number by the mean over its neighbourhood.
+Numbers are predicted as probabilities of bins, trained on soft labels around the true number; a drawn bin becomes a
+number by averaging over neighbouring bins.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from xtalgen.structure.wyckoff_positions import parse_form
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT
 from xtalgen.training.loop import Trainable
 
-BINS = 96  # a multiple of 24, so that special coordinates are the middles of bins
-WIDTH = 1.0  # of soft labels: the standard deviation, in bins
+BINS = 96  # a multiple of 24, so that special coordinates are centres of bins
+WIDTH = 1.0  # standard deviation of soft labels, in bins
 NEAR = 3  # bins on either side over which the mean is taken
 WAVES = 8  # sines and cosines that encode a number
 MOST_ORBITS = MAX_ATOMS
@@ -32,8 +32,8 @@ MOST_ORBITS = MAX_ATOMS
 class Steps:
     """The steps of crystals, padded; NOWHERE and 0 where a field does not apply. See `steps.Query`.
 
-    chosen: the answer of steps that choose; value: the answer of steps that ask for a number; open: slots that a site
-    may occupy; mask: False at padding; elements, counts: of the formulas, END and 0 at padding.
+    chosen: the answer of discrete steps; value: the answer of numerical steps; open: slots that a site may occupy;
+    mask: False at padding; elements, counts: of the formulas, END and 0 at padding.
     """
 
     kind: Int[Tensor, "batch steps"]
@@ -58,7 +58,7 @@ class Steps:
 
 
 class TokenBuffer:
-    """Arrays that are filled with steps, one row per formula."""
+    """Buffer for steps, one row per formula."""
 
     def __init__(self, formulas: Sequence[Formula], width: int) -> None:
         rows, most = len(formulas), max(map(len, formulas))
@@ -93,7 +93,7 @@ class TokenBuffer:
 
 
 class Block(nn.Module):
-    """A transformer layer with normalisation before attention and before the token-wise network (Xiong et al. 2020)."""
+    """A pre-norm transformer layer (Xiong et al. 2020)."""
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -107,7 +107,8 @@ class Block(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch tokens hidden"], seen: Bool[Tensor, "batch tokens tokens"]
     ) -> Float[Tensor, "batch tokens hidden"]:
-        """Returns the tokens after the layer. seen: which tokens (last dimension) each token attends to."""
+        """Returns the tokens after the layer. seen: attention mask; the last dimension is the tokens attended to."""
+        # (batch, tokens, 3, heads, width) → three tensors (batch, heads, tokens, width)
         three = self.to_three(self.before(tokens)).unflatten(-1, (3, self.heads, -1))
         query, key, value = three.permute(2, 0, 3, 1, 4)
         mixed = nn.functional.scaled_dot_product_attention(
@@ -118,7 +119,7 @@ class Block(nn.Module):
 
 
 class OrbitNetwork(nn.Module):
-    """The transformer. The token of a step encodes the answer of the step before and the query of this one."""
+    """The transformer. The token of a step encodes the previous answer and the current query."""
 
     periods: Tensor
     columns: Tensor
@@ -155,14 +156,16 @@ class OrbitNetwork(nn.Module):
                 nn.init.normal_(part.weight, std=0.3 / hidden**0.5)
 
     def positions(self) -> Float[Tensor, "positions hidden"]:
-        """Returns the embeddings of all Wyckoff positions, and last that of none."""
+        """Returns the embeddings of all Wyckoff positions, followed by that of "none"."""
         return self.of_position.weight + nn.functional.pad(self.of_feature(self.features), (0, 0, 0, 1))
 
     def forward(self, steps: Steps) -> Float[Tensor, "batch steps hidden"]:
         """Returns the hidden state before each answer; the answer of the last step is not used."""
         elements = self.of_element.weight + self.of_period(self.periods) + self.of_column(self.columns)
         positions = self.positions()
+        # The formula as a set of tokens without order, seen by all steps: (batch, elements, hidden).
         prefix = elements[steps.elements] + self.of_count(steps.counts)
+        # The query of each step: (batch, steps, hidden).
         asks = (
             self.of_kind(steps.kind)
             + self.of_group.weight[steps.group]
@@ -171,10 +174,13 @@ class OrbitNetwork(nn.Module):
             + self.of_ordinal.weight[steps.ordinal]
             + positions[steps.position]
         )
+        # Site steps encode the position chosen, coordinate steps the position they belong to.
         site = torch.where(steps.kind == SITE, self._chosen_position(steps), steps.position)
+        # [v, sin 2πkv, cos 2πkv] for k = 1 … WAVES: circular numbers need periodic features.
         angle = steps.value.unsqueeze(-1) * self.waves
         encoded = torch.cat([steps.value.unsqueeze(-1), angle.sin(), angle.cos()], dim=-1)
         number = (steps.kind > SITE).unsqueeze(-1)
+        # The answer of each step; shifted by one it becomes an input of the next.
         was = (
             self.was_kind(steps.kind)
             + self.was_ordinal.weight[steps.ordinal]
@@ -199,6 +205,7 @@ class OrbitNetwork(nn.Module):
         self, known: Float[Tensor, "*steps hidden"], group: Int[Tensor, "*steps"]
     ) -> Float[Tensor, "*steps letters"]:
         """Returns the scores of the positions of a group by slot; slots without a position have meaningless scores."""
+        # (…, positions of all groups), of which the slots of the given group are gathered: (…, letters).
         scores = self.to_site(known) @ self.positions().T
         return scores.gather(-1, self.slots[group])
 
@@ -229,6 +236,7 @@ class Orbits(Trainable):
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)  # dropout draws from the global generator
             known = self.network(batch)
+        # Negative log-likelihoods add up over the factors of P(symmetry) P(cell) P(coordinates), per crystal.
         parts = {name: value / len(batch) for name, value in self._log_losses(known, batch).items()}
         return reduce(add, parts.values()), parts
 
@@ -236,12 +244,14 @@ class Orbits(Trainable):
         network = self.network
         kind = torch.where(steps.mask, steps.kind, NOWHERE)
         group = nn.functional.cross_entropy(network.group_scores(known[:, 0]), steps.chosen[:, 0], reduction="sum")
-        # Every step is scored as every kind: shapes do not depend on the data, so nothing waits for the device.
+        # Every step is scored as every kind, so shapes do not depend on the data and the host need not synchronise.
+        # -inf at closed slots: the softmax runs over the possible positions only, as in sampling.
         site = network.site_scores(known, steps.group).masked_fill(~steps.open, float("-inf"))
         is_site = kind == SITE
         site = torch.where(is_site.unsqueeze(-1), site, 0.0).log_softmax(dim=-1)
         site = site.gather(-1, torch.where(is_site, steps.chosen, 0).unsqueeze(-1)).squeeze(-1)
         scores = network.number_scores(known, steps.kind).float().log_softmax(dim=-1)
+        # Cross-entropy with soft labels, -Σ_b q_b log p_b.
         number = -(scores * soft_labels(steps.value, steps.kind >= X)).sum(dim=-1)
         return {
             "group": group,
@@ -251,7 +261,7 @@ class Orbits(Trainable):
         }
 
     def flop(self, n_atoms: int) -> tuple[int, int]:
-        """Returns the FLOP of products for so many tokens (steps and elements): (forward, forward and backward)."""
+        """Returns the FLOP of products for a number of tokens (steps, elements): (forward, forward and backward)."""
         network = self.network
         hidden = network.of_group.embedding_dim
         parts = (*network.blocks, network.to_site, network.to_cell, network.to_coordinate)
@@ -261,7 +271,7 @@ class Orbits(Trainable):
         return forward, 3 * forward
 
     def traffic(self, n_atoms: int) -> int:
-        """Returns an estimate of the bytes that so many tokens move in a training step."""
+        """Returns an estimate of the bytes that this number of tokens moves in a training step."""
         hidden, layers = self.network.of_group.embedding_dim, len(self.network.blocks)
         return 5 * 4 * n_atoms * layers * 12 * hidden
 
@@ -270,7 +280,8 @@ def _seen(steps: Steps) -> Bool[Tensor, "batch tokens tokens"]:
     """Returns the attention mask: all tokens see the formula, steps also themselves and earlier steps."""
     elements, n = steps.elements != END, steps.kind.shape[1]
     order = torch.arange(-elements.shape[1], n, device=elements.device)
-    earlier = order <= order.clamp_min(-1).unsqueeze(-1)  # below 0: the formula, which sees itself alone
+    # Order of tokens: negative for the formula, 0, 1, … for steps. A token attends to all of lower or equal order.
+    earlier = order <= order.clamp_min(-1).unsqueeze(-1)  # below 0: the formula, which attends only to itself
     return earlier & nn.functional.pad(elements, (0, n), value=True).unsqueeze(1)
 
 
@@ -298,6 +309,7 @@ def read_number(
     indices = bins.unsqueeze(-1) + offsets
     inside = circular.unsqueeze(-1) | ((indices >= 0) & (indices < BINS))
     weights = torch.where(inside, chances.gather(-1, indices % BINS), 0.0)
+    # Mean of the distribution restricted to 2 NEAR + 1 bins, in units of bins.
     mean = bins + (weights * offsets).sum(dim=-1) / weights.sum(dim=-1)
     return torch.where(circular, (mean / BINS) % 1.0, (mean / (BINS - 1)).clamp(0.0, 1.0))
 

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from xtalgen.crystals import Crystal
 from xtalgen.models.orbits.analogues import FLOOR, MOST_RETRIEVED, Retrieved
 from xtalgen.models.orbits.network import BINS, Orbits, TokenBuffer, distances_in_bins, read_number
-from xtalgen.models.orbits.steps import GROUP, SITE, Answer, Formula, Groups, Query, Written, X, build, write
-from xtalgen.models.sampling.requests import Wanted, to_crystals
+from xtalgen.models.orbits.steps import GROUP, SITE, Answer, Formula, Groups, Query, WyckoffCrystal, X, build, write
+from xtalgen.models.sampling.requests import RequestBatch, to_crystals
 from xtalgen.structure.lattice import lattice_to_parameters
 from xtalgen.training.batches import MAX_ATOMS, mix_seed
 
 MOST_STEPS = 1 + MAX_ATOMS + 6 + 3 * MAX_ATOMS
 SMALLEST_TEMPERATURE = 1e-6
-TRUST = 0.4  # weight of the network's log-likelihoods beside analogues, chosen on validation data (records/ladder.md)
+TRUST = 0.4  # weight of the network's log-likelihoods, chosen on validation data (records/ladder.md)
 BLUR = 1.0  # standard deviation, in bins, of the normal distribution around an analogue's number
-NUMBER_FLOOR = 1e-3  # probability of a bin that no analogue is near
+NUMBER_FLOOR = 1e-3  # probability of a bin far from every analogue
 
 Retrieve = Callable[[Formula], Retrieved | None]
 
@@ -41,22 +41,25 @@ def draw(
     candidates: int = 1,
     retrieve: Retrieve = lambda _: None,
     n_analogues: int = 0,
-) -> list[Written | None]:
+) -> list[WyckoffCrystal | None]:
     """Returns a crystal for each formula; None where no known space group has positions for its atoms.
 
-    temperature: of all choices and numbers; 0 takes the likeliest. candidates: symmetries (a space group with all
+    temperature: of all choices and numbers; 0 takes the most likely. candidates: symmetries (a space group with all
     positions) drawn per formula, the first at `temperature`, the others at 1. retrieve: returns the analogues of a
-    formula, whose `n_analogues` likeliest symmetries are candidates too. The candidate of the highest probability by
-    network and analogues is kept, and its numbers are drawn from the product of both. Results depend on the seed and a
-    formula's index, not on the batch.
+    formula; their `n_analogues` most likely symmetries are added to the candidates. The candidate of the highest
+    probability by network and analogues is kept, and its numbers are drawn from the product of both. Results depend on
+    the seed and a formula's index, not on the batch.
     """
+    # P(crystal | formula) = P(symmetry | formula) P(numbers | symmetry, formula): first the discrete choices of all
+    # candidates, then, for the best candidate of each formula, cell and coordinates.
     retrieved = [retrieve(formula) if n_analogues else None for formula in formulas]
     drawing = _Drawing(
         orbits, formulas, indices, retrieved, seed=seed, device=device, candidates=candidates, n_analogues=n_analogues
     )
-    heats = torch.tensor([temperature if row.first else 1.0 for row in drawing.rows], dtype=torch.float64)
+    # The first row of a formula is drawn at the requested temperature, the others explore at 1.
+    temperatures = torch.tensor([temperature if row.first else 1.0 for row in drawing.rows], dtype=torch.float64)
     while active := [row for row in drawing.rows if row.query and row.query.kind <= SITE]:
-        drawing.choose(active, heats)
+        drawing.choose(active, temperatures)
     best = drawing.best()
     analogues = _Numbers(best, retrieved, device)
     while active := [row for row in best if row.query]:
@@ -66,31 +69,31 @@ def draw(
 
 @dataclass
 class _Row:
-    """A crystal in the making.
+    """A partially generated crystal.
 
-    index: of its formula in the batch; first: whether it is the first row of its formula; given: choices that are
-    prescribed instead of drawn; answers: so far; score: their log-likelihood by the network.
+    index: of its formula in the batch; first: whether it is the first row of its formula; given: prescribed choices,
+    which are not drawn; answers: those so far; score: their log-likelihood under the network.
     """
 
     number: int
     index: int
-    writing: Generator[Query, Any, Written | None]
+    writing: Generator[Query, Any, WyckoffCrystal | None]
     query: Query | None
     first: bool = False
     given: tuple[int, ...] = ()
     answers: list[Answer] = field(default_factory=list)
     score: float = 0.0
-    written: Written | None = None
+    written: WyckoffCrystal | None = None
 
     @property
     def asked(self) -> Query:
-        """What its next step asks for, until it is written."""
+        """The current query, until the crystal is complete."""
         assert self.query is not None
         return self.query
 
     @property
     def choices(self) -> tuple[int, ...]:
-        """Its answers, as long as they are choices."""
+        """The discrete answers, which come first."""
         return tuple(map(int, self.answers))
 
     @property
@@ -98,8 +101,8 @@ class _Row:
         """Number of steps taken."""
         return len(self.answers)
 
-    def go_on(self, answer: Answer) -> None:
-        """Answers the present query and receives the next."""
+    def advance(self, answer: Answer) -> None:
+        """Answers the current query and receives the next one."""
         self.answers.append(answer)
         try:
             self.query = self.writing.send(answer)
@@ -125,11 +128,13 @@ class _Drawing:
         self.rows: list[_Row] = []
         chances = []
         for index, (formula, known) in enumerate(zip(formulas, self.symmetries, strict=True)):
+            # Rows of a formula: `candidates` free ones, then one for each of the likeliest symmetries of its analogues.
             given = [()] * candidates + [*known][:n_analogues]
             for order, choices in enumerate(given):
                 writing = write(formula, orbits.groups, looking_ahead=True)
                 first = next(writing, None)
                 self.rows.append(_Row(len(self.rows), index, writing, first, order == 0, choices))
+            # One uniform number per row and step, so that results do not depend on the composition of a batch.
             generator = torch.Generator().manual_seed(mix_seed(seed, 1, indices[index]))
             chances.append(torch.rand(len(given), MOST_STEPS, generator=generator, dtype=torch.float64))
         self.chances = torch.cat(chances)
@@ -141,39 +146,44 @@ class _Drawing:
         for row in self.rows:
             score, known = row.score, self.symmetries[row.index]
             if known:
+                # log p(symmetry) of the product of experts; FLOOR keeps symmetries without analogue finite.
                 score = TRUST * score + np.log(known.get(row.choices, 0.0) + FLOOR)
             if row.first or score > best[row.index][0]:
                 best[row.index] = (score, row)
         return [row for _, row in best.values()]
 
-    def choose(self, rows: Sequence[_Row], heats: Float[Tensor, " all"]) -> None:
-        """Draws a group or a position for each of these rows, at their temperatures.
+    def choose(self, rows: Sequence[_Row], temperatures: Float[Tensor, " all"]) -> None:
+        """Draws a group or position for each of these rows at its temperature.
 
         The network is evaluated once for all rows of a formula with the same answers so far.
         """
         network = self.orbits.network
+        # Rows with equal prefixes share one evaluation; `reversed` keeps the first row of each.
         firsts = {(row.index, *row.answers): row for row in reversed(rows)}
         indices = {answers: index for index, answers in enumerate(firsts)}
         for row in rows:
             self.buffer.ask(row.number, row.steps, row.asked)
         known, kind, group = self._hidden([*firsts.values()])
         groups, sites = network.group_scores(known), network.site_scores(known, group)
+        # Group and site scores are padded to one width, so that rows at different kinds of steps share a batch.
         width = max(groups.shape[1], sites.shape[1])
         groups, sites = (nn.functional.pad(scores, (0, width - scores.shape[1])) for scores in (groups, sites))
         scores = torch.where((kind == GROUP).unsqueeze(-1), groups, sites).double()
+        # Only the choices offered by `write` stay open, so every drawn symmetry can place all atoms.
         closed = torch.ones(scores.shape, dtype=torch.bool)
         for index, row in enumerate(firsts.values()):
             closed[index, list(row.asked.choices)] = False
         scores = scores.masked_fill(closed.to(scores.device), float("-inf")).log_softmax(dim=-1)
         scores = scores[[indices[(row.index, *row.answers)] for row in rows]]
-        chosen = _pick(scores, self._chances(rows), heats[[row.number for row in rows]].to(scores.device))
+        chosen = _pick(scores, self._chances(rows), temperatures[[row.number for row in rows]].to(scores.device))
+        # Prescribed choices replace drawn ones, but are scored by the network in the same way.
         given = torch.tensor([row.given[row.steps] if row.given else -1 for row in rows], device=chosen.device)
         chosen = torch.where(given >= 0, given, chosen)
         gained = scores.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
         for row, answer, score in zip(rows, chosen.tolist(), gained.tolist(), strict=True):
             self.buffer.answer(row.number, row.steps, row.asked, answer)
             row.score += score
-            row.go_on(answer)
+            row.advance(answer)
 
     def draw_numbers(self, rows: Sequence[_Row], temperature: float, analogues: "_Numbers") -> None:
         """Draws a number for each of these rows."""
@@ -186,16 +196,18 @@ class _Drawing:
         of_analogues = analogues.scores(rows, circular)
         scores = torch.where(of_analogues.isnan(), scores, TRUST * scores + of_analogues)
         bins = _pick(scores, self._chances(rows), torch.full_like(scores[:, 0], temperature))
+        # A bin becomes a number by averaging over its neighbourhood, weighted by the combined probabilities.
         numbers = read_number(scores.softmax(dim=-1), bins, circular)
         analogues.follow(rows, numbers, circular)
         for row, answer in zip(rows, numbers.tolist(), strict=True):
             self.buffer.answer(row.number, row.steps, row.asked, answer)
-            row.go_on(answer)
+            row.advance(answer)
 
     def _hidden(
         self, rows: Sequence[_Row]
     ) -> tuple[Float[Tensor, "rows hidden"], Int[Tensor, " rows"], Int[Tensor, " rows"]]:
-        """Returns the hidden states before the rows' present queries, and the queries' kinds and groups."""
+        """Returns the hidden states at the rows' current queries, and the queries' kinds and groups."""
+        # Causal attention: the hidden state at a row's last step needs no later steps.
         last = torch.tensor([row.steps for row in rows], device=self.device)
         steps = self.buffer.steps([row.number for row in rows], int(last.max()) + 1, self.device)
         at = (torch.arange(len(rows), device=self.device), last)
@@ -206,7 +218,7 @@ class _Drawing:
 
 
 class _Numbers:
-    """Numbers of the analogues of the chosen symmetry; analogues that agree with the numbers drawn gain weight."""
+    """Numbers of the analogues with the chosen symmetry, reweighted by agreement with the numbers drawn so far."""
 
     def __init__(self, best: Sequence[_Row], retrieved: Sequence[Retrieved | None], device: str) -> None:
         analogues: list[tuple[Any, Any]] = [
@@ -215,6 +227,7 @@ class _Numbers:
         longest = max((len(one) for numbers, _ in analogues for one in numbers), default=0)
         self.values = torch.zeros(len(best), MOST_RETRIEVED, longest, dtype=torch.float64, device=device)
         self.weights = torch.zeros(len(best), MOST_RETRIEVED, dtype=torch.float64, device=device)
+        # Index of the first number of each crystal: numbers follow the discrete choices.
         self.n_choices = [row.steps for row in best]
         for index, (numbers, weights) in enumerate(analogues):
             if numbers:
@@ -228,6 +241,7 @@ class _Numbers:
         p_b = Σ_a w_a exp(-(b - x_a)² / 2 BLUR²) / Z, plus a floor.
         """
         indices, values = self._next(rows)
+        # (rows, analogues, bins): distance of every bin to the next number of every analogue.
         bins = torch.arange(BINS, device=values.device) / torch.where(circular, BINS, BINS - 1).unsqueeze(-1)
         away = distances_in_bins(values.unsqueeze(-1), bins.unsqueeze(1), circular.view(-1, 1, 1))
         near = torch.softmax(-0.5 * (away / BLUR) ** 2, dim=-1)
@@ -236,9 +250,10 @@ class _Numbers:
         return torch.where(weights.sum(dim=1, keepdim=True) > 0, scores, torch.nan)
 
     def follow(self, rows: Sequence[_Row], numbers: Float[Tensor, " rows"], circular: Tensor) -> None:
-        """Updates the weights of the analogues by the numbers drawn: w_a ∝ w_a exp(-(x - x_a)² / 2 BLUR²)."""
+        """Updates the weights of the analogues after a number is drawn: w_a ∝ w_a exp(-(x - x_a)² / 2 BLUR²)."""
         indices, values = self._next(rows)
         away = distances_in_bins(values, numbers.unsqueeze(-1), circular.unsqueeze(-1))
+        # Bayes' rule: the weight of an analogue times the likelihood of the drawn number under it.
         weights = self.weights[indices] * (torch.exp(-0.5 * (away / BLUR) ** 2) + NUMBER_FLOOR)
         self.weights[indices] = weights / weights.sum(dim=1, keepdim=True).clamp_min(SMALLEST_TEMPERATURE)
 
@@ -251,16 +266,19 @@ class _Numbers:
         return indices, self.values[indices, :, step]
 
 
-def atoms_of(batch: Wanted) -> list[Int[np.ndarray, " atoms"]]:
+def atoms_of(batch: RequestBatch) -> list[Int[np.ndarray, " atoms"]]:
     """Returns the atomic numbers of each crystal of a batch, without padding."""
     return [row[:n] for row, n in zip(batch.atomic_numbers.cpu().numpy(), batch.n_atoms, strict=True)]
 
 
-def to_crystal(wanted: Int[np.ndarray, " atoms"], written: Written | None, groups: Groups, otherwise: str) -> Crystal:
-    """Returns the crystal with its atoms in the wanted order; for None a failed one of status `otherwise`."""
+def to_crystal(
+    wanted: Int[np.ndarray, " atoms"], written: WyckoffCrystal | None, groups: Groups, otherwise: str
+) -> Crystal:
+    """Returns the crystal with its atoms in the wanted order; None gives a failed crystal of status `otherwise`."""
     if written is None:
         return Crystal(id="", status=otherwise, atomic_numbers=wanted.astype(np.uint8))
     lattice, coords, numbers = build(written, groups)
+    # Both stable sorts group atoms by element, which maps the built atoms to the wanted order.
     ordered = np.empty_like(coords)
     ordered[np.argsort(wanted, kind="stable")] = coords[np.argsort(numbers, kind="stable")]
     geometry = (*lattice_to_parameters(lattice), ordered, wanted)
@@ -271,7 +289,8 @@ def to_crystal(wanted: Int[np.ndarray, " atoms"], written: Written | None, group
 def _pick(
     scores: Float[Tensor, "batch classes"], chances: Float[Tensor, " batch"], temperatures: Float[Tensor, " batch"]
 ) -> Int[Tensor, " batch"]:
-    """Returns the class at which a row's cumulative probability passes its chance; the likeliest at temperature 0."""
+    """Returns a class per row by inverse transform sampling; the most likely class at temperature 0."""
     summed = (scores / temperatures.clamp_min(SMALLEST_TEMPERATURE).unsqueeze(-1)).softmax(dim=-1).cumsum(dim=-1)
+    # u · Σ p instead of u, since the cumulative sum ends at 1 only up to rounding.
     drawn = torch.searchsorted(summed, chances.unsqueeze(-1) * summed[:, -1:], right=True).squeeze(-1)
     return torch.where(temperatures == 0, scores.argmax(dim=-1), drawn)

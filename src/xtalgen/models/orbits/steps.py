@@ -1,7 +1,7 @@
 """A crystal of a given formula as a sequence of steps: space group, Wyckoff positions, cell, free coordinates.
 
-`write` alone defines the order of the steps and the choices of each: in training it is sent the answers of a crystal,
-in sampling those that a network draws.
+The generator `write` alone defines the order of the steps and their choices. In training it is sent the answers of a
+crystal, in sampling those drawn by a network.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +18,7 @@ from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.structure.wyckoff_positions import ELEMENT_RANK, n_centrings, orbit_forms, parse_form, primitive_cell
 
 # Kinds of steps.
+# The order matters: discrete kinds come first (up to SITE), coordinates last (from X on).
 GROUP, SITE, VOLUME, B_TO_A, C_TO_A, ALPHA, BETA, GAMMA, X, Y, Z = range(11)
 KINDS = 11
 NOWHERE = -1
@@ -38,11 +39,13 @@ SYSTEMS = (
     (194, (VOLUME, C_TO_A)),
     (230, (VOLUME,)),
 )
+# Trigonal and hexagonal groups, on hexagonal axes: γ = 120°.
 HEXAGONAL = range(143, 195)
+# Group 47 (P m m m) has 27 Wyckoff positions, more than any other.
 MOST_LETTERS = 27
-REDUCTIONS, HALVES = 100, 1e-4  # of a cell: passes at most; tolerance within which a half counts as one
+REDUCTIONS, HALVES = 100, 1e-4  # of the cell reduction: maximum number of passes; tolerance for halves
 REMEMBERED = 1_000_000
-FLAT = 1e-6  # volume of a cell of lengths 1 below which it counts as flat
+FLAT = 1e-6  # volume of a cell with unit lengths below which it is flat
 
 Formula = tuple[tuple[int, int], ...]  # (index in ORDER, atoms in the primitive cell) of each element, by index
 
@@ -79,14 +82,14 @@ class Group:
 
 
 class Groups(Sequence[Group]):
-    """The space groups that crystals of a training set have, with the positions they occupy."""
+    """The space groups of a training set, with the Wyckoff positions occupied in it."""
 
     def __init__(self, groups: Iterable[Group]) -> None:
         self.groups = tuple(groups)
         self.indices = {group.spg_num: index for index, group in enumerate(self.groups)}
         self.positions = tuple(position for group in self.groups for position in group.positions)
 
-    def __getitem__(self, index: int) -> Group:  # type: ignore[override]  # nobody takes slices
+    def __getitem__(self, index: int) -> Group:  # type: ignore[override]  # no slices
         return self.groups[index]
 
     def __len__(self) -> int:
@@ -130,36 +133,38 @@ class Groups(Sequence[Group]):
 
     @lru_cache(maxsize=REMEMBERED)  # noqa: B019 - groups live as long as the program
     def possible(self, index: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
-        """Returns whether all remaining atoms fit on positions of a group.
+        """Whether all remaining atoms can be placed on positions of a group.
 
         left: atoms of the present element, for positions from `slot` on; rest: atoms of the elements after it; used:
         bits of the occupied positions without free coordinates.
         """
+        # The current element is complete: continue with the next one at the first position.
         if left == 0:
             return not rest or self.possible(index, 0, rest[0], rest[1:], used)
         slots = range(slot, len(self.groups[index].positions))
         return any(
-            self.fits(index, further, left, used) and self.leads_on(index, further, left, rest, used)
+            self.fits(index, further, left, used) and self.completes(index, further, left, rest, used)
             for further in slots
         )
 
     def fits(self, index: int, slot: int, left: int, used: int) -> bool:
-        """Returns whether a position can be occupied now, with so many atoms left."""
+        """Whether a position can be occupied with this number of atoms left."""
         return self.groups[index].positions[slot].multiplicity <= left and not used & self.taken(index, slot)
 
-    def leads_on(self, index: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
-        """Returns whether all remaining atoms fit once this position is occupied."""
+    def completes(self, index: int, slot: int, left: int, rest: tuple[int, ...], used: int) -> bool:
+        """Whether all remaining atoms can be placed after this position is occupied."""
         multiplicity = self.groups[index].positions[slot].multiplicity
         return self.possible(index, slot, left - multiplicity, rest, used | self.taken(index, slot))
 
     def taken(self, index: int, slot: int) -> int:
         """Returns the bit of a position that can be occupied only once, 0 for one with free coordinates."""
+        # Without free coordinates a position is a fixed set of points, so a second orbit would coincide with the first.
         return 0 if self.groups[index].positions[slot].axes else 1 << slot
 
 
 @dataclass(frozen=True)
 class Query:
-    """The question of a step with its context.
+    """The query of a step with its context.
 
     group: index of the group; element: index in ORDER; left: its atoms without a position; ordinal: index of the orbit;
     position: index among all positions; choices: possible groups, or slots of the group. NOWHERE where it does not
@@ -176,10 +181,10 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A crystal as the answers to all steps: group, sites as (index in ORDER, slot in the group), numbers from 0 to 1.
+class WyckoffCrystal:
+    """A crystal as answers to all steps: group, sites as (index in ORDER, slot in the group), numbers from 0 to 1.
 
-    swelling: ln(volume / volume by the answers), by which the cell was enlarged afterwards.
+    swelling: ln(volume / volume from the answers), the later enlargement of the cell.
     """
 
     group: int
@@ -204,11 +209,11 @@ class Affine:
     primitive: Float[np.ndarray, "3 3"]
 
 
-def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator[Query, Any, Written | None]:
+def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator[Query, Any, WyckoffCrystal | None]:
     """Yields the query of each step, receives the answers, and returns the crystal; None where no group is possible.
 
     An answer is the index of a group, the slot of a position, or a number from 0 to 1. looking_ahead: offer only
-    choices after which all remaining atoms can be placed; otherwise all that are possible at this step alone.
+    choices after which all remaining atoms can be placed, rather than all that are valid at this step.
     """
     counts = tuple(count for _, count in formula)
     every = tuple(range(len(groups)))
@@ -221,26 +226,28 @@ def write(formula: Formula, groups: Groups, *, looking_ahead: bool) -> Generator
     sites: list[tuple[int, int]] = []
     for number, (element, count) in enumerate(formula):
         left, slot, rest = count, 0, counts[number + 1 :]
+        # Positions of an element are chosen in the order of their letters (slots), which makes the sequence unique.
         while left:
             choices = tuple(
                 further
                 for further in range(slot, len(group.positions))
                 if groups.fits(index, further, left, used)
-                and (not looking_ahead or groups.leads_on(index, further, left, rest, used))
+                and (not looking_ahead or groups.completes(index, further, left, rest, used))
             )
             slot = yield Query(SITE, index, element, left, len(sites), choices=choices)
             left -= group.positions[slot].multiplicity
             used |= groups.taken(index, slot)
             sites.append((element, slot))
     numbers = []
+    # First the cell, then the free coordinates of each orbit: (cell kinds) + Σ free axes numbers.
     for query in _queries_of_numbers(index, group, sites):
         answer = yield query
         numbers.append(answer)
     n_cell = len(group.cell_kinds)
-    return Written(index, tuple(sites), tuple(numbers[:n_cell]), tuple(numbers[n_cell:]))
+    return WyckoffCrystal(index, tuple(sites), tuple(numbers[:n_cell]), tuple(numbers[n_cell:]))
 
 
-def written_of(formula: Formula, answers: Sequence[Answer], groups: Groups) -> Written:
+def crystal_of_answers(formula: Formula, answers: Sequence[Answer], groups: Groups) -> WyckoffCrystal:
     """Returns the crystal of these answers. Raises ValueError when `write` asks for more."""
     writing = write(formula, groups, looking_ahead=False)
     next(writing)
@@ -275,6 +282,7 @@ def answers_of(described: Mapping[str, Any], groups: Groups) -> list[Answer] | N
     if not set(described["letters"]) <= set(slots):
         return None
     sites = [slots[letter] for letter in described["letters"]]
+    # Multiplicities refer to the primitive cell, the described cell is the conventional one.
     atoms = sum(group.positions[slot].multiplicity for slot in sites) * n_centrings(group.generators)
     return [index, *sites, *_cell_answers(group, described["cell"], atoms), *described["free"]]
 
@@ -282,6 +290,7 @@ def answers_of(described: Mapping[str, Any], groups: Groups) -> list[Answer] | N
 def _cell_answers(group: Group, cell: Sequence[float], atoms: int) -> list[float]:
     a, b, c, *angles = cell
     volume = float(np.linalg.det(lattice_from_parameters(np.array([a, b, c]), np.array(angles))))
+    # Logarithms, since volumes and axial ratios vary over orders of magnitude.
     values = {VOLUME: np.log(volume / atoms), B_TO_A: np.log(b / a), C_TO_A: np.log(c / a)}
     values |= dict(zip((ALPHA, BETA, GAMMA), angles, strict=True))
     return [
@@ -290,13 +299,14 @@ def _cell_answers(group: Group, cell: Sequence[float], atoms: int) -> list[float
     ]
 
 
-def affine_of(written: Written, groups: Groups) -> Affine:
+def affine_of(written: WyckoffCrystal, groups: Groups) -> Affine:
     """Returns the positions of the atoms of a primitive cell as affine functions of the free coordinates."""
     group = groups[written.group]
     numbers, maps, shifts, n_free = [], [], [], 0
     for element, slot in written.sites:
         position = group.positions[slot]
         matrices, members = orbit_forms(group.generators, position.form)
+        # A (x, y, z) + t; the free ones of x, y, z are the next columns among the crystal's free coordinates.
         own = np.zeros((len(matrices), 3, len(written.free)))
         own[:, :, n_free : n_free + len(position.axes)] = matrices[:, :, position.axes]
         n_free += len(position.axes)
@@ -309,9 +319,9 @@ def affine_of(written: Written, groups: Groups) -> Affine:
 
 
 def build(
-    written: Written, groups: Groups
+    written: WyckoffCrystal, groups: Groups
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "atoms 3"], Int[np.ndarray, " atoms"]]:
-    """Returns lattice (Å), frac_coords and atomic_numbers of a primitive cell, which is flat for impossible angles."""
+    """Returns lattice (Å), frac_coords and atomic_numbers of a primitive cell; impossible angles give a flat cell."""
     affine = affine_of(written, groups)
     coords = affine.maps @ np.array(written.free) + affine.shifts
     return affine.primitive @ affine.cell, coords @ np.linalg.inv(affine.primitive) % 1.0, affine.numbers
@@ -342,6 +352,7 @@ def _conventional_cell(group: Group, answers: Sequence[float], atoms: int) -> Fl
         kind: BOUNDS[kind][0] + value * (BOUNDS[kind][1] - BOUNDS[kind][0])
         for kind, value in zip(group.cell_kinds, answers, strict=True)
     }
+    # A cell with a = 1 and the right shape, scaled afterwards to the volume.
     ratios = np.exp([0.0, values.get(B_TO_A, 0.0), values.get(C_TO_A, 0.0)])
     angles = np.array([values.get(kind, 90.0) for kind in (ALPHA, BETA, GAMMA)])
     if group.spg_num in HEXAGONAL:
@@ -350,4 +361,5 @@ def _conventional_cell(group: Group, answers: Sequence[float], atoms: int) -> Fl
     volume = abs(np.linalg.det(shape))
     if volume < FLAT:
         return shape
+    # V_conventional = (volume per atom) · (atoms of the primitive cell) · (centrings)
     return shape * (np.exp(values[VOLUME]) * atoms * n_centrings(group.generators) / volume) ** (1 / 3)

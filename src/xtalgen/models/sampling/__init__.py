@@ -1,1 +1,1 @@
-"""What every sampler shares: requests for crystals and their bookkeeping."""
+"""Common to all samplers: requests for crystals and their bookkeeping."""

@@ -12,23 +12,22 @@ from torch import Tensor
 
 from xtalgen.crystals import Crystal
 from xtalgen.models.manifolds import torus
+from xtalgen.structure.elements import MAX_VALID_NUMBER
 from xtalgen.structure.lattice import lattice_from_parameters
 from xtalgen.training.batches import MAX_ATOMS, MAX_ELEMENT, bucket_ceiling, mask_of, mix_seed
 from xtalgen.training.checkpoint import load_checkpoint
 from xtalgen.training.loop import Trainable
 from xtalgen.training.performance import compile_network
 
-# The evaluation of CDVAE, DiffCSP and FlowMM knows elements 1 to 104.
-HIGHEST_ELEMENT = 104
 # Volume of the cell over a · b · c, squared.
 SMALLEST_VOLUME = 1e-9
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A batch of crystals to be sampled. atomic_numbers: 0 where they are unknown, and at padding.
+class RequestBatch:
+    """A batch of crystals to be sampled. atomic_numbers: 0 where unknown, and at padding.
 
-    indices: of the crystals among all that were asked for.
+    indices: positions of the crystals in the whole request.
     """
 
     atomic_numbers: Int[Tensor, "batch atoms"]
@@ -37,7 +36,7 @@ class Wanted:
     indices: list[int]
 
     def draw(self, seed: int, draw: Callable[[int, torch.Generator], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """Returns noise that depends on the seed and a crystal's index alone: each has its own generator, on the CPU.
+        """Returns noise that depends only on the seed and a crystal's index: each crystal has its own CPU generator.
 
         draw: returns tensors (n_atoms, …) or (1, …) of one crystal from its number of atoms and its generator; they are
         padded and stacked to (batch, atoms, …) and (batch, 1, …).
@@ -86,13 +85,14 @@ def draw_sizes(histogram: Mapping[str, int], number: int, seed: int) -> list[np.
 
 
 def in_batches(
-    wanted: Sequence[np.ndarray], batch_size: int, device: str, make: Callable[[Wanted], list[Crystal]]
+    wanted: Sequence[np.ndarray], batch_size: int, device: str, make: Callable[[RequestBatch], list[Crystal]]
 ) -> list[Crystal]:
     """Returns a crystal for each array of atomic numbers (0 where unknown), in order; similar sizes run together.
 
     Impossible compositions give failed crystals, of status "no_atoms", "too_large" or "unknown_element".
     """
     results = {i: crystal for i, numbers in enumerate(wanted) if (crystal := impossible(numbers))}
+    # Similar sizes share batches, which keeps padding small.
     order = sorted(set(range(len(wanted))) - set(results), key=lambda i: bucket_ceiling(len(wanted[i])))
     for first in range(0, len(order), batch_size):
         indices = order[first : first + batch_size]
@@ -128,6 +128,7 @@ def to_crystals(
     """
     lengths, angles = lengths.double(), angles.double()
     cosines = torch.deg2rad(angles).cos()
+    # (V / abc)² = 1 - Σ cos² + 2 Π cos
     volume = 1.0 - (cosines**2).sum(dim=-1) + 2.0 * cosines.prod(dim=-1)
     possible = ((lengths > 0).all(dim=-1) & (volume > SMALLEST_VOLUME)).tolist()
     lattices = lattice_from_parameters(lengths.cpu().numpy(), angles.cpu().numpy())
@@ -139,17 +140,17 @@ def to_crystals(
         if not (np.isfinite(lattices[row]).all() and np.isfinite(coords[row, :n]).all()):
             crystals.append(Crystal(id="", status="not_finite", atomic_numbers=numbers))
             continue
-        known = numbers.max() <= HIGHEST_ELEMENT
+        known = numbers.max() <= MAX_VALID_NUMBER
         status = "bad_lattice" if not possible[row] else "ok" if known else "unknown_element"
         crystals.append(Crystal("", status, lattices[row], coords[row, :n], numbers))
     return crystals
 
 
-def _pad(wanted: Sequence[np.ndarray], indices: Sequence[int], device: str) -> Wanted:
+def _pad(wanted: Sequence[np.ndarray], indices: Sequence[int], device: str) -> RequestBatch:
     width = max(len(numbers) for numbers in wanted)
     padded = np.zeros((len(wanted), width), dtype=np.int64)
     for row, numbers in enumerate(wanted):
         padded[row, : len(numbers)] = numbers
     n_atoms = [len(numbers) for numbers in wanted]
     mask = mask_of(torch.tensor(n_atoms, device=device), width)
-    return Wanted(torch.from_numpy(padded).to(device), mask, n_atoms, list(indices))
+    return RequestBatch(torch.from_numpy(padded).to(device), mask, n_atoms, list(indices))

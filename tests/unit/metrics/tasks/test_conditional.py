@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crystal_lists import listed
+from crystal_cases import listed
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.registry import for_task
 from xtalgen.metrics.tasks.conditional import Requests, score_requests

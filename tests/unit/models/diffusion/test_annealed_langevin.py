@@ -266,7 +266,7 @@ def test_bfloat16_is_for_products_and_not_for_geometry():
     assert not torch.equal(moved["bfloat16"], moved["float32"])
 
 
-def test_precision_is_that_of_the_training_unless_told():
+def test_precision_is_that_of_the_training_by_default():
     rough, exact = tiny(precision="bfloat16").eval(), tiny().eval()
     one = CDVAESampling(levels=1, steps=1)
     assert torch.equal(

@@ -7,8 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from tiny_base import save_base
-from tiny_text import SCRATCH, SIZE, sample, train
+from tiny_language import SCRATCH, SIZE, sample, save_base, train
 from xtalgen.models.language import base_model as language_bases
 from xtalgen.models.language.base_model import BaseError, check_memory, load_base
 from xtalgen.models.language.language_model import new_model

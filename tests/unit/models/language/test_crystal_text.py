@@ -249,9 +249,15 @@ def test_prompts_say_what_is_asked():
 
 
 def test_prompts_of_this_version():
-    """Whoever changes a word changes the version: checkpoints know only the words they were trained with."""
-    every = {"formula": "NaCl", "n_atoms": 2, "spg_num": 225, "band_gap": 5.0, "e_form_per_atom": -2.1,
-             "e_above_hull": 0.0}  # fmt: skip
+    """A changed word needs a new version, since checkpoints know only the words they were trained with."""
+    every = {
+        "formula": "NaCl",
+        "n_atoms": 2,
+        "spg_num": 225,
+        "band_gap": 5.0,
+        "e_form_per_atom": -2.1,
+        "e_above_hull": 0.0,
+    }
     assert prompts.VERSION == "1"
     assert prompts.ask_crystal(every) == (
         "A crystalline solid. Its formula is NaCl. Its cell holds 2 atoms. Its space group has number 225. Its band "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_text import CRYSTALS, data
+from tiny_language import CRYSTALS, data
 from xtalgen.models.language.dataset import load_texts
 from xtalgen.models.language.prompts import Mixture
 from xtalgen.models.language.tokenizer import own_vocabulary

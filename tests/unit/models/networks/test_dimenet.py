@@ -93,15 +93,15 @@ def plain(net, crystal):  # noqa: C901 - written as it is said
         new = []
         sent = [silu(block.down(silu(block.from_reverse(x)) * block.radial(r))) for x, r in zip(m, radial, strict=True)]
         for e, (j, i) in enumerate(edges):
-            told = torch.zeros(64)
+            received = torch.zeros(64)
             for f, (k, middle) in enumerate(edges):
                 if middle != j or k == i:
                     continue
                 # α between the vectors j → i and j → k, as everywhere up to the sign of odd orders.
                 cosine = (-away[e] @ away[f]) / (lengths[e] * lengths[f])
                 basis = torch.stack(spherical_harmonics(cosine, ORDERS))[:, None] * bessel[f]
-                told = told + sent[f] * block.circular(basis.flatten())
-            x = silu(block.from_edge(m[e])) + silu(block.up(told))
+                received = received + sent[f] * block.circular(basis.flatten())
+            x = silu(block.from_edge(m[e])) + silu(block.up(received))
             for layer in block.before_skip:
                 x = residual(layer, x)
             x = silu(block.last(x)) + m[e]

@@ -81,9 +81,13 @@ def test_passing_along_edges_and_its_gradient(packed):
     summed = torch.zeros(mask.numel(), 2, dtype=torch.float64).index_add(0, edges.target, rows)
     assert torch.allclose(sum_at_target(edges, rows).flatten(0, 1), summed)
     for way, values in (
-        (swap, rows), (from_source, atoms), (from_target, atoms), (sum_at_target, rows), (to_slots, rows),
+        (swap, rows),
+        (from_source, atoms),
+        (from_target, atoms),
+        (sum_at_target, rows),
+        (to_slots, rows),
         (to_rows, slots),
-    ):  # fmt: skip
+    ):
         assert torch.autograd.gradcheck(lambda x, way=way: way(edges, x), values)
 
 

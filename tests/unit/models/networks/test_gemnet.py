@@ -107,10 +107,12 @@ def plain(net, latent, numbers, coords, lattice):
     m = embed(net.embed_edge, rbf)
     total = out(net.outputs[0], m)
     for block, output in zip(net.blocks, net.outputs[1:], strict=True):
-        told = messages_of_triplets(
+        received = messages_of_triplets(
             block.triplets, m, edges, vectors=vectors, small=small["triplet"], rbf=rbf, circular=net.circular
         )
-        new = [chain(block.before_skip, (dense(block.from_edge, x) + y) / 2**0.5) for x, y in zip(m, told, strict=True)]
+        new = [
+            chain(block.before_skip, (dense(block.from_edge, x) + y) / 2**0.5) for x, y in zip(m, received, strict=True)
+        ]
         m = [chain(block.after_skip, (x + y) / 2**0.5) for x, y in zip(m, new, strict=True)]
         for atom in range(len(h)):
             into = [m[k] * dense(block.update.from_radial, small["atom"][k]) for e, k in edges.items() if e[1] == atom]

@@ -57,8 +57,8 @@ def test_what_is_remembered_are_the_answers_of_the_steps():
     again = Memory.from_arrays(MEMORY.arrays())
     assert again.formulas == MEMORY.formulas == [formula_of(crystal.atomic_numbers) for crystal in CRYSTALS]
     for crystal, choices, numbers in zip(CRYSTALS, again.choices, again.numbers, strict=True):
-        told = answers_of(crystal.info["wyckoff"], GROUPS)
-        assert [*choices, *numbers] == pytest.approx(told, abs=1e-6)
+        answers = answers_of(crystal.info["wyckoff"], GROUPS)
+        assert [*choices, *numbers] == pytest.approx(answers, abs=1e-6)
         assert len(choices) == 1 + len(crystal.info["wyckoff"]["letters"])
 
 
@@ -144,7 +144,7 @@ def test_the_likeliest_come_first_with_their_numbers():
     assert len(found.choices) == sum(counts_of(one) == counts_of(formula) for one in MEMORY.formulas)
     assert sum(found.symmetries().values()) == pytest.approx(1.0)
     numbers, weights = found.numbers_of(MEMORY.choices[5])
-    assert any(told == pytest.approx(MEMORY.numbers[5]) for told in numbers)
+    assert any(each == pytest.approx(MEMORY.numbers[5]) for each in numbers)
     assert weights.sum() == pytest.approx(found.symmetries()[MEMORY.choices[5]])
     assert module.retriever()(((0, 97),)) is None
 

@@ -8,7 +8,7 @@ import pytest
 from real_crystals import described
 from xtalgen.crystals import Crystal
 from xtalgen.models.orbits.contacts import TOO_NEAR, _shortest, move_apart, pair_distances
-from xtalgen.models.orbits.steps import Groups, Written, answers_of, build
+from xtalgen.models.orbits.steps import Groups, WyckoffCrystal, answers_of, build
 from xtalgen.structure.wyckoff_positions import ELEMENT_RANK
 
 SALT = Crystal("salt", "ok", 2.82 * (1.0 - np.eye(3)), np.array([[0.0] * 3, [0.5] * 3]), np.array([11, 17], np.uint8))
@@ -20,10 +20,10 @@ DISTANCES = pair_distances(CRYSTALS)
 def written(crystal):
     """What the steps of a crystal tell."""
     answers = answers_of(crystal.info["wyckoff"], GROUPS)
-    n, told = len(crystal.info["wyckoff"]["letters"]), len(GROUPS[answers[0]].cell_kinds)
+    n, n_cell = len(crystal.info["wyckoff"]["letters"]), len(GROUPS[answers[0]].cell_kinds)
     elements = [ELEMENT_RANK[number] for number in crystal.info["wyckoff"]["atomic_numbers"]]
     sites = tuple(zip(elements, answers[1 : 1 + n], strict=True))
-    return Written(answers[0], sites, tuple(answers[1 + n : 1 + n + told]), tuple(answers[1 + n + told :]))
+    return WyckoffCrystal(answers[0], sites, tuple(answers[1 + n : 1 + n + n_cell]), tuple(answers[1 + n + n_cell :]))
 
 
 def nearest(one):

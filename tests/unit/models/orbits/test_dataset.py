@@ -17,7 +17,7 @@ DATA = OrbitData(CRYSTALS, GROUPS, "cpu")
 
 
 def volumes(batches):
-    """The first number told of each crystal's cell, by which crystals are known here."""
+    """The first number of each crystal's cell, which identifies the crystal."""
     return sorted(
         float(row[(kind == 2)][0]) for batch in batches for row, kind in zip(batch.value, batch.kind, strict=True)
     )

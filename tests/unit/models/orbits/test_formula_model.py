@@ -105,8 +105,10 @@ def test_formulas_are_possible_and_depend_on_seed_and_place_alone(formulas):
     even = formulas.draw(200, 5, "cpu", count_temperature=1e-3)
     firsts = [[next(iter(found)) for found in made] for made in (drawn, even)]
     assert firsts[0] == firsts[1], "elements follow their own temperature"
-    told = [{(sum(found.values()), *next(iter(found.items()))) for found in made} for made in (drawn, even)]
-    assert len(told[1]) == len({one[:2] for one in told[1]}) < len(told[0]), "the likeliest count of each"
+    first_counts = [{(sum(found.values()), *next(iter(found.items()))) for found in made} for made in (drawn, even)]
+    assert len(first_counts[1]) == len({one[:2] for one in first_counts[1]}) < len(first_counts[0]), (
+        "the likeliest count of each"
+    )
 
 
 def test_the_past_alone_decides(formulas):

@@ -47,8 +47,8 @@ def test_a_step_looks_at_nothing_after_it(orbits, batch):
             chosen=torch.where(after & (batch.kind == SITE), 0, batch.chosen),
         )
         assert torch.allclose(orbits.network(changed)[:, : step + 1], known[:, : step + 1], atol=1e-6)
-    told = replace(batch, value=batch.value + 0.1)
-    assert not torch.allclose(orbits.network(told)[:, -1], known[:, -1], atol=1e-4)
+    shifted = replace(batch, value=batch.value + 0.1)
+    assert not torch.allclose(orbits.network(shifted)[:, -1], known[:, -1], atol=1e-4)
 
 
 def test_padding_changes_nothing(orbits, split_and_groups):

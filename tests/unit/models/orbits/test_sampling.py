@@ -34,7 +34,7 @@ def choices_of(written):
     return (written.group, *(slot for _, slot in written.sites))
 
 
-def told(crystal):
+def choices_and_numbers(crystal):
     """The choices and the numbers of a crystal."""
     answers, n = answers_of(crystal.info["wyckoff"], GROUPS), 1 + len(crystal.info["wyckoff"]["letters"])
     return tuple(answers[:n]), tuple(answers[n:])
@@ -50,9 +50,11 @@ def likelihood(orbits, written, formula):
         buffer.ask(0, step, query)
         steps = buffer.steps([0], step + 1, "cpu")
         hidden = orbits.network(steps)[:, -1]
-        scores = orbits.network.group_scores(hidden) if query.kind == GROUP else orbits.network.site_scores(
-            hidden, steps.group[:, -1]
-        )  # fmt: skip
+        scores = (
+            orbits.network.group_scores(hidden)
+            if query.kind == GROUP
+            else orbits.network.site_scores(hidden, steps.group[:, -1])
+        )
         choice = next(wanted)
         known = known + scores[0, list(query.choices)].log_softmax(-1)[query.choices.index(choice)]
         buffer.answer(0, step, query, choice)
@@ -89,7 +91,7 @@ def test_the_likeliest_of_several_symmetries_is_taken(orbits):
 
 def test_an_analogue_is_followed_where_the_network_knows_nothing(orbits):
     for crystal, formula in zip(CRYSTALS[:8], FORMULAS, strict=True):
-        choices, numbers = told(crystal)
+        choices, numbers = choices_and_numbers(crystal)
         known = Retrieved([choices], [numbers], np.ones(1))
         (written,) = drawn(
             orbits, [formula], [0], temperature=0.0, retrieve=lambda _, known=known: known, n_analogues=4
@@ -106,18 +108,23 @@ def test_an_analogue_is_followed_where_the_network_knows_nothing(orbits):
 
 def test_network_and_analogues_decide_together(orbits):
     formula, crystal = FORMULAS[0], CRYSTALS[0]
-    choices, numbers = told(crystal)
+    choices, numbers = choices_and_numbers(crystal)
     alone = choices_of(drawn(orbits, [formula], [0], temperature=0.0, candidates=1)[0])
     assert alone != choices
     scores = [
         likelihood(orbits, made, formula)
         for made in (
             drawn(orbits, [formula], [0], temperature=0.0)[0],
-            drawn(orbits, [formula], [0], temperature=0.0, retrieve=lambda _: Retrieved([choices], [numbers],
-            np.ones(1)),
-                  n_analogues=1)[0],
+            drawn(
+                orbits,
+                [formula],
+                [0],
+                temperature=0.0,
+                retrieve=lambda _: Retrieved([choices], [numbers], np.ones(1)),
+                n_analogues=1,
+            )[0],
         )
-    ]  # fmt: skip
+    ]
     # The network prefers its own by so much; a chance just above or below that decides.
     tie = FLOOR * np.exp(TRUST * (scores[0] - scores[1])) - FLOOR
     assert 0 < tie < 0.9, "otherwise this formula proves nothing"

@@ -19,9 +19,9 @@ from xtalgen.models.orbits.steps import (
     Position,
     answers_of,
     build,
+    crystal_of_answers,
     formula_of,
     write,
-    written_of,
 )
 from xtalgen.structure.elements import ORDER
 from xtalgen.structure.pymatgen import to_structure
@@ -43,7 +43,7 @@ SMALL = Groups(
             0,
         )
     ]
-)  # fmt: skip
+)
 
 
 def follow(writing, answer):
@@ -165,16 +165,16 @@ def test_impossible_angles_make_a_flat_cell():
     answers = answers_of(crystal.info["wyckoff"], GROUPS)
     first = 1 + len(crystal.info["wyckoff"]["letters"])
     answers[first + 3 : first + 6] = [0.0, 0.0, 1.0]  # 30, 30 and 150 degrees
-    told = iter(answers)
+    rest = iter(answers)
     writing = write(formula_of(crystal.atomic_numbers), GROUPS, looking_ahead=True)
-    lattice, _, _ = build(follow(writing, lambda _: next(told))[1], GROUPS)
+    lattice, _, _ = build(follow(writing, lambda _: next(rest))[1], GROUPS)
     assert abs(np.linalg.det(lattice)) < 1e-6
 
 
 def test_answers_tell_the_crystal_and_nothing_less():
     for crystal in CRYSTALS[:10]:
         formula, answers = formula_of(crystal.atomic_numbers), answers_of(crystal.info["wyckoff"], GROUPS)
-        written = written_of(formula, answers, GROUPS)
+        written = crystal_of_answers(formula, answers, GROUPS)
         assert [written.group, *(slot for _, slot in written.sites), *written.cell, *written.free] == answers
         with pytest.raises(ValueError, match="answers are too few for this formula"):
-            written_of(formula, answers[:-1], GROUPS)
+            crystal_of_answers(formula, answers[:-1], GROUPS)
