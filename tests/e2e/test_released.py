@@ -11,7 +11,7 @@ from xtalgen.crystals import read_crystals
 from xtalgen.datasets.releases import Release
 from xtalgen.metrics.choices import OxidationStates
 from xtalgen.metrics.protocols import RECIPES
-from xtalgen.metrics.validity import ValidityRules, judge
+from xtalgen.metrics.validity import ValidityRules
 from xtalgen.stages.import_structures import import_release
 from xtalgen.structure.crystal_list import CrystalList
 
@@ -40,7 +40,7 @@ def test_a_local_copy_runs_to_a_row_of_the_tables(shared_data, make_experiment):
     assert found["n"] == LIMIT
     sample = CrystalList(read_crystals(experiment.folder / "results/sample/crystalformer/released.parquet"))
     assert [crystal.id for crystal in sample] == [f"crystalformer-released-{row:06d}" for row in range(LIMIT)]
-    verdicts = judge(sample, rules=RECIPES["xtalgen"].validity)
+    verdicts = RECIPES["xtalgen"].validity.judge(sample)
     assert found["metrics"]["struct_valid"]["value"] == pytest.approx(verdicts.structure.mean())
     assert found["metrics"]["comp_valid"]["value"] == pytest.approx(verdicts.composition.mean())
     assert found["data"]["released"]["licence"] == "Apache-2.0"
@@ -59,7 +59,7 @@ def test_published_figures_come_out_of_the_imported_table(shared_data, tmp_path,
     import_release("set", release, shared_data / f"samples/{name}.npz", out=[out], downloads=tmp_path, workers=1)
     sample = CrystalList(read_crystals(out))
     rules = ValidityRules(OxidationStates.SMACT14, composition_needs_geometry=False, max_number=118)
-    verdicts = judge(sample, rules=rules)
+    verdicts = rules.judge(sample)
     found = tuple(round(100 * float(np.mean(flags)), 2) for flags in (verdicts.structure, verdicts.composition))
     assert found == PUBLISHED[name]
 
