@@ -123,7 +123,7 @@ class Plan:
     def _check_pretrained(self, name: str, run: Mapping[str, Any]) -> None:
         if run.get("checkpoint") != PRETRAINED:
             return
-        if run.get("train"):  # the schema fills in an empty one
+        if run.get("train"):  # {} by default
             raise ConfigError(f"runs.{name}: with `checkpoint: {PRETRAINED}` nothing is trained; remove `train`.")
         for task in run.get("tasks", TRAINED_TASKS):
             if not self._shipped(name, task).is_file():

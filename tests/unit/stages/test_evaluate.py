@@ -191,6 +191,28 @@ def test_thresholds_are_arguments(tmp_path):
     assert found["metrics"]["metastable"]["value"] == 0.0
 
 
+def test_rates_of_stability_count_the_crystals_chosen_for_relaxation(tmp_path):
+    sample = [rock_salt("a"), one_atom("b"), rock_salt("c"), rock_salt("d")]
+    rows = relaxation(sample, [-3.5, None, None, None])
+    rows = [replace(row, info={**row.info, "relax_asked": place < 2}) for place, row in enumerate(rows)]
+    rows[2:] = [replace(row, status="ok") for row in rows[2:]]
+    kept = RELAXED | {"relax_asked": pa.bool_()}
+    found, verdicts = run(
+        tmp_path, "dng", sample, [caesium_chloride("k")], [rock_salt("t")],
+        relaxed=table(tmp_path / "relaxed.parquet", rows, kept, **CHGNET),
+        hull=table(tmp_path / "hull.parquet", relaxation([one_atom("cu")], [-3.0]), RELAXED, **CHGNET),
+    )  # fmt: skip
+    assert found["n"] == 4
+    assert {name: found["metrics"][name]["n"] for name in ("struct_valid", "converged", "sun")} == {
+        "struct_valid": 4,
+        "converged": 2,
+        "sun": 2,
+    }
+    assert found["metrics"]["converged"]["value"] == 0.5
+    assert [verdicts[name].info["relax_status"] for name in "abcd"] == ["ok", "timeout", "not_chosen", "not_chosen"]
+    assert {"step": "chosen for relaxation", "count": 2} in found["funnel"]
+
+
 def test_uniqueness_is_judged_after_relaxation(tmp_path):
     salt = rock_salt("a")
     off = Crystal("b", "ok", salt.lattice * 1.3, caesium_chloride().frac_coords, salt.atomic_numbers)

@@ -26,7 +26,7 @@ rule relax:
     params:
         potential=lambda wildcards: POTENTIAL,
         held=WEIGHTS,
-        first=FIRST,
+        first=lambda wildcards: FIRST if is_generated(wildcards) else [],
         max_steps=config["relax"]["max_steps"],
         work="results/relax/{set}/work-{scatteritem}",
         device=config["device"],

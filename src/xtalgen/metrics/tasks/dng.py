@@ -19,6 +19,9 @@ from xtalgen.metrics.validity import Validity
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.thermodynamics.energy_above_hull import AboveHull, energies_above_hull, reference_phases, relaxed_well
 
+# Rates over the crystals that were to be relaxed; all others are over the whole set.
+OF_RELAXED = ("converged", "stable", "metastable", "sun", "msun")
+
 
 @dataclass(frozen=True)
 class Verdicts:
@@ -133,7 +136,8 @@ def _columns(inputs: Inputs, verdicts: Verdicts) -> Columns:
     if inputs.fingerprints is not None:
         columns["fingerprint_status"] = (pa.string(), list(inputs.fingerprints.status))
     if inputs.relaxed is not None:
-        columns["relax_status"] = (pa.string(), [row.status for row in inputs.relaxed])
+        chosen = zip(inputs.relaxed, _chosen(inputs), strict=True)
+        columns["relax_status"] = (pa.string(), [row.status if asked else "not_chosen" for row, asked in chosen])
     if "stable" in verdicts.flags:
         columns["hull_status"] = (pa.string(), [found.status for found in above])
         columns["e_above_hull"] = (pa.float64(), [found.value for found in above])
@@ -141,13 +145,23 @@ def _columns(inputs: Inputs, verdicts: Verdicts) -> Columns:
 
 
 def _rates(inputs: Inputs, flags: Mapping[str, Flags]) -> Measured:
-    n = len(inputs.sample)
+    n, chosen = len(inputs.sample), _chosen(inputs)
     metrics: Measured = {name: rate(int(values.sum()), n) for name, values in flags.items() if name != "relaxed"}
+    metrics |= {
+        name: rate(int((flags[name] & chosen).sum()), int(chosen.sum())) for name in OF_RELAXED if name in flags
+    }
     if inputs.relaxed is None:
         metrics["converged"] = missing("not relaxed", n)
     if "stable" not in flags:
         metrics |= {name: missing(_no_hull(inputs), n) for name in ("stable", "metastable", "sun", "msun")}
     return metrics
+
+
+def _chosen(inputs: Inputs) -> Flags:
+    """Returns which crystals were to be relaxed: all, or the first ones of the set where only these were asked for."""
+    if inputs.relaxed is None:
+        return np.ones(len(inputs.sample), dtype=bool)
+    return np.array([row.info.get("relax_asked") is not False for row in inputs.relaxed], dtype=bool)
 
 
 def _rates_of_parsed(inputs: Inputs, flags: Mapping[str, Flags]) -> dict[str, Estimate]:
@@ -185,6 +199,8 @@ def _funnel(inputs: Inputs, found: Verdicts) -> list[tuple[str, int]]:
     flags = found.flags
     steps = {"parsed": inputs.sample.usable, "valid": flags["valid"]}
     if inputs.relaxed is not None:
+        if not (chosen := _chosen(inputs)).all():
+            steps["chosen for relaxation"] = chosen
         steps |= {"relaxed": flags["relaxed"], "converged": flags["converged"]}
     if "metastable" in flags:
         steps["hull-evaluable"] = np.array([one.value is not None for one in found.above], dtype=bool)
