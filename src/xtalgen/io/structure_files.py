@@ -12,6 +12,7 @@ import math
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from xtalgen.io.extxyz import read_frame, split_frames
 from xtalgen.io.npz import parse_arrays, read_arrays
 from xtalgen.io.poscar import read_poscar, split_poscar
 from xtalgen.io.pymatgen_json import read_json, read_structure, split_json, split_json_lines
+from xtalgen.io.tensors import read_tensors
 from xtalgen.structure.standard_cell import sort_atoms
 
 # Guards against archives that unpack to far more than they weigh.
 MAX_MEMBER_BYTES = 16 * 1024**2
-COLUMN = "cif"  # of a CSV: the text of a CIF, a POSCAR or a pymatgen structure's JSON
+COLUMN = "cif"  # of a CSV: the text of a CIF, a POSCAR or a pymatgen structure's JSON or Python form
 
 
 class NotTextError(ValueError):
@@ -38,16 +40,20 @@ class NotTextError(ValueError):
 class Format:
     """How the files of a suffix are split: content (text, or bytes if binary) and name of the file → entries.
 
-    member: whether such files are read inside a zip archive, too.
+    member: whether such files are read inside a zip archive, too; alone: only where it holds no other such files.
     """
 
     split: Callable[[Any, str], Iterable[Entry]]
     binary: bool = False
     member: bool = False
+    alone: bool = False
 
 
-def read_entries(path: Path) -> list[Entry]:
-    """Returns the entries of a file in its order. Raises ValueError, naming the remedy, when the file is wrong."""
+def read_entries(path: Path, column: str = COLUMN) -> list[Entry]:
+    """Returns the entries of a file in its order. Raises ValueError, naming the remedy, when the file is wrong.
+
+    column: of a CSV, the one that holds the crystals.
+    """
     suffix = check_suffix(path)
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path}: larger than {MAX_BYTES} bytes. Split it into several files.")
@@ -55,8 +61,11 @@ def read_entries(path: Path) -> list[Entry]:
     if not raw.strip():
         raise ValueError(f"{path} is empty. Put crystals into it.")
     chosen = FORMATS[suffix.removesuffix(".gz")]
+    split: Callable[[Any, str], Iterable[Entry]] = chosen.split
+    if chosen.split is _split_csv:
+        split = partial(_split_csv, column=column)
     try:
-        entries = list(chosen.split(raw if chosen.binary else _text(raw), path.name))
+        entries = list(split(raw if chosen.binary else _text(raw), path.name))
     except NotTextError as error:
         raise ValueError(f"{path}: {error} Write it again.") from error
     except ValueError as error:
@@ -91,7 +100,7 @@ def parse_entry(entry: Entry) -> Crystal:
 
 
 def read_crystal(text: str) -> Crystal:
-    """Returns the crystal that a text describes, without an id: CIF, POSCAR or the JSON of a pymatgen structure.
+    """Returns the crystal that a text describes, without an id: CIF, POSCAR or a pymatgen structure as JSON.
 
     The cell is as it stands in the text; atoms come by electronegativity, then as in the text. What had to be assumed
     stands in `info["warning"]`. Raises CrystalError with status unparsable, disordered, unknown_element or bad_lattice.
@@ -159,6 +168,9 @@ def _split_zip(raw: bytes, name: str) -> Iterator[Entry]:
     except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter for versions that zipfile cannot read
         raise ValueError(f"not a readable zip archive ({error}). Pack the CIFs again.") from error
     members = [(member, found) for member in archive.infolist() if (found := _member_format(member))]
+    if not all(found.alone for _, found in members):
+        # JSON beside CIFs says something about them; alone it holds the crystals.
+        members = [(member, found) for member, found in members if not found.alone]
     # zipfile never reads more of a member than the archive says that it holds, so the sum need not be found out.
     if sum(min(member.file_size, MAX_MEMBER_BYTES) for member, _ in members) > MAX_BYTES:
         raise ValueError(f"unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
@@ -187,15 +199,16 @@ def _member_format(member: zipfile.ZipInfo) -> Format | None:
     return found if found and found.member else None
 
 
-def _split_csv(text: str, name: str) -> Iterator[Entry]:
+def _split_csv(text: str, name: str, column: str = COLUMN) -> Iterator[Entry]:
     del name
+    wanted = column.strip().lower()
     csv.field_size_limit(MAX_MEMBER_BYTES)
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    columns = [(column or "").strip() for column in rows.fieldnames or []]
-    if [column.lower() for column in columns].count(COLUMN) != 1:
-        there = ", ".join(repr(column) if column else "'' (no name)" for column in columns)
-        twice = "several columns" if COLUMN in map(str.lower, columns) else "no column"
-        raise ValueError(f"{twice} `{COLUMN}`; there are {there}. Name the column of the CIFs `{COLUMN}`.")
+    columns = [(head or "").strip() for head in rows.fieldnames or []]
+    if [head.lower() for head in columns].count(wanted) != 1:
+        there = ", ".join(repr(head) if head else "'' (no name)" for head in columns)
+        twice = "several columns" if wanted in map(str.lower, columns) else "no column"
+        raise ValueError(f"{twice} `{column}`; there are {there}. Name the column of the CIFs `{column}`.")
     index = 0
     while True:
         try:
@@ -207,14 +220,15 @@ def _split_csv(text: str, name: str) -> Iterator[Entry]:
             yield Entry(f"row {index}", "broken", f"line {rows.line_num}: {error}")
             return
         lowered = {(key or "").strip().lower(): value for key, value in row.items() if isinstance(key, str)}
-        yield from _split_cell(lowered.get(COLUMN) or "", find_name(lowered) or f"row {index}", lowered.get("energy"))
+        name = find_name(lowered) or f"row {index}"
+        yield from _split_cell(lowered.get(wanted) or "", name, lowered.get("energy"), column)
         index += 1
 
 
-def _split_cell(cell: str, name: str, energy: Any) -> list[Entry]:
+def _split_cell(cell: str, name: str, energy: Any, column: str) -> list[Entry]:
     """Returns the entries of a cell of a CSV: one, or one per data block of a CIF."""
     if not cell.strip():
-        return [Entry(name, "broken", f"the cell `{COLUMN}` is empty")]
+        return [Entry(name, "broken", f"the cell `{column}` is empty")]
     if cell.lower().count("data_") > 1:
         entries = _split_cif(cell, name)
         if len(entries) > 1:
@@ -236,9 +250,10 @@ FORMATS: dict[str, Format] = {
     ".cif": Format(_split_cif, member=True),
     ".zip": Format(_split_zip, binary=True),
     ".csv": Format(_split_csv),
-    ".json": Format(split_json),
+    ".json": Format(split_json, member=True, alone=True),
     ".jsonl": Format(split_json_lines),
     ".npz": Format(read_arrays, binary=True),
+    ".pt": Format(read_tensors, binary=True),
     ".vasp": Format(split_poscar, member=True),
     ".poscar": Format(split_poscar, member=True),
 }

@@ -1,4 +1,4 @@
-"""Stage `import_structures`: a user's own file of crystals, in any usual format, as a crystal table.
+"""Stage `import_structures`: a file of crystals, a user's own or released, in any usual format, as a crystal table.
 
 Every entry of the file becomes a row. One that cannot be used has a status ("unparsable", "disordered",
 "unknown_element", "bad_lattice") and a reason in the column `error`; the column `warning` lists assumptions of the
@@ -17,9 +17,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from xtalgen.crystals import Crystal, to_table, write_table
+from xtalgen.datasets.releases import Release, describe_release, fetch_release
 from xtalgen.io.entries import Entry
 from xtalgen.io.shards import split
-from xtalgen.io.structure_files import FORMATS, check_suffix, parse_entry, read_entries
+from xtalgen.io.structure_files import COLUMN, FORMATS, check_suffix, parse_entry, read_entries
 from xtalgen.runtime.parallel import Failure, map_items
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,27 @@ def import_structures(structures: Path, *, out: Sequence[Path], workers: int) ->
     require_crystals(structures, crystals)
 
 
+def import_release(
+    name: str, release: Release, structures: Path | None, *, out: Sequence[Path], downloads: Path, workers: int
+) -> None:
+    """Writes the crystals of released samples to `out`, as `import_structures` does; ids are `NAME-released-000000`.
+
+    structures: the file; None fetches it into `downloads`. The metadata holds what is to be known of the release,
+    and `caveat`, the text that is printed beside its numbers. Raises DownloadError when the file cannot be fetched.
+    """
+    file = structures or fetch_release(name, release, downloads)
+    check_structure_file(file)
+    entries = read_entries(file, release.column or COLUMN)
+    metadata, caveat = describe_release(release, file, len(entries))
+    log.info("%s: licence %s; cite %s; relaxed before: %s", name, release.licence, release.citation, release.relaxed)
+    if caveat:
+        log.info("%s: %s", name, caveat)
+    crystals = _numbered(parse_entries(entries[: release.limit], workers), f"{name}-released")
+    _report(file, crystals)
+    _write(to_table(crystals, COLUMNS), out, name, metadata | {"caveat": caveat})
+    require_crystals(file, crystals)
+
+
 def _write(table: pa.Table, out: Sequence[Path], name: str, metadata: dict[str, str]) -> None:
     if len(out) == 1:
         write_table(table, out[0], **metadata)
@@ -75,10 +97,13 @@ def read_structures(structures: Path, workers: int) -> list[Crystal]:
     """
     check_structure_file(structures)
     name = structures.name.split(".")[0]
-    found = parse_entries(read_entries(structures), workers)
-    crystals = [replace(crystal, id=f"{name}-{index:06d}") for index, crystal in enumerate(found)]
+    crystals = _numbered(parse_entries(read_entries(structures), workers), name)
     _report(structures, crystals)
     return crystals
+
+
+def _numbered(crystals: Sequence[Crystal], name: str) -> list[Crystal]:
+    return [replace(crystal, id=f"{name}-{index:06d}") for index, crystal in enumerate(crystals)]
 
 
 def check_structure_file(structures: Path) -> None:
