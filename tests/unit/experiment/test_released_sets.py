@@ -101,7 +101,7 @@ def test_another_address_does_not_inherit_the_checksum():
         ("mine", {"licence": "MIT", "citation": "A"}, r"released\.mine\.address: give the https address"),
         ("mine", {**OWN, "git_blob_id": None}, r"released\.mine\.git_blob_id: give it .*or `sha256`"),
         ("diffcsp", {"dataset": "perov_5"}, r"released\.diffcsp\.dataset: 'perov_5' is not under `datasets`"),
-        ("diff csp", {}, r"released\.diff csp: a name has letters"),
+        ("diff csp", {}, r"released\.diff csp: a name may contain only letters"),
     ],
 )
 def test_contradictions_are_named_with_their_key(name, entry, message):
