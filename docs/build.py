@@ -12,11 +12,13 @@ from typing import Any
 import yaml
 
 from xtalgen.datasets.registry import describe_data_sets
+from xtalgen.experiment.released_sets import describe_releases
 from xtalgen.metrics.protocols import describe_recipes
 from xtalgen.metrics.registry import describe_metrics
 
 ROOT = Path(__file__).parents[1]
 DATA_SETS = re.compile(r"(<!-- data sets -->\n).*?(<!-- /data sets -->)", re.DOTALL)
+RELEASES = re.compile(r"(<!-- released samples -->\n).*?(<!-- /released samples -->)", re.DOTALL)
 GRAPH = re.compile(r"(<!-- graph -->\n).*?(<!-- /graph -->)", re.DOTALL)
 
 
@@ -67,10 +69,12 @@ def build() -> dict[Path, str]:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     readme = (ROOT / "README.md").read_text()
     data = (ROOT / "docs/reference/data.md").read_text()
+    data = DATA_SETS.sub(lambda found: found[1] + describe_data_sets() + found[2], data)
+    data = RELEASES.sub(lambda found: found[1] + describe_releases() + found[2], data)
     graph = draw_graph()
     return {
         ROOT / "docs/reference/config.md": describe_config(schema),
-        ROOT / "docs/reference/data.md": DATA_SETS.sub(lambda found: found[1] + describe_data_sets() + found[2], data),
+        ROOT / "docs/reference/data.md": data,
         ROOT / "docs/reference/metrics.md": describe_metrics(),
         ROOT / "docs/reference/recipes.md": describe_recipes(),
         ROOT / "README.md": GRAPH.sub(lambda found: found[1] + graph + found[2], readme),

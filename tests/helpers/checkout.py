@@ -15,6 +15,10 @@ from pathlib import Path
 STAND_IN = """#!/bin/sh
 script=$1 flag=
 shift
+case $script in
+  -*) ;;
+  *) [ -f "$script" ] || { echo "there is no script $script" >&2; exit 2; } ;;
+esac
 make() {
   mkdir -p "${1%/*}"
   echo "$script $words" > "$1"
@@ -74,7 +78,8 @@ class Checkout:
 
     def run(self, *targets: str) -> None:
         """Runs the workflow with the stand-in."""
-        self.snakemake("--cores", "2", "--quiet", "rules", "--", *targets)
+        # Without hooks: whether released samples can be fetched does not matter to a stand-in.
+        self.snakemake("--cores", "2", "--quiet", "rules", "--no-hooks", "--", *targets)
 
     def planned(self, *targets: str) -> dict[str, int]:
         """Returns how many jobs of each rule a dry run plans."""

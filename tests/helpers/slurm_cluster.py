@@ -99,7 +99,7 @@ def _no_daemons() -> Iterator[None]:
     if policy.exists():
         yield
         return
-    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
     policy.chmod(0o755)
     try:
         yield
@@ -147,7 +147,7 @@ def down(folder: Path = FOLDER) -> None:
     for name in ("slurmd", "slurmctld", "munged"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
             number = int((folder / f"{name}.pid").read_text())
-            if Path(f"/proc/{number}/comm").read_text().strip() == name:
+            if Path(f"/proc/{number}/comm").read_text(encoding="utf-8").strip() == name:
                 os.kill(number, signal.SIGTERM)
     for name in ("slurm.conf", "gres.conf"):
         link = CONFIGURATION.with_name(name)

@@ -1,11 +1,13 @@
 """The plans that users rely on."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 
 def test_the_slurm_profile_is_found_and_plans_the_real_experiment(checkout):
@@ -71,6 +73,46 @@ def test_a_name_without_a_file_says_where_to_put_it(checkout):
     assert "structures/nope.extxyz" in text
 
 
+def test_released_samples_are_fetched_by_address_and_checksum(checkout):
+    known = yaml.safe_load((checkout.folder / "src/xtalgen/datasets/released.yaml").read_text())
+    targets = [f"results/evaluate/{name}/released.json" for name in known]
+    planned = checkout.planned("results/tables.md")
+    assert planned["import_structures"] == len(known)
+    words = ("--dry-run", "--printshellcmds", "--cores", "1", "--", *targets)
+    commands = [line for line in checkout.snakemake(*words).splitlines() if "import_structures.py" in line]
+    assert len(commands) == len(known)
+    for command in commands:
+        given = shlex.split(command)
+        name = given[given.index("--released") + 1]
+        entry = yaml.safe_load(given[given.index("--released") + 2])
+        assert "--structures" not in given
+        assert {key: entry[key] for key in ("address", "git_blob_id")} == {
+            key: known[name][key] for key in ("address", "git_blob_id")
+        }
+        assert f"results/sample/{name}/released/1-of-8.parquet" in given
+    assert checkout.planned(targets[0])["relax"] == 8
+
+
+def test_a_copy_of_released_samples_is_read_by_path_and_counts_by_content(checkout):
+    (checkout.folder / "copy.npz").write_text("one")
+    checkout.edit("config.yaml", "  diffcsp: {}", "  diffcsp: {source: copy.npz, limit: 9}")
+    target = "results/sample/diffcsp/released.parquet"
+    text = checkout.snakemake("--dry-run", "--printshellcmds", "--cores", "1", "--", target)
+    assert "--structures copy.npz --released diffcsp" in text
+    checkout.run(target)
+    assert not checkout.planned(target)
+    (checkout.folder / "copy.npz").touch()
+    assert not checkout.planned(target)
+    (checkout.folder / "copy.npz").write_text("other")
+    assert set(checkout.planned(target)) == {"import_structures", "merge"}
+
+
+@pytest.mark.parametrize("folder", ["demo", "examples/mp_20_cpu", "examples/pretrained"])
+def test_demo_and_examples_fetch_no_released_samples(checkout, folder):
+    released = yaml.safe_load((checkout.folder / folder / "config.yaml").read_text()).get("released", {})
+    assert [name for name, entry in released.items() if "source" not in entry] == []
+
+
 def test_own_structures_become_a_row_of_the_tables(checkout):
     (checkout.folder / "structures/mine.cif").write_text("")
     checkout.edit("config.yaml", "sets: [] ", "sets: [mine] ")
@@ -120,6 +162,8 @@ def test_a_profile_that_gives_several_gpus_trains_with_as_many_processes(checkou
             "    dataset: mp_2\n",
             "runs.flowmm.dataset: 'mp_2' is not under `datasets`; there are mp_20",
         ),
+        ("  diffcsp: {}", "  diffcsp: {source: gone.npz}", "released.diffcsp.source: there is no file gone.npz"),
+        ("  diffcsp: {}", "  diffcsp: {address: 'http://x.org/y.pt'}", "does not match '^https://'"),
     ],
 )
 def test_a_mistake_in_the_configuration_is_named(checkout, old, new, said):

@@ -1,4 +1,4 @@
-"""Scores a file of structures: reads it and the data set, relaxes where asked, keeps what took long in a cache."""
+"""Scores a file of structures: reads it and the data set, relaxes if requested, and caches slow results."""
 
 import logging
 import warnings
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for.
+    """Options of a scoring run.
 
     source: folder or file of the data set, None for the embedded or published one; partial: whether test crystals
     without a prediction are left out rather than counted as missed.
@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Scored:
-    """The files written, metrics (JSON) and verdicts crystal by crystal (Parquet), and notes for the user."""
+    """The files written: metrics (JSON) and verdicts per crystal (Parquet). notes: messages for the user."""
 
     metrics: Path
     ledger: Path
@@ -101,7 +101,7 @@ def _import(request: Request, out: Path) -> None:
 
 
 def _split(request: Request, split: str) -> Path:
-    """Returns the table of a split of the data set, parsed once for each content."""
+    """Returns the table of a split of the data set, cached by the content of its source."""
     known = DATA_SETS.get(request.dataset)
     needed = tuple(map(str, Split)) if known and known.grouped_from else (split,)
     files = [] if request.source is None else [find_source(request.source, name) for name in needed]
@@ -125,7 +125,7 @@ def _split(request: Request, split: str) -> Path:
 
 
 def _fingerprints(request: Request, crystals: Path) -> Path:
-    """Returns the fingerprints of a table, computed once for each content."""
+    """Returns the fingerprints of a table, cached by its content."""
     code = code_fingerprint(PACKAGE / "featurizers/fingerprints.py")
     key = content_key(crystals, code=code, timeout=request.fingerprint_timeout)[:32]
 
@@ -144,7 +144,7 @@ def _fingerprints(request: Request, crystals: Path) -> Path:
 
 
 def _relax(request: Request, sample: Path, folder: Path, splits: list[Path]) -> tuple[Path, Path]:
-    """Returns the relaxed structures and the hull of the data set by the same potential."""
+    """Returns the relaxed structures, and the hull of the data set with the same potential."""
     from xtalgen.potentials.registry import identify
     from xtalgen.stages.hull import write_hull
     from xtalgen.stages.relax import relax

@@ -61,5 +61,5 @@ def _said(model: str, name: str) -> ast.expr | None:
 @cache
 def _class_statements(file: Path, mtime_ns: int) -> list[ast.stmt]:  # noqa: ARG001 - an edited file is read anew
     # Read from the source, without importing torch.
-    classes = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef)]
+    classes = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
     return [statement for known in classes for statement in known.body]

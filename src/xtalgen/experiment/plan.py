@@ -23,6 +23,7 @@ from xtalgen.experiment.model_traits import (
     takes_prompts,
     tasks_of,
 )
+from xtalgen.experiment.released_sets import OF_THE_PLAN, RELEASED, complete, what_is_wrong
 from xtalgen.runtime.names import ENERGIES, GENERATION, PROMPTED_TASKS, SHARED, TASKS, TRAINED_TASKS
 from xtalgen.runtime.provenance import PACKAGE
 
@@ -67,6 +68,7 @@ class Plan:
             if name not in PUBLISHED_SETS and "source" not in dataset:
                 known = ", ".join(PUBLISHED_SETS)
                 raise ConfigError(f"datasets.{name}: give its folder as `source`; only {known} come without.")
+        self._check_released()
         self._check_dataset(self.reference, "evaluate.reference")
         self._check_dataset(self.distilled, "distil.dataset")
         check_settings(self.config.get("distil", {}).get("train", {}), "distil.train")
@@ -77,6 +79,13 @@ class Plan:
             self._check_name(name, f"tables.sets: {name!r}")
             if name in self.runs:
                 raise ConfigError(f"tables.sets: {name!r} is the name of a run; rename structures/{name}.*.")
+
+    def _check_released(self) -> None:
+        for name, entry in self.released.items():
+            self._check_name(name, f"released.{name}")
+            if wrong := what_is_wrong(entry):
+                raise ConfigError(f"released.{name}.{wrong}")
+            self._check_dataset(self.dataset(f"{name}/{RELEASED}"), f"released.{name}.dataset")
 
     def _check_name(self, name: str, where: str) -> None:
         # Names become parts of paths and commands.
@@ -118,7 +127,7 @@ class Plan:
     def _check_pretrained(self, name: str, run: Mapping[str, Any]) -> None:
         if run.get("checkpoint") != PRETRAINED:
             return
-        if "train" in run:
+        if run.get("train"):  # {} by default
             raise ConfigError(f"runs.{name}: with `checkpoint: {PRETRAINED}` nothing is trained; remove `train`.")
         for task in run.get("tasks", TRAINED_TASKS):
             if not self._shipped(name, task).is_file():
@@ -141,6 +150,11 @@ class Plan:
         return self.config["runs"]
 
     @property
+    def released(self) -> Mapping[str, Mapping[str, Any]]:
+        """The sets of released samples by name, each with what is known of it."""
+        return {name: complete(name, entry) for name, entry in self.config.get("released", {}).items()}
+
+    @property
     def reference(self) -> str:
         """The data set with which users' own structures are compared."""
         chosen = self.config["evaluate"].get("reference")
@@ -152,20 +166,24 @@ class Plan:
         return self.config.get("distil", {}).get("dataset") or self.reference
 
     def sets(self) -> list[str]:
-        """Returns every set of the tables in order: `run/task` of each run, then the user's own."""
-        of_runs = [f"{name}/{task}" for name, run in self.runs.items() for task in TASKS if task in run["tasks"]]
-        return of_runs + list(self.config["tables"]["sets"])
+        """Returns every set of the tables in order: `run/task` of each run, `name/released`, the user's own."""
+        released = [f"{name}/{RELEASED}" for name in self.released]
+        return self._of_runs() + released + list(self.config["tables"]["sets"])
+
+    def _of_runs(self) -> list[str]:
+        return [f"{name}/{task}" for name, run in self.runs.items() for task in TASKS if task in run["tasks"]]
 
     def trained(self) -> list[str]:
         """Returns `run/task` (or `run/shared`) of every training the experiment needs."""
-        pairs = [name.split("/") for name in self.sets() if "/" in name]
+        pairs = [name.split("/") for name in self._of_runs()]
         return list(
             dict.fromkeys(f"{run}/{self.training(run, task)}" for run, task in pairs if not self.given(run, task))
         )
 
     def task(self, name: str) -> str:
         """Returns the task of a set: one of `TASKS`, or "own" for a user's structures."""
-        return name.split("/")[1] if "/" in name else "own"
+        run, _, task = name.partition("/")
+        return str(self.released[run]["task"]) if task == RELEASED else task or "own"
 
     def generated(self) -> list[str]:
         """Returns the sets that are evaluated as a whole."""
@@ -187,8 +205,10 @@ class Plan:
 
     def dataset(self, name: str) -> str:
         """Returns the data set that a set, or a run, is compared with."""
-        run = name.split("/", maxsplit=1)[0]
-        return self.runs[run]["dataset"] if "/" in name or run in self.runs else self.reference
+        run, _, task = name.partition("/")
+        if task == RELEASED:
+            return str(self.released[run].get("dataset") or self.reference)
+        return self.runs[run]["dataset"] if task or run in self.runs else self.reference
 
     def model(self, run: str) -> str:
         """Returns the name of a run's model."""
@@ -258,7 +278,7 @@ class Plan:
     def facts(self, name: str) -> list[str]:
         """Returns the `training.json` of a set; nothing for user-supplied checkpoints and sets."""
         run, _, task = name.partition("/")
-        if not task or self.given(run, task):
+        if task in ("", RELEASED) or self.given(run, task):
             return []
         return [f"results/train/{run}/{self.training(run, task)}/training.json"]
 
@@ -287,6 +307,22 @@ class Plan:
         """Returns source and limit of a split for the stage `data`; None where not configured."""
         limit = self.config["datasets"][dataset].get("limit", {}).get(split)
         return {"source": self.source(dataset), "limit": limit}
+
+    def structures(self, name: str) -> list[str]:
+        """Returns the file of a set that comes as a file; none where released samples are fetched."""
+        run, _, task = name.partition("/")
+        if task != RELEASED:
+            return [own_file(Path("structures"), name)]
+        source = self.released[run].get("source")
+        return [source] if source else []
+
+    def release(self, name: str) -> list[str] | None:
+        """Returns the name of a set of released samples and what is known of it, as JSON; None for another set."""
+        run, _, task = name.partition("/")
+        if task != RELEASED:
+            return None
+        kept = {key: value for key, value in self.released[run].items() if key not in OF_THE_PLAN}
+        return [run, json.dumps(kept, sort_keys=True, ensure_ascii=False)]
 
     def source_files(self, dataset: str, split: str) -> list[Path]:
         """Returns the user's files that may contain a split; nothing for downloaded or embedded data sets."""

@@ -78,6 +78,7 @@ class CrystalSet:
             metrics = self.evaluation.metrics
             described["metrics"] = {name: {key: getattr(value, key) for key in kept} for name, value in metrics.items()}
             described["funnel"] = list(self.evaluation.funnel)
+            described["origin"] = self.evaluation.origin
         return described
 
 

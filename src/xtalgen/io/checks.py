@@ -5,6 +5,7 @@ is "ok".
 """
 
 import math
+import operator
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -48,15 +49,21 @@ def make_crystal(
 
 def check_lattice(lattice: Float[np.ndarray, "3 3"]) -> None:
     """Raises CrystalError when row vectors (Å) make no cell: not finite, flat, thinner than 0.01 Å, below 0.1 Å³."""
-    if not np.isfinite(lattice).all():
+    a, b, c = np.asarray(lattice, dtype=np.float64).tolist()  # numbers: NumPy's calls take longer than the arithmetic
+    if not all(map(math.isfinite, (*a, *b, *c))):
         raise CrystalError("bad_lattice", "the cell holds a number that is not finite")
-    volume = abs(float(np.linalg.det(lattice)))
+    faces = _cross(b, c), _cross(c, a), _cross(a, b)
+    volume = abs(sum(map(operator.mul, a, faces[0])))
     if not volume >= MIN_VOLUME:
         raise CrystalError("bad_lattice", f"the cell has a volume of {volume:.3g} Å³, less than {MIN_VOLUME} Å³")
-    # The spacing of the faces along an axis is one over the length of its reciprocal vector.
-    spacing = 1 / float(np.linalg.norm(np.linalg.inv(lattice), axis=0).max())
+    # Opposite faces are the volume over the area of the face apart.
+    spacing = volume / max(math.hypot(*face) for face in faces)
     if not spacing >= SMALLEST_SPACING:
         raise CrystalError("bad_lattice", f"the cell is {spacing:.3g} Å thin, less than {SMALLEST_SPACING} Å")
+
+
+def _cross(u: Sequence[float], v: Sequence[float]) -> tuple[float, float, float]:
+    return u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]
 
 
 def check_coordinates(frac_coords: Float[np.ndarray, "atoms 3"]) -> None:

@@ -1,7 +1,7 @@
 """CIF: from the text of a data block to a crystal, its symmetry applied.
 
 The CIFs of the published data sets have one plain layout (space group P 1, fully occupied), which `read_plain_cif`
-reads some twenty times faster than pymatgen. `read_block_of_cif` reads all others. Both agree with pymatgen's reader
+reads some fifteen times faster than pymatgen. `read_block_of_cif` reads all others. Both agree with pymatgen's reader
 where that is right. Atoms have the same order: by electronegativity, then as in the text.
 """
 
@@ -61,7 +61,8 @@ PLAIN_SITES = re.compile(
 )
 PLAIN_FORMULA = re.compile(r"_chemical_formula_sum\s+(?:'([^'\n]*)'|(\S+))")
 PLAIN_UNITS = re.compile(r"_cell_formula_units_Z\s+(\d+)\s")
-PLAIN_COORDINATE = re.compile(r"-?\d+\.\d*")
+PLAIN_COORDINATES = re.compile(r"(?:-?\d+\.\d* )+")
+PLAIN_NUMBERS = {symbol: number for symbol, number in NUMBERS.items() if symbol not in ISOTOPES}
 LENGTHS = ("_cell_length_a", "_cell_length_b", "_cell_length_c")
 ANGLES = ("_cell_angle_alpha", "_cell_angle_beta", "_cell_angle_gamma")
 COORDINATES = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
@@ -115,10 +116,10 @@ def read_plain_cif(text: str) -> Crystal | None:
     symbols, coordinates = fields[0::7], fields[3::7] + fields[4::7] + fields[5::7]
     if not fields or len(fields) % 7 or set(fields[2::7]) != {"1"} or not set(fields[6::7]) <= {"1", "1.0"}:
         return None
-    if not all(PLAIN_COORDINATE.fullmatch(value) for value in coordinates):
+    if not PLAIN_COORDINATES.fullmatch(" ".join(coordinates) + " "):
         return None
-    numbers = [NUMBERS.get(symbol, 0) for symbol in symbols]
-    if not all(numbers) or any(symbol in ISOTOPES for symbol in symbols) or not _formula_agrees(text, numbers):
+    numbers = [PLAIN_NUMBERS.get(symbol, 0) for symbol in symbols]
+    if not all(numbers) or not _formula_agrees(text, numbers):
         return None
     frac_coords = _complete_thirds(np.array(coordinates, dtype=np.float64).reshape(3, -1).T)
     if _has_merged_sites(frac_coords):
@@ -169,9 +170,17 @@ def _complete_thirds(frac_coords: np.ndarray) -> np.ndarray:
 
 
 def _has_merged_sites(frac_coords: np.ndarray) -> bool:
-    apart = frac_coords[:, None] - frac_coords[None]
-    near = np.all(np.abs(apart - np.rint(apart)) <= SAME_SITE, axis=-1)
-    return int(near.sum()) > len(frac_coords)
+    if len(frac_coords) == 1:
+        return False
+    x, y, z = frac_coords.T
+    near = _near(x) & _near(y) & _near(z)
+    return int(np.count_nonzero(near)) > len(frac_coords)
+
+
+def _near(values: np.ndarray) -> np.ndarray:
+    """Returns which pairs of coordinates along an axis are equal up to whole cells."""
+    apart = values[:, None] - values
+    return np.abs(apart - np.rint(apart)) <= SAME_SITE
 
 
 # --- any layout --------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""The arrays that CDVAE, DiffCSP and FlowMM write for their samples, in a .npz file."""
+"""The arrays that CDVAE, DiffCSP and FlowMM write for their samples, in a .npz file or as the tensors of a .pt file."""
 
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,27 +13,44 @@ from xtalgen.io.checks import check_numbers, make_crystal, make_lattice
 from xtalgen.io.entries import MAX_BYTES, Entry
 
 # Shape of each array after the axis of atoms or crystals.
-NAMES = {"frac_coords": (3,), "atom_types": (), "num_atoms": (), "lengths": (3,), "angles": (3,)}
+NAMES: dict[str, tuple[int, ...]] = {
+    "frac_coords": (3,), "atom_types": (), "num_atoms": (), "lengths": (3,), "angles": (3,), "lattice": (3, 3),
+}  # fmt: skip
+ATOMS = ("frac_coords", "atom_types", "num_atoms")
+CELLS = (("lengths", "angles"), ("lattice",))  # two ways to give the cells; the first is taken where both are there
 
 
 def read_arrays(raw: bytes, name: str) -> Iterator[Entry]:
     """Yields the crystals of a .npz file; several evaluations of the same targets come target by target.
 
-    Arrays: frac_coords (atoms, 3), atom_types (atoms,) as atomic numbers, num_atoms (crystals,), lengths (crystals, 3)
-    in Å and angles (crystals, 3) in degrees; each may have one axis more, the evaluations. Raises ValueError, naming
-    the remedy, when they are missing, do not fit each other, or are pickled objects.
+    Arrays: frac_coords (atoms, 3), atom_types (atoms,) as atomic numbers, num_atoms (crystals,), and either lengths
+    (crystals, 3) in Å with angles (crystals, 3) in degrees or lattice (crystals, 3, 3), row vectors in Å; each may have
+    one axis more, the evaluations. Raises ValueError, naming the remedy, when they are missing, do not fit each other,
+    or are pickled objects.
     """
     del name  # crystals have numbers
-    arrays = _load(raw)
-    n_evaluations, n_crystals = arrays["num_atoms"].shape
-    starts = np.cumsum(arrays["num_atoms"], axis=1) - arrays["num_atoms"]
+    return split_arrays(*_load(raw))
+
+
+def split_arrays(found: Mapping[str, np.ndarray], there: Sequence[str]) -> Iterator[Entry]:
+    """Yields the crystals of the arrays described at `read_arrays`; there: the names of all that a file holds.
+
+    Raises ValueError when one is missing or they do not fit each other.
+    """
+    cell = next((names for names in CELLS if all(name in found for name in names)), CELLS[0])
+    missing = [name for name in (*ATOMS, *cell) if name not in found]
+    if missing:
+        raise ValueError(f"no array {missing[0]!r}; there are {', '.join(there) or 'none'}.")
+    arrays = {name: _shaped(name, found[name]) for name in (*ATOMS, *cell)}
+    counts = _counts(arrays, cell)
+    n_evaluations, n_crystals = counts.shape
+    starts = np.cumsum(counts, axis=1) - counts
     for crystal in range(n_crystals):
         for evaluation in range(n_evaluations):
-            start, size = int(starts[evaluation, crystal]), int(arrays["num_atoms"][evaluation, crystal])
+            start, size = int(starts[evaluation, crystal]), int(counts[evaluation, crystal])
             atoms = slice(start, start + size)
             content = (
-                arrays["lengths"][evaluation, crystal],
-                arrays["angles"][evaluation, crystal],
+                *(arrays[name][evaluation, crystal] for name in cell),
                 arrays["frac_coords"][evaluation, atoms],
                 arrays["atom_types"][evaluation, atoms],
             )
@@ -43,11 +60,12 @@ def read_arrays(raw: bytes, name: str) -> Iterator[Entry]:
 
 def parse_arrays(content: Any) -> Crystal:
     """Returns the crystal of an entry. Raises CrystalError when its numbers make none."""
-    lengths, angles, frac_coords, numbers = (np.asarray(part, dtype=np.float64) for part in content)
-    return make_crystal(make_lattice(lengths, angles), frac_coords, check_numbers(numbers))
+    *cell, frac_coords, numbers = (np.asarray(part, dtype=np.float64) for part in content)
+    lattice = cell[0] if len(cell) == 1 else make_lattice(*cell)
+    return make_crystal(lattice, frac_coords, check_numbers(numbers))
 
 
-def _load(raw: bytes) -> dict[str, np.ndarray]:
+def _load(raw: bytes) -> tuple[dict[str, np.ndarray], list[str]]:
     if not raw.startswith(b"PK"):
         raise ValueError("not a .npz archive. Write it with numpy.savez.")
     try:
@@ -61,10 +79,7 @@ def _load(raw: bytes) -> dict[str, np.ndarray]:
         raise ValueError(f"not a readable .npz file ({error}). Write it again with numpy.savez.") from error
     if unpacked > MAX_BYTES:
         raise ValueError(f"unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
-    missing = [name for name in NAMES if name not in arrays]
-    if missing:
-        raise ValueError(f"no array {missing[0]!r}; there are {', '.join(there) or 'none'}.")
-    return {name: _shaped(name, array) for name, array in arrays.items()} | _counts(arrays)
+    return arrays, there
 
 
 def _shaped(name: str, array: np.ndarray) -> np.ndarray:
@@ -73,21 +88,21 @@ def _shaped(name: str, array: np.ndarray) -> np.ndarray:
     if array.ndim == 1 + len(last):
         array = array[None]
     if array.ndim != 2 + len(last) or array.shape[2:] != last or array.dtype.kind not in "fiu":
-        wanted = "(n, 3)" if last else "(n,)"
+        wanted = f"(n{''.join(f', {size}' for size in last)})" if last else "(n,)"
         raise ValueError(f"{name} has shape {array.shape} of {array.dtype}, expected {wanted} numbers.")
     return array
 
 
-def _counts(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    shaped = {name: _shaped(name, array) for name, array in arrays.items()}
-    counts = shaped["num_atoms"]
+def _counts(arrays: Mapping[str, np.ndarray], cell: Sequence[str]) -> np.ndarray:
+    """Returns the numbers of atoms (evaluations, crystals). Raises ValueError when the other arrays do not fit them."""
+    counts = arrays["num_atoms"]
     if counts.dtype.kind == "f" or (counts < 0).any():
         raise ValueError("num_atoms has entries that are no counts.")
-    for name, wanted in (("lengths", counts.shape[1]), ("angles", counts.shape[1])):
-        if shaped[name].shape[:2] != (len(counts), wanted):
-            raise ValueError(f"{name} has {shaped[name].shape[1]} crystals, num_atoms {wanted}.")
+    for name in cell:
+        if arrays[name].shape[:2] != counts.shape:
+            raise ValueError(f"{name} has {arrays[name].shape[1]} crystals, num_atoms {counts.shape[1]}.")
     for name in ("frac_coords", "atom_types"):
-        found, wanted = shaped[name].shape[1], counts.sum(axis=1)
-        if len(shaped[name]) != len(counts) or (wanted != found).any():
+        found, wanted = arrays[name].shape[1], counts.sum(axis=1)
+        if len(arrays[name]) != len(counts) or (wanted != found).any():
             raise ValueError(f"{name} has {found} atoms, num_atoms adds up to {wanted.tolist()}.")
-    return {"num_atoms": counts.astype(int)}
+    return counts.astype(int)

@@ -3,6 +3,7 @@
 Not parsed by pymatgen, which would import the classes that a file names.
 """
 
+import ast
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,9 @@ FORMS = (
     "(pandas: to_json(orient='records'))"
 )
 WRAPPER_DEPTH = 3
+# Of a structure in Python's form: Python's parser may end the process on a text of many nested brackets.
+MAX_DEPTH = 50
+MAX_BRACKETS = 1_000_000
 
 
 def split_json(stream: TextIOBase, name: str) -> Iterator[Entry]:
@@ -61,15 +65,36 @@ def split_json_lines(lines: Iterable[str], name: str) -> Iterator[Entry]:
 
 
 def read_json(text: str) -> Crystal:
-    """Returns the crystal of the JSON text of one structure or record. Raises CrystalError."""
+    """Returns the crystal of one structure or record, as JSON or as Python prints its dictionary.
+
+    Raises CrystalError.
+    """
     try:
         content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise CrystalError("unparsable", f"not readable JSON: {error}") from error
+        content = _read_python(text)
+        if content is None:
+            raise CrystalError("unparsable", f"not readable JSON: {error}") from error
     structure, _, _ = _structure_of(content)
     if not isinstance(structure, dict):
         raise CrystalError("unparsable", "not the JSON of a pymatgen structure: `lattice` and `sites` are missing")
     return read_structure(structure)
+
+
+def _read_python(text: str) -> Any:
+    """Returns the value of a Python literal (numbers, texts, lists, dictionaries; nothing is called), None for none."""
+    if text.count("{") + text.count("[") + text.count("(") > MAX_BRACKETS or _depth(text) > MAX_DEPTH:
+        return None
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _depth(text: str) -> int:
+    """Returns how deep brackets are nested, at most; those inside texts count, too."""
+    steps = np.array([1 if sign in "{[(" else -1 for sign in text if sign in "{[()]}"])
+    return int(np.cumsum(steps).max(initial=0))
 
 
 def read_structure(structure: Mapping[str, Any]) -> Crystal:

@@ -13,6 +13,7 @@ import math
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BufferedIOBase, TextIOBase
 from itertools import chain, islice
 from pathlib import Path
@@ -28,49 +29,58 @@ from xtalgen.io.npz import parse_arrays, read_arrays
 from xtalgen.io.poscar import read_poscar, split_poscar
 from xtalgen.io.pymatgen_json import read_json, read_structure, split_json, split_json_lines
 from xtalgen.io.streams import NotTextError, decoded, opened, text_stream
+from xtalgen.io.tensors import read_tensors
 from xtalgen.structure.standard_cell import sort_atoms
 
 # Guards against archives that unpack to far more than they weigh.
 MAX_BYTES = 16 * 1024**3
 MAX_WHOLE_BYTES = 512 * 1024**2  # of a file that is read as a whole, which takes some eight times as much memory
 MAX_MEMBER_BYTES = 16 * 1024**2
-COLUMN = "cif"  # of a CSV: the text of a CIF, a POSCAR or a pymatgen structure's JSON
+COLUMN = "cif"  # of a CSV: the text of a CIF, a POSCAR or a pymatgen structure's JSON or Python form
 
 
 @dataclass(frozen=True)
 class Format:
     """How the files of a suffix are split: stream (of text, or of bytes if binary) and name of the file → entries.
 
-    member: whether such files are read inside a zip archive, too. limit: largest number of bytes of a format that is
-    read as a whole; instead says what to do with more. newline: where lines end, as `open` takes it.
+    member: whether such files are read inside a zip archive, too; alone: only where it holds no other such files.
+    limit: largest number of bytes of a format that is read as a whole; instead says what to do with more. newline:
+    where lines end, as `open` takes it.
     """
 
     split: Callable[[Any, str], Iterable[Entry]]
     binary: bool = False
     member: bool = False
+    alone: bool = False
     limit: int | None = None
     instead: str = "Split it into several files"
     newline: str | None = "\n"
 
 
-def read_entries(path: Path) -> list[Entry]:
+def read_entries(path: Path, column: str = COLUMN) -> list[Entry]:
     """Returns the entries of a file in its order; see `iterate_entries`."""
-    return list(iterate_entries(path))
+    return list(iterate_entries(path, column))
 
 
-def iterate_entries(path: Path) -> Iterator[Entry]:
-    """Yields the entries of a file in its order. Raises ValueError, naming the remedy, when the file is wrong."""
+def iterate_entries(path: Path, column: str = COLUMN) -> Iterator[Entry]:
+    """Yields the entries of a file in its order. Raises ValueError, naming the remedy, when the file is wrong.
+
+    column: of a CSV, the one that holds the crystals.
+    """
     suffix = check_suffix(path)
     chosen = FORMATS[suffix.removesuffix(".gz")]
     limit = min(MAX_BYTES, chosen.limit or MAX_BYTES)
     if path.stat().st_size > limit:
         why = f" ({suffix} is read as a whole)" if limit < MAX_BYTES else ""
         raise ValueError(f"{path}: larger than {limit} bytes{why}. {chosen.instead}.")
+    split: Callable[[Any, str], Iterable[Entry]] = chosen.split
+    if chosen.split is _split_csv:
+        split = partial(_split_csv, column=column)
     none = True
     with opened(path, limit, chosen.instead) as (raw, encoding):
         try:
             stream = raw if chosen.binary else text_stream(raw, encoding, chosen.newline)
-            for entry in chosen.split(stream, path.name):
+            for entry in split(stream, path.name):
                 none = False
                 yield entry
         except NotTextError as error:
@@ -106,7 +116,7 @@ def parse_entry(entry: Entry) -> Crystal:
 
 
 def read_crystal(text: str) -> Crystal:
-    """Returns the crystal that a text describes, without an id: CIF, POSCAR or the JSON of a pymatgen structure.
+    """Returns the crystal that a text describes, without an id: CIF, POSCAR or a pymatgen structure as JSON.
 
     The cell is as it stands in the text; atoms come by electronegativity, then as in the text. What had to be assumed
     stands in `info["warning"]`. Raises CrystalError with status unparsable, disordered, unknown_element or bad_lattice.
@@ -152,6 +162,10 @@ def _split_npz(stream: BufferedIOBase, name: str) -> Iterator[Entry]:
     return read_arrays(stream.read(), name)
 
 
+def _split_tensors(stream: BufferedIOBase, name: str) -> Iterable[Entry]:
+    return read_tensors(stream.read(), name)
+
+
 def _split_zip(stream: BufferedIOBase, name: str) -> Iterator[Entry]:
     del name
     try:
@@ -159,6 +173,9 @@ def _split_zip(stream: BufferedIOBase, name: str) -> Iterator[Entry]:
     except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter for versions that zipfile cannot read
         raise ValueError(f"not a readable zip archive ({error}). Pack the CIFs again.") from error
     members = [(member, found) for member in archive.infolist() if (found := _member_format(member))]
+    if not all(found.alone for _, found in members):
+        # JSON beside CIFs says something about them; alone it holds the crystals.
+        members = [(member, found) for member, found in members if not found.alone]
     # zipfile never reads more of a member than the archive says that it holds, so the sum need not be found out.
     if sum(min(member.file_size, MAX_MEMBER_BYTES) for member, _ in members) > MAX_BYTES:
         raise ValueError(f"unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
@@ -188,15 +205,16 @@ def _member_format(member: zipfile.ZipInfo) -> Format | None:
     return found if found and found.member else None
 
 
-def _split_csv(stream: TextIOBase, name: str) -> Iterator[Entry]:
+def _split_csv(stream: TextIOBase, name: str, column: str = COLUMN) -> Iterator[Entry]:
     del name
+    wanted = column.strip().lower()
     csv.field_size_limit(MAX_MEMBER_BYTES)
     rows = csv.DictReader(stream, strict=True)
-    columns = [(column or "").strip() for column in rows.fieldnames or []]
-    if [column.lower() for column in columns].count(COLUMN) != 1:
-        there = ", ".join(repr(column) if column else "'' (no name)" for column in columns)
-        twice = "several columns" if COLUMN in map(str.lower, columns) else "no column"
-        raise ValueError(f"{twice} `{COLUMN}`; there are {there}. Name the column of the CIFs `{COLUMN}`.")
+    columns = [(head or "").strip() for head in rows.fieldnames or []]
+    if [head.lower() for head in columns].count(wanted) != 1:
+        there = ", ".join(repr(head) if head else "'' (no name)" for head in columns)
+        twice = "several columns" if wanted in map(str.lower, columns) else "no column"
+        raise ValueError(f"{twice} `{column}`; there are {there}. Name the column of the CIFs `{column}`.")
     index = 0
     while True:
         try:
@@ -208,14 +226,15 @@ def _split_csv(stream: TextIOBase, name: str) -> Iterator[Entry]:
             yield Entry(f"row {index}", "broken", f"line {rows.line_num}: {error}")
             return
         lowered = {(key or "").strip().lower(): value for key, value in row.items() if isinstance(key, str)}
-        yield from _split_cell(lowered.get(COLUMN) or "", find_name(lowered) or f"row {index}", lowered.get("energy"))
+        name = find_name(lowered) or f"row {index}"
+        yield from _split_cell(lowered.get(wanted) or "", name, lowered.get("energy"), column)
         index += 1
 
 
-def _split_cell(cell: str, name: str, energy: Any) -> list[Entry]:
+def _split_cell(cell: str, name: str, energy: Any, column: str) -> list[Entry]:
     """Returns the entries of a cell of a CSV: one, or one per data block of a CIF."""
     if not cell.strip():
-        return [Entry(name, "broken", f"the cell `{COLUMN}` is empty")]
+        return [Entry(name, "broken", f"the cell `{column}` is empty")]
     if cell.lower().count("data_") > 1:
         entries = list(_split_cif(io.StringIO(cell, newline=None), name))
         if len(entries) > 1:
@@ -237,9 +256,12 @@ FORMATS: dict[str, Format] = {
     ".cif": Format(_split_cif, member=True, newline=None),
     ".zip": Format(_split_zip, binary=True),
     ".csv": Format(_split_csv, newline=""),
-    ".json": Format(split_json, limit=MAX_WHOLE_BYTES, instead="Write one structure per line (.jsonl)"),
+    ".json": Format(
+        split_json, member=True, alone=True, limit=MAX_WHOLE_BYTES, instead="Write one structure per line (.jsonl)"
+    ),
     ".jsonl": Format(split_json_lines),
     ".npz": Format(_split_npz, binary=True, limit=MAX_ARRAY_BYTES),
+    ".pt": Format(_split_tensors, binary=True, limit=MAX_ARRAY_BYTES),
     ".vasp": Format(split_poscar, member=True, limit=MAX_WHOLE_BYTES),
     ".poscar": Format(split_poscar, member=True, limit=MAX_WHOLE_BYTES),
 }

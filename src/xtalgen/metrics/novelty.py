@@ -123,7 +123,7 @@ class Matching:
         """Returns which novel crystals stay novel when all lanthanides count as one element, and all actinides.
 
         Generated crystals are often known frameworks with one rare earth for another, which StructureMatcher calls
-        novel. Only novel crystals with such elements need another comparison: what is known stays known.
+        novel. Only novel crystals with such elements need another comparison.
         """
         novel = novel.copy()
         rows = np.flatnonzero(novel & has_f_block(crystals))

@@ -97,6 +97,17 @@ _ALL = (
         prediction=PredictionRules(first=MatchFilter.PREDICTION, best=MatchFilter.PREDICTION),
     ),
     Recipe(
+        "diffcsp",
+        "as the evaluation script of DiffCSP: CDVAE's, but prediction and target must be valid at k = 1, and "
+        "compositions with more than 10 million combinations of oxidation states are invalid",
+        "Jiao et al. 2023, arXiv:2309.04475; github.com/jiaor17/DiffCSP, scripts/compute_metrics.py",
+        "its random draw is not seeded; a cell that pymatgen cannot build ends its script, here it is invalid",
+        validity=ValidityRules(max_number=118, composition_needs_geometry=False),
+        coverage=CoverageRules(standardised_by=Scale.CDVAE_CONSTANTS),
+        distributions=DistributionRules(fewer=False),
+        prediction=PredictionRules(first=MatchFilter.BOTH, best=MatchFilter.PREDICTION),
+    ),
+    Recipe(
         "flowmm",
         "as the evaluation scripts of FlowMM: cells with angles outside 50° to 130° or elements beyond 104 are no "
         "crystals, prediction and target must be valid at k = 1, S.U.N. among stable compounds without pure elements",

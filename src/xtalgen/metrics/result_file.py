@@ -14,15 +14,23 @@ from xtalgen.runtime.atomic import write_text
 CONTRACT = "metrics/1"
 # Whether the splits are the published ones: all of them are, one is known not to be, or a source does not say.
 PUBLISHED = ("yes", "no", "unknown")
+# Where crystals come from, and what that says of them.
+ORIGINS = {
+    "trained here": "by a model that this experiment trained",
+    "sampled here": "by a model that came trained",
+    "released": "samples that the model's authors released, scored here",
+    "own file": "structures from a file of yours",
+}
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Everything that the metrics file of a set holds: one row of the tables.
 
-    recipe: every choice behind the numbers; data: data set, caveats, sizes of the splits, and `published`, one of
-    `PUBLISHED`; funnel: (step, number of crystals left) in order; failures: count by class; cost: facts by name, None
-    where unknown; outcomes: input of paired tests (see `comparisons.pack_outcomes`).
+    recipe: every choice behind the numbers; data: data set, caveats, sizes of the splits, `published`, one of
+    `PUBLISHED`, and, of released samples, what is known of their release (`released`); funnel: (step, number of
+    crystals left) in order; failures: count by class; cost: facts by name, None where unknown; outcomes: input of
+    paired tests (see `comparisons.pack_outcomes`).
     """
 
     set: str
@@ -55,6 +63,25 @@ class Evaluation:
     def run(self) -> str:
         """The name of the row inside a table of one task."""
         return self.set.split("/")[0]
+
+    @property
+    def released(self) -> Mapping[str, Any]:
+        """What is known of the release of samples that a model's authors released; empty for other sets."""
+        return self.data.get("released") or {}
+
+    @property
+    def origin(self) -> str:
+        """Where the crystals come from, one of `ORIGINS`."""
+        if self.released:
+            return "released"
+        if self.task == "own":
+            return "own file"
+        return "sampled here" if self.cost.get("train_seconds") is None else "trained here"
+
+    @property
+    def label(self) -> str:
+        """The name of the row in a sentence, where a run and released samples may have one name."""
+        return f"released {self.run}" if self.released else self.run
 
     def value(self, metric: str) -> Estimate:
         """Returns the estimate of a metric; without a value, but with a reason, where the file does not hold it."""
@@ -102,7 +129,7 @@ def read_evaluations(paths: Iterable[Path]) -> list[Evaluation]:
 def read_evaluation(path: Path) -> Evaluation:
     """Returns the evaluation of a metrics file. Raises ContractError, naming file and remedy, when it is none."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ContractError(f"{path}: not readable JSON ({error}). Delete it and rerun the evaluate stage.") from error
     contract = content.get("contract") if isinstance(content, dict) else None

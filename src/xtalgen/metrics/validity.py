@@ -21,12 +21,12 @@ IMAGES = np.array(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij")).reshape(3, -1).
 
 @dataclass(frozen=True)
 class ValidityRules(Rules):
-    """What papers differ in when they say "valid".
+    """Choices in which definitions of "valid" differ.
 
-    oxidation_states: the table of SMACT; max_combinations: of oxidation states, more are invalid; angles:
-    cells with an angle outside this open range (degrees) are no crystals; max_number: nor are those with heavier
-    elements; composition_needs_geometry: whether a crystal without usable cell is invalid in composition too;
-    needs_fingerprint: whether one whose CrystalNN fingerprint failed is invalid; rates_of: their denominator.
+    oxidation_states: the table of SMACT; max_combinations: of oxidation states, more are invalid; angles: cells with an
+    angle outside this open range (degrees) are no crystals; max_number: nor are those with heavier elements;
+    composition_needs_geometry: whether a crystal without usable cell is invalid in composition too; needs_fingerprint:
+    whether one whose CrystalNN fingerprint failed is invalid; rates_of: their denominator.
     """
 
     oxidation_states: OxidationStates = OxidationStates.SMACT_2_2_1
@@ -69,9 +69,9 @@ class ValidityRules(Rules):
 
 @dataclass(frozen=True)
 class Validity:
-    """What is valid, by row, and the smallest distance in Å between two different sites.
+    """Validity by row, and the smallest distance in Å between two different sites.
 
-    accepted: rows that fit the guards of the recipe, others are no crystals to it.
+    accepted: rows that fit the guards of the recipe; the others do not count as crystals.
     """
 
     accepted: Bool[np.ndarray, " n"]
@@ -121,7 +121,7 @@ def _min_distances(crystals: Sequence[Crystal]) -> np.ndarray:
         moved = cartesian + (image @ lattices)[belongs]
         np.minimum(nearest, np.einsum("pi,pi->p", moved, moved), out=nearest)
     np.minimum.at(result, belongs, np.sqrt(nearest))
-    # Images beyond the first shell can be nearer only if a lattice plane spacing is small against the distance found.
+    # Images beyond the first shell can be closer only if a lattice plane spacing is below the distance found.
     spacings = 1 / np.linalg.norm(np.linalg.inv(lattices), axis=1)
     skewed = np.isfinite(result) & (result > 1.5 * spacings.min(axis=1))
     for row in np.flatnonzero(skewed).tolist():

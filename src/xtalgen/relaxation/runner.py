@@ -185,7 +185,7 @@ def _key(crystal: Crystal, identity: Identity, config: RelaxConfig, device: str)
 
 def _append(file: Path, key: str, outcome: Outcome) -> None:
     # One file per process and one line per crystal: no lock is needed, and a kill can only truncate the last line.
-    with file.open("a") as stream:
+    with file.open("a", encoding="utf-8") as stream:
         stream.write(seal([key, asdict(outcome)]) + "\n")
 
 

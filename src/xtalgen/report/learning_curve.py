@@ -41,7 +41,7 @@ def read_log(path: Path) -> Log:
     `step` and `loss` are missing.
     """
     # A row counts once its line is complete: "0.12" may be the beginning of "0.125".
-    whole = path.read_text(errors="replace").rpartition("\n")[0]
+    whole = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
     rows = csv.DictReader(io.StringIO(whole))
     names = rows.fieldnames or []
     if not {"step", "loss"} <= set(names):

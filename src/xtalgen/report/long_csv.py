@@ -23,7 +23,8 @@ def long_csv(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> st
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        common = {"origin": "run here", "set": row.set, "task": row.task, "dataset": row.dataset}
+        origin = "released" if row.released else "run here"
+        common = {"origin": origin, "set": row.set, "task": row.task, "dataset": row.dataset}
         common |= {"recipe": recipe_hash(row.recipe), "recipe_name": row.recipe_name}
         for name, found in row.metrics.items():
             unit = METRICS[name].unit if name in METRICS else ""

@@ -11,6 +11,7 @@ from xtalgen.metrics.result_file import Evaluation, flatten
 from xtalgen.metrics.tasks import GENERATION
 from xtalgen.report.long_csv import recipe_hash
 from xtalgen.report.published import Published, published_block
+from xtalgen.report.released import origin_notes, released_block, released_lines
 from xtalgen.report.score_table import (
     CONDITIONAL,
     COST,
@@ -19,14 +20,17 @@ from xtalgen.report.score_table import (
     NONE,
     PREDICTION,
     STABILITY,
+    STABILITY_FACTS,
     SYMMETRY,
     Column,
     align,
     escape,
     heads,
+    origins,
     score_block,
     scores,
     shown,
+    told,
 )
 
 # Every table of scores: title, the tasks it holds, its columns.
@@ -38,13 +42,15 @@ TABLES = (
     ("Conditional Generation", ("conditional",), CONDITIONAL),
     ("Infilling", ("infilling",), INFILLING),
 )
+# Facts beside the scores of a table, by its title.
+FACTS = {"Stability": STABILITY_FACTS}
 
 INTRODUCTION = f"""\
 # Results
 
 Every value stands with its 95 % interval, as `value [low, high]`. A rate has the number of crystals asked for, `n`, as
 its denominator, failures included; where another number of crystals stands behind a value it follows as `(n = …)`.
-**Bold**: best of the rows run here in that table, where there are two or more. `†`: may be as good as the best (p ≥
+**Bold**: best of the rows scored here in that table, where there are two or more. `†`: may be as good as the best (p ≥
 0.05; the lines below a table name the test). `{NONE}`: no value; the footnote says why. *Italic*: published by others,
 not run here. Rows share a table when they share data set and recipe. Columns are [defined below](#definitions);
 [the recipe](#recipe) of every number follows the tables.
@@ -55,6 +61,7 @@ def markdown(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> st
     """Returns the page of tables."""
     sections = [
         *(section for table in TABLES for section in _sections(rows, others, *table)),
+        released_block(rows),
         _cost(rows, others),
         _counts("Funnel", "Crystals left after each step, and their share of those asked for.", rows, _funnel),
         _counts("Failures", "Crystals of each failure class; they stay in every denominator.", rows, _failures),
@@ -73,8 +80,13 @@ def compact(rows: Sequence[Evaluation]) -> str:
                 continue
             columns = shown(group, every)
             cells = scores(group, columns, plain=True)
-            head = ["", *(text.replace("Property Distribution: ", "") for text in heads(group, columns)), "n"]
-            body = [[row.run, *line, str(row.n)] for row, line in zip(group, cells, strict=True)]
+            first, last = origins(group), FACTS.get(title, ())
+            names = [text.replace("Property Distribution: ", "") for text in heads(group, columns)]
+            head = ["", *(fact.head for fact in first), *names, "n", *(fact.head for fact in last)]
+            body = [
+                [row.run, *told(row, first), *line, str(row.n), *told(row, last)]
+                for row, line in zip(group, cells, strict=True)
+            ]
             # Many columns: one line per metric reads better than one line per set.
             turned = [list(line) for line in zip(head, *body, strict=True)]
             widths = [max(map(len, column)) for column in zip(*turned, strict=True)]
@@ -82,7 +94,7 @@ def compact(rows: Sequence[Evaluation]) -> str:
                 "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in turned
             ]
             parts.append("\n".join([f"{title.capitalize()} on {name.replace('`', '')}", *lines]))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *released_lines(rows)]) + "\n"
 
 
 def _groups(rows: Sequence[Evaluation], tasks: Sequence[str]) -> Iterator[tuple[str, list[Evaluation]]]:
@@ -114,7 +126,7 @@ def _sections(
         wanted = [row for row in others if row.dataset == dataset and row.task in tasks and dataset not in quoted]
         quoted.add(dataset)
         notes = _notes(group, beside_published=bool(wanted))
-        lines = [f"## {title} on {name}", "", *notes, *score_block(group, columns), ""]
+        lines = [f"## {title} on {name}", "", *notes, *score_block(group, columns, FACTS.get(title, ())), ""]
         sections.append("\n".join([*lines, *published_block(wanted, columns)]))
     return sections
 
@@ -126,16 +138,17 @@ def _notes(group: Sequence[Evaluation], *, beside_published: bool) -> list[str]:
         if row.recipe.get("about"):
             followed = f", but {row.recipe['not_followed']}" if row.recipe.get("not_followed") else ""
             text = escape(f"{row.recipe['about']}{followed}")
-            notes.setdefault(f"**Recipe** `{escape(row.recipe_name)}`: {text}.", []).append(row.run)
+            notes.setdefault(f"**Recipe** `{escape(row.recipe_name)}`: {text}.", []).append(row.label)
         for caveat in row.data.get("caveats") or []:
-            notes.setdefault(f"**Data.** {escape(caveat)}", []).append(row.run)
+            notes.setdefault(f"**Data.** {escape(caveat)}", []).append(row.label)
         if beside_published and row.has_other_splits:
             note = "**Data.** The splits are not exactly the published ones; published values are not on the same data."
-            notes.setdefault(note, []).append(row.run)
+            notes.setdefault(note, []).append(row.label)
     lines = [
         f"> {note}" + ("" if len(runs) == len(group) else f" (rows: {', '.join(map(escape, runs))})")
         for note, runs in notes.items()
     ]
+    lines += origin_notes(group)
     flat = [flatten(row.recipe) for row in group]
     differing = [
         key

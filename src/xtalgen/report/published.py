@@ -41,7 +41,7 @@ class Published:
 
 def read_published(path: Path = FILE) -> list[Published]:
     """Returns the published rows in file order. Raises ValueError on an unknown key, metric or source."""
-    content = yaml.safe_load(path.read_text())
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
     rows = []
     for row in content["rows"]:
         source = content["sources"].get(row["source"])

@@ -34,6 +34,15 @@ class Column:
         return self.head or METRICS[self.metric].label
 
 
+@dataclass(frozen=True)
+class Fact:
+    """A column of facts about a row, with no best. first: beside the name, else behind the scores."""
+
+    head: str
+    show: Callable[[Evaluation], str]
+    first: bool = False
+
+
 # The column order of the reference tables (de novo generation, crystal structure prediction).
 DE_NOVO = (
     Column("struct_valid", "Validity: Structural"),
@@ -82,16 +91,31 @@ INFILLING = (Column("top_1"), Column("top_3"), Column("top_5"), Column("top_10")
 SYMMETRY = (Column("p1"), Column("n_space_groups"), Column("tvd_space_group"))
 
 
-def score_block(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[str]:
-    """Returns the lines of a table of our own rows, followed by its footnotes and the tests of its leads."""
+def score_block(group: Sequence[Evaluation], columns: Sequence[Column], facts: Sequence[Fact] = ()) -> list[str]:
+    """Returns the lines of a table of scored rows, followed by its footnotes and the tests of its leads."""
     notes: dict[str, int] = {}
-    columns = shown(group, columns)
+    columns, facts = shown(group, columns), (*origins(group), *facts)
     cells = scores(group, columns, notes=notes)
-    head = ["Method", *heads(group, columns), "n"]
-    body = [[escape(row.run), *line, f"{row.n:,}"] for row, line in zip(group, cells, strict=True)]
+    first, last = ([fact for fact in facts if fact.first is first] for first in (True, False))
+    head = ["Method", *(fact.head for fact in first), *heads(group, columns), "n", *(fact.head for fact in last)]
+    body = [
+        [escape(row.run), *told(row, first), *line, f"{row.n:,}", *told(row, last)]
+        for row, line in zip(group, cells, strict=True)
+    ]
     footnotes = [f"{str(number).translate(SUPERSCRIPT)} {escape(reason)}  " for reason, number in notes.items()]
     leads = describe_leads(group, columns)
     return [*align([head, *body]), *(["", *footnotes] if footnotes else []), *(["", *leads] if leads else [])]
+
+
+def told(row: Evaluation, facts: Sequence[Fact]) -> list[str]:
+    """Returns the cells of a row's facts."""
+    return [escape(fact.show(row)) for fact in facts]
+
+
+def origins(group: Sequence[Evaluation]) -> tuple[Fact, ...]:
+    """Returns the column that says where the crystals of each row come from; none where all are made here."""
+    made = {"trained here", "sampled here"}
+    return () if {row.origin for row in group} <= made else (Fact("Origin", lambda row: row.origin, first=True),)
 
 
 def shown(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[Column]:
@@ -109,7 +133,7 @@ def describe_leads(group: Sequence[Evaluation], columns: Sequence[Column]) -> li
     lines = []
     for noise, title in ((True, "**Lead within noise**"), (False, "Lead beyond noise")):
         named = [
-            f"{column.label}, {escape(group[lead.best].run)} over {escape(group[lead.next].run)}, "
+            f"{column.label}, {escape(group[lead.best].label)} over {escape(group[lead.next].label)}, "
             f"{_p_value(lead.comparison.p)} ({lead.comparison.test})"
             for column, lead in found
             if lead.comparison.noise is noise
@@ -273,6 +297,15 @@ def _plain(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def _chosen(row: Evaluation, stage: str) -> str:
+    return _plain((row.recipe.get(stage) or {}).get("potential"))
+
+
+def _train_hours(row: Evaluation) -> str:
+    cores, gpus = row.cost.get("train_core_hours"), row.cost.get("train_gpu_hours")
+    return f"{cores:.3g}" if cores is not None else NONE if gpus is None else f"{gpus:.3g} GPU-hours"
+
+
 COST: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("parameters", "Parameters", _magnitude),
     ("train_seconds", "Training time", _duration),
@@ -280,4 +313,11 @@ COST: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("sample_seconds_per_1000", "Sampling (s per 1,000)", _plain),
     ("network_evaluations", "Network evaluations per crystal", _plain),
     ("device", "Sampled on", _plain),
+)
+# What stability rests on, and what a row took.
+STABILITY_FACTS = (
+    Fact("Potential", lambda row: _chosen(row, "relaxation")),
+    Fact("Hull (reference crystals)", lambda row: _plain(row.data.get("n_hull"))),
+    Fact("Training (core-hours)", _train_hours),
+    Fact("Sampling (s per 1,000)", lambda row: _plain(row.cost.get("sample_seconds_per_1000"))),
 )

@@ -72,6 +72,18 @@ def fetch(
     part.replace(out)
 
 
+def check_answer(url: str) -> None:
+    """Raises DownloadError unless a server offers a file at the address; nothing is downloaded."""
+    try:
+        with requests.head(url, timeout=TIMEOUT, allow_redirects=True) as response:
+            if response.ok or response.status_code in RETRIED:
+                return
+            found = f"the server answered {response.status_code} {response.reason}"
+    except requests.RequestException as error:
+        found = _root(error)
+    raise DownloadError(f"cannot reach {url} ({found}). Check the network and HTTPS_PROXY and run again.")
+
+
 def _complete(url: str, out: Path, part: Path, pause: float) -> None:
     failures = 0
     while True:

@@ -226,7 +226,7 @@ def _run(folder: Path, recipe: Recipe, energies: dict[int, float], seed: int, de
     with (folder / "training.log").open("a") as log:
         done = subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False)
     if done.returncode or not _model_file(folder).is_file():
-        last = (folder / "training.log").read_text().strip().splitlines()[-1:]
+        last = (folder / "training.log").read_text(encoding="utf-8").strip().splitlines()[-1:]
         raise PotentialError(
             f"mace-torch's training ended with code {done.returncode}: {' '.join(last)}. All of its output: "
             f"{folder / 'training.log'}"

@@ -303,8 +303,9 @@ def _chosen(facts: Mapping[str, str] | None, keys: Sequence[str]) -> dict[str, s
 
 
 def _describe_data(tables: Tables, n_reference: int | None) -> dict[str, Any]:
-    described = [tables.facts["train"], tables.facts["test"]]
-    caveats = [caveat for facts in described for caveat in facts.get("caveat", "").split(SEPARATOR) if caveat]
+    described, own = [tables.facts["train"], tables.facts["test"]], tables.facts["sample"]
+    caveats = [caveat for facts in (*described, own) for caveat in facts.get("caveat", "").split(SEPARATOR) if caveat]
+    released = {"released": json.loads(own["released"])} if "released" in own else {}
     return {
         "dataset": described[1].get("dataset", "unknown"),
         "published": _published([facts.get("published", "unknown") for facts in described]),
@@ -312,6 +313,8 @@ def _describe_data(tables: Tables, n_reference: int | None) -> dict[str, Any]:
         "n_train": len(tables.train),
         "n_test": len(tables.test),
         "n_reference": n_reference,
+        "n_hull": None if tables.hull is None else len(tables.hull),
+        **released,
     }
 
 
@@ -325,7 +328,7 @@ def _cost(training: Path | None, sampled: Mapping[str, str], n: int) -> dict[str
     facts: dict[str, Any] = {}
     if training is not None:
         try:
-            facts = json.loads(training.read_text())
+            facts = json.loads(training.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ContractError(f"{training}: not readable JSON ({error}). Rerun the train stage.") from error
     seconds, evaluations = _number(sampled.get("seconds")), _number(sampled.get("network_evaluations"))
@@ -333,10 +336,19 @@ def _cost(training: Path | None, sampled: Mapping[str, str], n: int) -> dict[str
         "parameters": facts.get("parameters"),
         "train_seconds": facts.get("seconds"),
         "train_device": facts.get("device"),
+        **_train_hours(facts),
         "sample_seconds_per_1000": None if seconds is None or n == 0 else seconds / n * 1000,
         "network_evaluations": None if evaluations is None else int(evaluations),
         "device": sampled.get("device"),
     }
+
+
+def _train_hours(facts: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the core-hours or, where the clock was wall time, the GPU-hours of a training; nothing where unknown."""
+    hours = facts.get("seconds", 0.0) * (facts.get("processes") or 1) / 3600
+    if facts.get("clock") == "wall time":
+        return {"train_gpu_hours": hours}
+    return {"train_core_hours": hours * facts["threads"]} if facts.get("clock") and "threads" in facts else {}
 
 
 def _number(text: str | None) -> float | None:

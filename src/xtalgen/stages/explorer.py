@@ -194,4 +194,7 @@ def _sources(sets: Sequence[CrystalSet], options: Options) -> list[str]:
             recipe = "; ".join(f"{key} = {value}" for key, value in flatten(crystal_set.evaluation.recipe).items())
             lines.append(f"{crystal_set.name}: {recipe}")
             lines += [f"{crystal_set.name}: {caveat}" for caveat in crystal_set.evaluation.data.get("caveats", [])]
+            if released := crystal_set.evaluation.released:
+                facts = "; ".join(f"{key} = {released[key]}" for key in sorted(released))
+                lines.append(f"{crystal_set.name}: samples that the model's authors released: {facts}")
     return lines

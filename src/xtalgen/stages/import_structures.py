@@ -1,4 +1,4 @@
-"""Stage `import_structures`: a user's own file of crystals, in any usual format, as a crystal table.
+"""Stage `import_structures`: a file of crystals, a user's own or released, in any usual format, as a crystal table.
 
 Every entry of the file becomes a row. One that cannot be used has a status ("unparsable", "disordered",
 "unknown_element", "bad_lattice") and a reason in the column `error`; the column `warning` lists assumptions of the
@@ -17,9 +17,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from xtalgen.crystals import Crystal, to_table
+from xtalgen.datasets.releases import Release, describe_release, fetch_release
 from xtalgen.io.entries import Entry
 from xtalgen.io.shards import split, write_batches
-from xtalgen.io.structure_files import FORMATS, check_suffix, iterate_entries, parse_entry
+from xtalgen.io.structure_files import COLUMN, FORMATS, check_suffix, iterate_entries, parse_entry, read_entries
 from xtalgen.runtime.atomic import file_sum
 from xtalgen.runtime.parallel import Failure, map_items
 
@@ -53,27 +54,57 @@ def import_structures(structures: Path, *, out: Sequence[Path], workers: int) ->
     if found != structures:
         raise FileNotFoundError(f"{structures}: there is no such file; {found} is there.")
     metadata = {"source": structures.name, "sha256": file_sum(structures)}
-    whole = out[0] if len(out) == 1 else out[0].with_name(f".{name}.{os.getpid()}.parquet")
+    _write(Summary(structures), iterate_structures(structures, workers), out, name, metadata).require_crystals()
+
+
+def import_release(
+    name: str, release: Release, structures: Path | None, *, out: Sequence[Path], downloads: Path, workers: int
+) -> None:
+    """Writes the crystals of released samples to `out`, as `import_structures` does; ids are `NAME-released-000000`.
+
+    structures: the file; None fetches it into `downloads`. The metadata holds what is to be known of the release,
+    and `caveat`, the text that is printed beside its numbers. Raises DownloadError when the file cannot be fetched.
+    """
+    file = structures or fetch_release(name, release, downloads)
+    check_structure_file(file)
+    entries = read_entries(file, release.column or COLUMN)
+    metadata, caveat = describe_release(release, file, len(entries))
+    log.info("%s: licence %s; cite %s; relaxed before: %s", name, release.licence, release.citation, release.relaxed)
+    if caveat:
+        log.info("%s: %s", name, caveat)
+    crystals = _numbered(parse_entries(entries[: release.limit], workers), f"{name}-released")
+    _write(Summary(file), crystals, out, name, metadata | {"caveat": caveat}).require_crystals()
+
+
+def _write(
+    summary: "Summary", crystals: Iterable[Crystal], out: Sequence[Path], name: str, metadata: dict[str, str]
+) -> "Summary":
+    """Writes crystals to one table, or through one into contiguous shards; returns and logs what they were."""
+    if len(out) == 1:
+        return _write_table(summary, crystals, out[0], metadata)
+    whole = out[0].with_name(f".{name}.{os.getpid()}.parquet")
     try:
-        summary = write_structures(structures, whole, workers, **metadata)
-        if len(out) > 1:
-            split(whole, out)
+        _write_table(summary, crystals, whole, metadata)
+        split(whole, out)
     finally:
-        if len(out) > 1:
-            whole.unlink(missing_ok=True)
-    summary.require_crystals()
+        whole.unlink(missing_ok=True)
+    return summary
 
 
-def write_structures(structures: Path, out: Path, workers: int, **metadata: str) -> "Summary":
+def _write_table(summary: "Summary", crystals: Iterable[Crystal], out: Path, metadata: dict[str, str]) -> "Summary":
+    """Writes crystals to one table, `BATCH` rows in memory at a time."""
+    tables = (to_table(summary.of(batch), COLUMNS) for batch in batched(crystals, BATCH))
+    write_batches(tables, out, **metadata)
+    summary.report()
+    return summary
+
+
+def write_structures(structures: Path, out: Path, workers: int) -> "Summary":
     """Writes the crystals of a user's file to one table, `BATCH` rows in memory at a time; returns what was read.
 
     Logs a summary to stderr. Raises ValueError, naming the remedy, when the file as a whole is wrong.
     """
-    summary = Summary(structures)
-    batches = batched(iterate_structures(structures, workers), BATCH)
-    write_batches((to_table(summary.of(batch), COLUMNS) for batch in batches), out, **metadata)
-    summary.report()
-    return summary
+    return _write_table(Summary(structures), iterate_structures(structures, workers), out, {})
 
 
 def read_structures(structures: Path, workers: int) -> list[Crystal]:
@@ -92,8 +123,11 @@ def iterate_structures(structures: Path, workers: int) -> Iterator[Crystal]:
     """Yields the crystals of a user's file, in its order. Raises ValueError when the file as a whole is wrong."""
     check_structure_file(structures)
     name = structures.name.split(".")[0]
-    for index, crystal in enumerate(parse_entries(iterate_entries(structures), workers)):
-        yield replace(crystal, id=f"{name}-{index:06d}")
+    yield from _numbered(parse_entries(iterate_entries(structures), workers), name)
+
+
+def _numbered(crystals: Iterable[Crystal], name: str) -> Iterator[Crystal]:
+    return (replace(crystal, id=f"{name}-{index:06d}") for index, crystal in enumerate(crystals))
 
 
 def check_structure_file(structures: Path) -> None:

@@ -12,24 +12,19 @@ def lattice_from_parameters(
     lengths in Å, angles α, β, γ in degrees. a lies in the xz plane, c along z. cos γ* is clipped to [-1, 1], so
     impossible angles give a flat cell of volume 0 instead of NaN.
     """
-    a, b, c = np.moveaxis(np.asarray(lengths, dtype=np.float64), -1, 0)
-    alpha, beta, gamma = np.moveaxis(np.radians(np.asarray(angles, dtype=np.float64)), -1, 0)
-    cosine = (np.cos(alpha) * np.cos(beta) - np.cos(gamma)) / (np.sin(alpha) * np.sin(beta))
-    gamma_star = np.arccos(np.clip(cosine, -1.0, 1.0))
-    zero = np.zeros_like(a)
-    rows = [
-        np.stack([a * np.sin(beta), zero, a * np.cos(beta)], axis=-1),
-        np.stack(
-            [
-                -b * np.sin(alpha) * np.cos(gamma_star),
-                b * np.sin(alpha) * np.sin(gamma_star),
-                b * np.cos(alpha),
-            ],
-            axis=-1,
-        ),
-        np.stack([zero, zero, c], axis=-1),
-    ]
-    return np.stack(rows, axis=-2)
+    lengths = np.asarray(lengths, dtype=np.float64)
+    radians = np.radians(np.asarray(angles, dtype=np.float64))
+    cosines, sines = np.cos(radians), np.sin(radians)
+    cos_alpha, cos_beta, sin_alpha, sin_beta = cosines[..., 0], cosines[..., 1], sines[..., 0], sines[..., 1]
+    cosine = (cos_alpha * cos_beta - cosines[..., 2]) / (sin_alpha * sin_beta)
+    gamma_star = np.arccos(np.minimum(np.maximum(cosine, -1.0), 1.0))
+    a, b, c = lengths[..., 0], lengths[..., 1], lengths[..., 2]
+    lattice = np.zeros((*lengths.shape, 3))
+    lattice[..., 0, 0], lattice[..., 0, 2] = a * sin_beta, a * cos_beta
+    lattice[..., 1, 0] = -b * sin_alpha * np.cos(gamma_star)
+    lattice[..., 1, 1] = b * sin_alpha * np.sin(gamma_star)
+    lattice[..., 1, 2], lattice[..., 2, 2] = b * cos_alpha, c
+    return lattice
 
 
 def lattice_to_parameters(

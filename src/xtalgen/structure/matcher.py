@@ -50,13 +50,13 @@ def rms_distance(pair: tuple[Arrays, Arrays], tolerances: Tolerances = CSP) -> f
 
 
 def warm_up() -> None:
-    """Loads in a new worker process what would else count into its first comparison's time."""
+    """Imports libraries in a new worker process, so that its first comparison's time limit does not include this."""
     cube = (np.eye(3) * 3.0, np.zeros((1, 3)), np.array([29], dtype=np.uint8))
     rms_distance((cube, cube))
 
 
 def matcher(tolerances: Tolerances) -> Any:
-    """Returns pymatgen's StructureMatcher with the tolerances, everything else as it comes."""
+    """Returns pymatgen's StructureMatcher with these tolerances and defaults otherwise."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     return StructureMatcher(ltol=tolerances.ltol, stol=tolerances.stol, angle_tol=tolerances.angle_tol)
@@ -68,7 +68,7 @@ def arrays(crystal: Crystal) -> Arrays:
 
 
 def content(item: Arrays) -> tuple[bytes, bytes, bytes]:
-    """Returns what tells crystals apart that are not identical to the last digit."""
+    """Returns a key that is equal only for crystals that are identical to the last digit."""
     kinds = (np.float64, np.float64, np.uint8)
     parts = [np.ascontiguousarray(part, dtype=kind).tobytes() for part, kind in zip(item, kinds, strict=True)]
     return parts[0], parts[1], parts[2]
@@ -82,9 +82,9 @@ def structure(item: Arrays) -> Any:
 
 
 def reduce(item: Arrays) -> Any:
-    """Returns the structure that StructureMatcher compares: Niggli-reduced, then primitive. Not to be changed.
+    """Returns the structure that StructureMatcher compares: Niggli-reduced, then primitive. It must not be modified.
 
-    The last few thousand are remembered. Raises NotComparableError when reducing or comparing it would fill the memory.
+    The last few thousand are cached. Raises NotComparableError when reducing or comparing it would exhaust memory.
     """
     return _reduced(*content(item))
 
@@ -95,12 +95,12 @@ def _reduced(lattice: bytes, frac_coords: bytes, atomic_numbers: bytes) -> Any:
     candidate = structure((np.frombuffer(lattice).reshape(3, 3), np.frombuffer(frac_coords).reshape(-1, 3), numbers))
     check_comparable(candidate)
     reduced = candidate.get_reduced_structure(reduction_algo="niggli")
-    # A cell that holds one formula is primitive: pymatgen finds so too, but only after two milliseconds.
+    # A cell with one formula unit is primitive; pymatgen would take two milliseconds to find out.
     return reduced if formulas(numbers) == 1 else reduced.get_primitive_structure()
 
 
 def formulas(atomic_numbers: np.ndarray) -> int:
-    """Returns how many times a cell holds its reduced formula; a primitive cell holds a divisor of that."""
+    """Returns the number of formula units in a cell; that of a primitive cell divides it."""
     return math.gcd(*np.unique(atomic_numbers, return_counts=True)[1].tolist())
 
 
@@ -126,7 +126,7 @@ def _lattice_points(lattice: Any) -> float:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError in the block after so many seconds; without effect outside a process's main thread."""
+    """Raises TimeoutError in the block after this time; without effect outside a process's main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -17,7 +17,8 @@ def standardise(crystal: Crystal) -> Crystal:
     """Returns the Niggli-reduced cell in the canonical orientation of `lattice_from_parameters`, coordinates in [0, 1).
 
     As in CDVAE's preprocessing: pymatgen's reduction (tolerance 1e-5), then the lattice anew from its lengths and
-    angles. (Other libraries' reductions pick other cells in one of five crystals of MP-20, so this one it must be.)
+    angles. (Other libraries' reductions pick other cells in one of five crystals of MP-20, so this one it must be;
+    pymatgen's own up to 2023.10.11, the authors', in one of twelve, see docs/models/flowmm.md.)
     Atoms keep their order. Raises ValueError when the cell cannot be reduced.
     """
     from pymatgen.core import Lattice
@@ -40,8 +41,9 @@ def sort_atoms(numbers: Sequence[int] | np.ndarray) -> list[int]:
     """
     keys: Any = _sort_keys()  # `plain` is None when `grouped` is needed
     atoms = [int(number) for number in numbers]
-    if all(keys[number].plain for number in set(atoms)):
-        return sorted(range(len(atoms)), key=lambda i: keys[atoms[i]].plain)
+    plain = [keys[number].plain for number in atoms]
+    if all(plain):
+        return sorted(range(len(atoms)), key=plain.__getitem__)
     grouped = sorted(range(len(atoms)), key=lambda i: keys[atoms[i]].grouped)
     return sorted(grouped, key=lambda i: keys[atoms[i]])
 

@@ -43,7 +43,7 @@ def correction(crystal: Crystal) -> float:
     scheme = MaterialsProject2020Compatibility(check_potcar=False)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about guessed oxidation states
+            warnings.simplefilter("ignore")  # warnings about guessed oxidation states
             processed = scheme.process_entry(entry, on_error="raise")
     except (CompatibilityError, ValueError, KeyError) as error:
         raise CorrectionError(f"{type(error).__name__}: {error}") from error
@@ -59,7 +59,7 @@ def warm_up() -> None:
 
 
 def _settings(structure: Any) -> tuple[dict[str, float], list[str]]:
-    """Returns the Hubbard U of each element that has one here, and the pseudopotentials, as MPRelaxSet sets them."""
+    """Returns the Hubbard U values and pseudopotentials set by MPRelaxSet for this structure."""
     from pymatgen.io.vasp.sets import MPRelaxSet
 
     elements = sorted(structure.composition.elements, key=lambda element: element.X)

@@ -109,7 +109,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Appends one row to a CSV file, with a header when the file is still empty."""
     header = path.stat().st_size == 0
-    with path.open("a", newline="") as file:
+    with path.open("a", encoding="utf-8", newline="") as file:
         file.write(csv_text([row], header=header))
 
 

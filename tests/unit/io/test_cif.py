@@ -115,6 +115,15 @@ def test_variations_of_a_plain_cif_give_the_same_crystal_as_pymatgen(change):
     assert_like_cdvae(text)
 
 
+def test_a_plain_cif_that_lost_an_atom_contradicts_its_formula():
+    lines = cif(ROCK_SALT).rstrip().splitlines()
+    cut = "\n".join(lines[:-1]) + "\n"
+    assert read_plain_cif(cif(ROCK_SALT)) is not None
+    assert read_plain_cif(cut) is None
+    with pytest.raises(CrystalError, match="the atoms read are"):
+        read_crystal(cut)
+
+
 def test_cif_with_symmetry_is_expanded():
     text = str(CifWriter(ROCK_SALT, symprec=0.01))
     assert read_plain_cif(text) is None

@@ -1,7 +1,9 @@
 """Sites of CIFs: symbols, labels, occupancies and coordinates as people write them."""
 
+import numpy as np
 import pytest
 
+from xtalgen.io.checks import check_lattice
 from xtalgen.io.cif import read_cif
 from xtalgen.io.entries import CrystalError
 from xtalgen.io.structure_files import read_crystal
@@ -164,3 +166,10 @@ def test_a_semicolon_that_opens_no_text_field_hides_no_block():
     text = cif(TYPED, "Na1 Na 0 0 0")
     assert len(split_blocks(text + ";stray\n" + text)) == 2
     assert len(split_blocks(text + "_note\n;\n" + text + ";\n")) == 1
+
+
+@pytest.mark.parametrize("lattice", [np.diag([20.0, 20.0, 0.005]), [[20.0, 0, 0], [0, 20, 0], [19.9, 19.9, 0.005]]])
+def test_thin_cells_are_no_cells(lattice):
+    with pytest.raises(CrystalError, match=r"the cell is 0\.005 Å thin, less than 0\.01 Å"):
+        check_lattice(np.array(lattice))
+    check_lattice(np.array(lattice) * [1, 1, 2.1])

@@ -96,3 +96,13 @@ def test_pickles_are_refused_with_the_reason(tmp_path, suffix):
     (tmp_path / f"mine{suffix}").write_bytes(b"\x80\x04N.")
     with pytest.raises(ValueError, match=r"can run code when it is read.*numpy\.savez"):
         read_structures(tmp_path / f"mine{suffix}", 1)
+
+
+def test_cells_may_be_given_as_lattices(tmp_path):
+    vectors = np.array([np.eye(3) * 4.0, [[0, 2, 2], [2, 0, 2], [2, 2, 0.0]]])
+    without = {"lengths": None, "angles": None}
+    salt, copper = read_structures(save(tmp_path / "mine.npz", lattice=vectors, **without), 1)
+    np.testing.assert_array_equal(copper.lattice, vectors[1])
+    assert salt.atomic_numbers.tolist() == [11, 17]
+    with pytest.raises(ValueError, match=r"lattice has shape \(2, 3\) of float64, expected \(n, 3, 3\) numbers"):
+        read_structures(save(tmp_path / "flat.npz", lattice=vectors[:, 0], **without), 1)

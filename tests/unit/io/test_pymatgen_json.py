@@ -3,8 +3,11 @@
 import copy
 import gzip
 import json
+import zipfile
 
+import numpy as np
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from xtalgen.io.entries import CrystalError
 from xtalgen.io.poscar import read_poscar
@@ -18,6 +21,7 @@ SALT = {
         {"species": [{"element": "Cl", "occu": 1}], "abc": [0.5, 0.5, 0.5]},
     ],
 }
+MADE = Structure(Lattice.cubic(4.0), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 A, B = {"material_id": "a", "structure": SALT}, {"material_id": "b", "structure": SALT}
 POSCAR = "NaCl\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa_pv Cl\n1 1\ndirect\n0 0 0\n.5 .5 .5\n"
 
@@ -143,3 +147,32 @@ def test_broken_poscars(old, new, status):
 
 def test_isotopes_in_a_poscar_are_hydrogen():
     assert read_poscar(POSCAR.replace("Na_pv", "D")).atomic_numbers.tolist() == [1, 17]
+
+
+def test_pythons_form_of_a_structure_is_parsed_not_run(tmp_path, monkeypatch):
+    """CrystalFormer's files hold structures as Python prints their dictionaries."""
+    monkeypatch.setattr("builtins.eval", None)
+    good, marker = repr(MADE.as_dict()), tmp_path / "marker"
+    assert "'" in good
+    called = good.replace("'charge': 0", f"'charge': open({str(marker)!r}, 'w')")
+    assert called != good
+    rows = [good, called, good[:-3], "{" * 60 + "}" * 60, good.replace("0.5", "nan")]
+    table = "cif\n" + "".join('"' + row.replace('"', '""') + '"\n' for row in rows)
+    crystals = read(tmp_path, table, "mine.csv")
+    assert [crystal.status for crystal in crystals] == ["ok", *["unparsable"] * 4]
+    np.testing.assert_array_equal(crystals[0].atomic_numbers, [11, 17])
+    assert not marker.exists()
+
+
+def test_json_in_a_zip_is_read_where_it_stands_alone(tmp_path):
+    """FlowMM's samples are a folder of one JSON file per structure, elements unknown to pymatgen among them."""
+    odd = json.loads(json.dumps(SALT).replace('"Na"', '"X0+"'))
+    for names, wanted in (((), ["out/0.json", "out/1.json"]), (("a.cif",), ["a.cif"])):
+        with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+            for name in names:
+                archive.writestr(name, MADE.to(fmt="cif"))
+            archive.writestr("out/0.json", json.dumps(SALT))
+            archive.writestr("out/1.json", json.dumps(odd))
+        crystals = [parse_entry(entry) for entry in read_entries(tmp_path / "mine.zip")]
+        assert [crystal.info["source_name"] for crystal in crystals] == wanted
+        assert [crystal.status for crystal in crystals] == ["ok", "unknown_element"][: len(wanted)]

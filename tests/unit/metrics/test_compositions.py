@@ -123,6 +123,25 @@ def test_search_equals_the_packages_enumeration(table, states):
         assert comp_valid(reduced, table) == by_the_package(reduced, states), reduced
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["smact_2_2_1", "smact14"])
+def test_search_equals_enumeration_on_20_000_formulas(table):
+    """Real ones, of MP-20's kind: up to four elements, half of them with oxygen, sulphur, a halogen or hydrogen."""
+    generator, found, valid = random.Random(11), set(), 0  # noqa: S311 - a seeded draw
+    while len(found) < 20_000:
+        numbers = set(generator.sample(range(1, 96), generator.randint(2, 4)))
+        if generator.random() < 0.5:
+            numbers = {*list(numbers)[:3], generator.choice([1, 8, 9, 16, 17, 35])}
+        composition = [(number, generator.randint(1, 8)) for number in sorted(numbers)]
+        divisor = math.gcd(*(count for _, count in composition))
+        found.add(tuple((number, count // divisor) for number, count in composition))
+    for reduced in sorted(found):
+        expected = by_the_package(reduced, table) if table == "smact14" else by_trying_everything(reduced)
+        assert comp_valid(reduced, table) == expected, reduced
+        valid += expected
+    assert 0.2 < valid / len(found) < 0.8
+
+
 def test_formulas_of_many_elements_do_not_take_long():
     many = [(number, 3 + number % 4) for number in (22, 23, 24, 25, 26, 27, 28, 29, 42, 44, 75, 76, 77, 16, 34)]
     for table in OxidationStates:

@@ -405,5 +405,5 @@ def test_crystals_name_the_rule_they_break(spoiled, rule):
 
 def test_the_guide_prints_the_contract():
     assert describe_contract() in (GUIDES / "add-a-model.md").read_text()
-    tested = Path(__file__).read_text() + (Path(SOURCE) / "xtalgen/training/contract.py").read_text()
+    tested = Path(__file__).read_text(encoding="utf-8") + (Path(SOURCE) / "xtalgen/training/contract.py").read_text()
     assert [rule for rule in read_contract()["rules"] if f'"{rule}"' not in tested] == []

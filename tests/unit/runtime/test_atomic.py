@@ -1,8 +1,12 @@
 """Files are whole or absent: nothing is left of a block that raises, and folders are made."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from xtalgen.runtime.atomic import unfinished, write_text
+from xtalgen.runtime.atomic import unfinished
 
 
 def test_a_block_that_ends_gives_the_file(tmp_path):
@@ -30,7 +34,11 @@ def test_a_block_that_raises_leaves_what_was_there(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
 
 
-def test_text_is_utf8_with_its_own_line_ends(tmp_path, monkeypatch):
-    monkeypatch.setenv("LC_ALL", "C")
-    write_text(tmp_path / "a.md", "Å ↓\n")
+def test_text_is_utf8_with_its_own_line_ends_in_a_locale_of_seven_bits(tmp_path, root):
+    code = (
+        "from pathlib import Path; from xtalgen.runtime.atomic import write_text;"
+        r"write_text(Path('a.md'), '\u00c5 \u2193\n')"
+    )
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(root / "src")}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, **locale}, check=True)
     assert (tmp_path / "a.md").read_bytes() == "Å ↓\n".encode()

@@ -168,7 +168,8 @@ def test_every_row_stays_in_every_denominator(tmp_path):
         "fingerprint: timeout": 1, "relax: timeout": 1, "sample: bad_lattice": 1, "sample: unparsable": 1
     }  # fmt: skip
     assert found["data"] == {
-        "dataset": "mine", "published": "yes", "caveats": ["half of it"], "n_train": 1, "n_test": 1, "n_reference": 1
+        "dataset": "mine", "published": "yes", "caveats": ["half of it"], "n_train": 1, "n_test": 1, "n_reference": 1,
+        "n_hull": 3,
     }  # fmt: skip
     assert found["recipe"]["hull"]["potential"] == "chgnet"
 

@@ -286,6 +286,8 @@ def test_cosine_is_stepped_once_an_epoch(data, job):
 
 
 def test_cosine_by_step_with_warm_up(data, job):
+    from transformers import get_cosine_schedule_with_warmup
+
     config = replace(CONFIG, epochs=3, schedule="cosine_by_step", warmup_steps=4, final_learning_rate=0.0)
     rates = []
 
@@ -301,6 +303,11 @@ def test_cosine_by_step_with_warm_up(data, job):
     assert steps == 3 * len(data[0].plan(4))
     plain = [cosine(0.05, 0.0, max(step - 4, 0) / (steps - 4)) for step in range(steps)]
     assert rates == [rate * min(1.0, (step + 1) / 4) for step, rate in enumerate(plain)]
+    # transformers' own, whose warm-up begins at 0: ours is one step ahead there, and equal after it.
+    adam = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.05)
+    theirs = get_cosine_schedule_with_warmup(adam, 4, steps).lr_lambdas[0]
+    assert rates[:4] == pytest.approx([0.05 * theirs(step + 1) for step in range(4)])
+    assert rates[4:] == pytest.approx([0.05 * theirs(step) for step in range(4, steps)])
 
 
 def test_plateau_lowers_the_rate_down_to_its_floor(data, job):

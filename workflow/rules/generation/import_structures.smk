@@ -1,10 +1,14 @@
-"""Crystals that users bring as files of their own. Also merges the shards of any stage."""
+"""Crystals that come as files: users' own, and samples that models' authors released. Also merges shards of any stage."""
+
+from snakemake.exceptions import WorkflowError
+
+from xtalgen.experiment.released_sets import check_within_reach
 
 
 rule import_structures:
-    """Read a user's own structures into crystal tables, one per shard."""
+    """Read a user's own structures, or released samples, into crystal tables, one per shard."""
     input:
-        lambda wildcards: ancient(own_file(Path("structures"), wildcards.own)),
+        lambda wildcards: [ancient(file) for file in plan.structures(wildcards.own)],
     output:
         scatter.shards("results/sample/{{own}}/{scatteritem}.parquet"),
     log:
@@ -18,10 +22,21 @@ rule import_structures:
         mem_mb=4000,
         runtime=60,
     params:
-        held=lambda wildcards: contents([own_file(Path("structures"), wildcards.own)]),
+        file=lambda wildcards, input: options(structures=list(map(str, input)), released=plan.release(wildcards.own)),
+        held=lambda wildcards: contents(plan.structures(wildcards.own)),
         code=code("import_structures"),
     shell:
-        'python "$SCRIPTS/import_structures.py" --structures {input:q} --workers {threads} --out {output:q} 2> {log:q}'
+        'python "$SCRIPTS/import_structures.py" {params.file:q} --downloads results/sample/{wildcards.own:q}/raw '
+        "--workers {threads} --out {output:q} 2> {log:q}"
+
+
+onstart:
+    # Released samples are fetched in seconds, and all else takes hours: whether they are there is found out first.
+    needed = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "import_structures"]
+    try:
+        check_within_reach(plan.released, [job.wildcards.own for job in needed])
+    except RuntimeError as error:
+        raise WorkflowError(str(error)) from None
 
 
 rule merge:

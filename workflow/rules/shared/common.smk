@@ -4,7 +4,8 @@ import yaml
 from snakemake.utils import validate
 
 from xtalgen.experiment.config_values import check_values
-from xtalgen.experiment.plan import Plan, own_file
+from xtalgen.experiment.plan import Plan
+from xtalgen.experiment.released_sets import RELEASED
 from xtalgen.runtime.names import GENERATION, SHARED, SPLITS, TASKS
 
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
@@ -19,6 +20,8 @@ THREADS = " ".join(f"{library}_NUM_THREADS={config['threads']}" for library in (
 # small network on a CPU core. (glibc reads these; other systems do not mind.)
 THREADS += " MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456"
 RUN = "|".join(map(re.escape, plan.runs)) or "no-run"
+# Sets that come as files: released samples, or a user's.
+FILE = rf"(?:{'|'.join(map(re.escape, plan.released)) or 'no-set'})/{RELEASED}|[^/]+"
 
 
 scattergather:
@@ -31,8 +34,8 @@ wildcard_constraints:
     run=RUN,
     task="|".join(TASKS),
     training="|".join((*TASKS, SHARED)),
-    set=rf"(?:{RUN})/(?:{'|'.join(TASKS)})|[^/]+",
-    own=r"[^/]+",
+    set=rf"(?:{RUN})/(?:{'|'.join(TASKS)})|{FILE}",
+    own=FILE,
     stage="sample|relax|fingerprints",
     point=r"\d+",
 

@@ -11,13 +11,17 @@ const SHAPES = [
   "M11 6A5 5 0 1 1 1 6A5 5 0 1 1 11 6Z",
 ];
 const RING = 4; // reference crystals
+const MADE = new Set(["trained here", "sampled here"]);
 
-// Returns one entry per set. hidden: numbers of hidden sets; changed() is called after it changes.
+// Whether it must be said where the sets come from: some were not made by this experiment.
+export const fromElsewhere = (sets) => sets.some((set) => set.origin && !MADE.has(set.origin));
+
+// Returns one entry per set, under headings of their origins where these differ. hidden: numbers of hidden sets; changed() is called after it changes.
 export function setEntries(crystals, visible, hidden, changed) {
   const counts = tally(crystals, visible, (i) => crystals.set[i]);
   const { sets } = crystals.header;
   const all = sets.map((_, k) => k);
-  return sets.map((set, k) =>
+  const entries = sets.map((set, k) =>
     entry({
       colour: setColour(set),
       shape: set.reference ? RING : setShape(set),
@@ -27,6 +31,12 @@ export function setEntries(crystals, visible, hidden, changed) {
       act: (only) => switchEntry(hidden, k, all, only, changed),
     }),
   );
+  if (!fromElsewhere(sets)) return entries;
+  const origin = (set) => (set.reference ? "data set" : set.origin || "");
+  return [...new Set(sets.map(origin))].flatMap((name) => [
+    make("li", { class: "heading", role: "presentation" }, name),
+    ...entries.filter((_, k) => origin(sets[k]) === name),
+  ]);
 }
 
 // Returns the legend of a colouring: a scale, or one entry per category that occurs or is hidden.

@@ -1,6 +1,7 @@
 // The facts of one crystal, and the table of scores.
 
 import { $, counted, fixed, formulaNodes, make } from "./dom.js";
+import { fromElsewhere } from "./legend.js";
 
 // Facts of a crystal as [name, text or node, class]. `goTo` opens another crystal on the page; without it the
 // short list for the hover card is returned.
@@ -85,7 +86,8 @@ export function scoreTable(header) {
   const sets = header.sets.filter((set) => set.metrics);
   if (!sets.length) return [make("p", { class: "empty" }, "These sets have no metrics.")];
   const metrics = header.metrics.filter((metric) => sets.some((set) => set.metrics[metric.name]));
-  const heads = sets.map((set) => make("th", {}, [set.name, make("small", {}, `n = ${counted(set.n)}`)]));
+  const origin = (set) => (fromElsewhere(sets) ? `${set.origin}, ` : "");
+  const heads = sets.map((set) => make("th", {}, [set.name, make("small", {}, `${origin(set)}n = ${counted(set.n)}`)]));
   const head = make("tr", {}, [make("th", {}, ""), ...heads]);
   const body = metrics.map((metric) => scoreRow(metric, sets));
   return [

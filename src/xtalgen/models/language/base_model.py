@@ -266,7 +266,7 @@ def _convert(file: Path, out: Path) -> None:
         plain.save_pretrained(part)
         AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(part)
         sums = {kept.name: file_sum(kept) for kept in part.iterdir()}
-        (part / "done.json").write_text(json.dumps({"file": file.name, "sha256": sums}))
+        (part / "done.json").write_text(json.dumps({"file": file.name, "sha256": sums}), encoding="utf-8")
         part.rename(out)
     except OSError:
         if not (out / "done.json").is_file():  # else another process was faster

@@ -44,17 +44,16 @@ def write_crystal(crystal: Crystal, shift: Float[np.ndarray, "3"] | None = None,
     `SHORTEST` and its neighbours, or an element has no symbol here.
     """
     lengths, angles = lattice_to_parameters(np.asarray(crystal.lattice, dtype=np.float64))
-    tenths = np.floor(lengths * 10 + 0.5).astype(np.int64)
-    degrees = np.floor(angles + ANGLE_TOLERANCE).astype(np.int64)
-    check_cell((tenths / 10).tolist(), degrees.tolist())
+    tenths = [f"{length:.1f}" for length in lengths.tolist()]
+    degrees = np.floor(angles + ANGLE_TOLERANCE).astype(np.int64).tolist()
+    check_cell([float(length) for length in tenths], degrees)
     if crystal.atomic_numbers.max() > len(SYMBOLS):
         raise TextError("unknown_element", f"atomic numbers above {len(SYMBOLS)} have no symbol")
     coords = np.asarray(crystal.frac_coords, dtype=np.float64) + (0.0 if shift is None else shift)
-    hundredths = np.floor((coords % 1.0) * 100 + 0.5).astype(np.int64) % 100
-    lines = [" ".join(f"{x // 10}.{x % 10}" for x in tenths.tolist()), " ".join(map(str, degrees.tolist()))]
-    for number, index in zip(crystal.atomic_numbers.tolist(), hundredths.tolist(), strict=True):
+    lines = [" ".join(tenths), " ".join(map(str, degrees))]
+    for number, place in zip(crystal.atomic_numbers.tolist(), (coords % 1.0).tolist(), strict=True):
         lines.append(MASK if number == masked else SYMBOLS[number - 1])
-        lines.append(" ".join(f"0.{x:02d}" for x in index))
+        lines.append(" ".join(f"{x:.2f}" for x in place).replace("1.00", "0.00"))
     return "\n".join(lines)
 
 

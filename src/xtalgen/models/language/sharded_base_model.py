@@ -55,7 +55,7 @@ class Weights:
         self.folder = Path(location) if Path(location).is_dir() else _fetch(location)
         index = self.folder / INDEX
         if index.is_file():
-            self.files = dict(json.loads(index.read_text())["weight_map"])
+            self.files = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
         else:
             from safetensors import safe_open
 

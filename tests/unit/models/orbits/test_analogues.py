@@ -65,7 +65,7 @@ def test_what_is_remembered_are_the_answers_of_the_steps():
 def test_positions_that_the_groups_lack_are_named():
     few = Groups.seen([CRYSTALS[0].info["wyckoff"]])
     unknown = next(c for c in CRYSTALS if answers_of(c.info["wyckoff"], few) is None)
-    with pytest.raises(ValueError, match=f"{unknown.id}: a Wyckoff position"):
+    with pytest.raises(ValueError, match=f"{unknown.id}: one of its Wyckoff positions"):
         Memory.of([CRYSTALS[0], unknown], few)
 
 
