@@ -16,8 +16,7 @@ plan = Plan(config)
 GPU = int(config["device"] != "cpu")
 # What the threads of networks hang on; Snakemake sets these by the cores there are.
 THREADS = " ".join(f"{library}_NUM_THREADS={config['threads']}" for library in ("OMP", "MKL", "OPENBLAS"))
-# Freed memory is kept instead of given back to the system and asked for again in every step: 1.4 times as many steps of a
-# small network on a CPU core. (glibc reads these; other systems do not mind.)
+# Freed memory is kept: 1.4 times as many steps of a small network on a CPU core. (Only glibc reads these.)
 THREADS += " MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456"
 RUN = "|".join(map(re.escape, plan.runs)) or "no-run"
 # Sets that come as files: released samples, or a user's.
