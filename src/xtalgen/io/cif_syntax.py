@@ -1,7 +1,7 @@
 """The syntax of CIF 1.1 (Hall, Allen & Brown, Acta Cryst. A47, 655, 1991): data blocks, items, loops, numbers.
 
-More lenient than the standard where people's files are: data_ may be indented, DDLm and mmCIF names with a dot
-(_cell.length_a) are those with an underscore, a fraction (1/3) is a number.
+More lenient than the standard, as many files need: data_ may be indented, a dot in DDLm and mmCIF names (_cell.length_a)
+equals an underscore, a fraction (1/3) is a number.
 """
 
 import re
@@ -13,7 +13,7 @@ from xtalgen.io.entries import CrystalError
 TOKEN = re.compile(
     r"^;(?P<field>[^\n]*(?:\n(?!;)[^\n]*)*)\n;"  # a text field: from a semicolon that begins a line to the next one
     r"|\#[^\n]*"  # a comment
-    r"|'(?P<single>(?:[^'\n]|'(?=\S))*)'(?=\s|$)"  # a quote inside a quoted text is followed by something
+    r"|'(?P<single>(?:[^'\n]|'(?=\S))*)'(?=\s|$)"  # a quote inside a quoted text is not followed by white space
     r"|\"(?P<double>(?:[^\"\n]|\"(?=\S))*)\"(?=\s|$)"
     r"|(?P<word>\S+)",
     re.MULTILINE,
@@ -86,7 +86,7 @@ def iterate_blocks(lines: Iterable[str], fields: bool) -> Iterator[tuple[str, st
 def read_block(text: str) -> Block:
     """Returns the items of the text of one data block."""
     block = Block()
-    names: list[str] = []  # of the loop or item that is being read
+    names: list[str] = []  # of the current loop or item
     values: list[str] = []
     in_loop = False
     for quoted, token in _tokens(text):
@@ -116,7 +116,7 @@ def read_number(text: str) -> float:
 
 
 def count_decimals(text: str) -> int:
-    """Returns how many digits stand behind the decimal point of a number."""
+    """Returns the number of digits after the decimal point."""
     match = NUMBER.fullmatch(text.strip())
     return len(match[1].partition(".")[2]) if match else 16  # a fraction is exact
 
@@ -133,7 +133,7 @@ def _tag(name: str) -> str:
 
 
 def _close(block: Block, names: list[str], values: list[str]) -> None:
-    """Stores what was read of a loop or item."""
+    """Stores the values of a loop or item."""
     width = len(names)
     if not width:
         return

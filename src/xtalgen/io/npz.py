@@ -21,11 +21,11 @@ CELLS = (("lengths", "angles"), ("lattice",))  # two ways to give the cells; the
 
 
 def read_arrays(raw: bytes, name: str) -> Iterator[Entry]:
-    """Yields the crystals of a .npz file; several evaluations of the same targets come target by target.
+    """Yields the crystals of a .npz file; several evaluations of the same targets are grouped by target.
 
     Arrays: frac_coords (atoms, 3), atom_types (atoms,) as atomic numbers, num_atoms (crystals,), and either lengths
     (crystals, 3) in Å with angles (crystals, 3) in degrees or lattice (crystals, 3, 3), row vectors in Å; each may have
-    one axis more, the evaluations. Raises ValueError, naming the remedy, when they are missing, do not fit each other,
+    a leading axis of evaluations. Raises ValueError, naming the remedy, when they are missing, do not fit each other,
     or are pickled objects.
     """
     del name  # crystals have numbers
@@ -59,7 +59,7 @@ def split_arrays(found: Mapping[str, np.ndarray], there: Sequence[str]) -> Itera
 
 
 def parse_arrays(content: Any) -> Crystal:
-    """Returns the crystal of an entry. Raises CrystalError when its numbers make none."""
+    """Returns the crystal of an entry. Raises CrystalError when it is invalid."""
     *cell, frac_coords, numbers = (np.asarray(part, dtype=np.float64) for part in content)
     lattice = cell[0] if len(cell) == 1 else make_lattice(*cell)
     return make_crystal(lattice, frac_coords, check_numbers(numbers))

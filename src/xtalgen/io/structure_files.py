@@ -1,10 +1,9 @@
 """The one list of formats: splits a file into entries, parses an entry or a text into a crystal.
 
-Files are read as streams, so that the entries of a large one need not be in memory together; the formats with a
-`limit` cannot be. Splitting is cheap and raises ValueError when the file as a whole is wrong; parsing is done entry by
-entry, maybe in worker processes, and returns a crystal with a status whatever the entry holds. A format is a function
-from the stream of a file to its entries in `FORMATS`, and a function from the content of an entry to a crystal in
-`PARSERS`.
+Files are read as streams, so that the entries of a large one need not be in memory together; the formats with a `limit`
+cannot be. Splitting is cheap and raises ValueError when the file as a whole is wrong; parsing is done per entry,
+possibly in worker processes, and always returns a crystal with a status. A format is a function from the stream of a
+file to its entries in `FORMATS`, and a function from the content of an entry to a crystal in `PARSERS`.
 """
 
 import csv
@@ -32,7 +31,7 @@ from xtalgen.io.streams import NotTextError, decoded, opened, text_stream
 from xtalgen.io.tensors import read_tensors
 from xtalgen.structure.standard_cell import sort_atoms
 
-# Guards against archives that unpack to far more than they weigh.
+# Guards against archives that expand excessively.
 MAX_BYTES = 16 * 1024**3
 MAX_WHOLE_BYTES = 512 * 1024**2  # of a file that is read as a whole, which takes some eight times as much memory
 MAX_MEMBER_BYTES = 16 * 1024**2
@@ -92,7 +91,7 @@ def iterate_entries(path: Path, column: str = COLUMN) -> Iterator[Entry]:
 
 
 def check_suffix(path: Path) -> str:
-    """Returns the suffix of a structure file, such as ".json.gz". Raises ValueError when it is none of those known."""
+    """Returns the suffix of a structure file, such as ".json.gz". Raises ValueError for an unknown suffix."""
     suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
     if suffix is None:
         raise ValueError(explain_suffix(path, (*FORMATS, "and text files with .gz behind")))
@@ -102,7 +101,7 @@ def check_suffix(path: Path) -> str:
 def parse_entry(entry: Entry) -> Crystal:
     """Returns the crystal of an entry, with an empty id; a broken one has a status and `info["error"]`.
 
-    `info` has the keys source_name, error, warning (what had to be assumed) and energy_given.
+    `info` has the keys source_name, error, warning (assumptions) and energy_given.
     """
     info = {"source_name": entry.name, "error": None, "warning": entry.warning, "energy_given": _number(entry.energy)}
     try:
@@ -118,8 +117,8 @@ def parse_entry(entry: Entry) -> Crystal:
 def read_crystal(text: str) -> Crystal:
     """Returns the crystal that a text describes, without an id: CIF, POSCAR or a pymatgen structure as JSON.
 
-    The cell is as it stands in the text; atoms come by electronegativity, then as in the text. What had to be assumed
-    stands in `info["warning"]`. Raises CrystalError with status unparsable, disordered, unknown_element or bad_lattice.
+    The cell is that of the text; atoms are ordered by electronegativity, then as in the text. Assumptions are listed in
+    `info["warning"]`. Raises CrystalError with status unparsable, disordered, unknown_element or bad_lattice.
     """
     if not text.strip():
         raise CrystalError("unparsable", "there is no text for this crystal")
@@ -176,7 +175,7 @@ def _split_zip(stream: BufferedIOBase, name: str) -> Iterator[Entry]:
     if not all(found.alone for _, found in members):
         # JSON beside CIFs says something about them; alone it holds the crystals.
         members = [(member, found) for member, found in members if not found.alone]
-    # zipfile never reads more of a member than the archive says that it holds, so the sum need not be found out.
+    # zipfile never reads more of a member than its stated size, so the stated sizes suffice.
     if sum(min(member.file_size, MAX_MEMBER_BYTES) for member, _ in members) > MAX_BYTES:
         raise ValueError(f"unpacks to more than {MAX_BYTES} bytes. Split it into several files.")
     for member, found in members:
@@ -189,7 +188,7 @@ def _split_zip(stream: BufferedIOBase, name: str) -> Iterator[Entry]:
         except Exception as error:  # noqa: BLE001 - encrypted, truncated, no text, or of an unknown compression
             yield Entry(member.filename, "broken", f"{type(error).__name__}: {error}")
             continue
-        # Frames are counted in each member anew.
+        # Frames are counted separately in each member.
         yield from (_within(entry, member.filename) for entry in entries)
 
 
@@ -222,7 +221,7 @@ def _split_csv(stream: TextIOBase, name: str, column: str = COLUMN) -> Iterator[
         except StopIteration:
             return
         except csv.Error as error:
-            # Where a quote is left open the rest of the file is one field: what follows cannot be told apart.
+            # After an unclosed quote the rest of the file is one field that cannot be separated.
             yield Entry(f"row {index}", "broken", f"line {rows.line_num}: {error}")
             return
         lowered = {(key or "").strip().lower(): value for key, value in row.items() if isinstance(key, str)}

@@ -1,4 +1,4 @@
-"""The abstract class of all models, and the way to load one by name.
+"""The abstract class of all models, and loading by name.
 
 A model is one file `models/NAME.py` that defines a final class `Model(AbstractModel)`; networks live under
 `models/networks/`. Training and sampling import only torch, numpy, pyarrow, pyyaml, safetensors, tqdm and jaxtyping, so
@@ -91,7 +91,8 @@ class AbstractPromptedModel(AbstractModel):
 def load(name: str) -> AbstractModel:
     """Returns the model `models/NAME.py`.
 
-    Raises ValueError naming the models there are, ModelContractError when its class breaks the contract.
+    Raises ValueError, listing the known models, for another name, and ModelContractError when the class breaks the
+    contract.
     """
     known = names()
     if name not in known:

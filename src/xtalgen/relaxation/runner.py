@@ -1,4 +1,4 @@
-"""Resumable relaxation of many crystals: equal ones once, outcomes stored on disk, batches spread over processes."""
+"""Resumable relaxation of many crystals: duplicates once, outcomes stored on disk, batches in several processes."""
 
 import contextlib
 import hashlib
@@ -22,10 +22,10 @@ from xtalgen.runtime.atomic import seal, unseal
 from xtalgen.runtime.parallel import Failure, map_items
 
 log = logging.getLogger(__name__)
-# Raise the number when a change here changes results: stored outcomes of earlier runs are then computed again.
+# Increase the number when a change affects results, so that stored outcomes are computed again.
 METHOD = "fire-frechet/2"
-LEFT_HANDED = "right-handed basis"  # part of the key of left-handed cells: earlier outcomes of theirs can be wrong
-# The soft limit ends a relaxation between two steps. The hard limit kills the process of one that did not end then.
+LEFT_HANDED = "right-handed basis"  # part of the key of left-handed cells, whose earlier outcomes may be wrong
+# The soft limit ends a relaxation between two steps. The hard limit kills a process that exceeded it.
 HARD_TIMEOUT, GRACE = 1.25, 5.0
 BATCH = 32  # crystals per task of a process, on a CPU
 
@@ -40,7 +40,7 @@ def relax_all(
     store: Path,
     label: str,
 ) -> tuple[list[Outcome], int]:
-    """Returns one outcome per crystal, in order, and how many had to be computed now; all rows must be "ok".
+    """Returns one outcome per crystal, in order, and the number computed in this call; all rows must be "ok".
 
     Equal crystals are relaxed once. Each outcome is written to the folder `store` at once, under a key of geometry,
     potential and settings: jobs may share the folder, and a killed job loses only the crystals that it was relaxing.
@@ -51,7 +51,7 @@ def relax_all(
     keys = [_key(row, identity, config, device) for row in rows]
     pending = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
     run: dict[str, Any] = {"workers": workers, "device": device, "store": store, "identity": identity, "config": config}
-    # Expensive crystals first, so that they do not run alone at the end. A batch that hung or died is split up.
+    # Expensive crystals first, to balance the load. A batch that hung or died is split up.
     items = sorted(pending.items(), key=lambda item: -cost(item[1]))
     undone = _relax_batches(_batches(items, workers, device), label, known, **run)
     shared = [[item] for item, _, alone in undone if not alone]
@@ -85,14 +85,14 @@ def _relax_batches(
     identity: Identity,
     config: RelaxConfig,
 ) -> list[tuple[Item, Failure, bool]]:
-    """Adds the outcomes of batches to `known`; returns the items that a process which hung or died left undone.
+    """Adds the outcomes of batches to `known`; returns the unfinished items of processes that hung or died.
 
-    Each comes with the failure and with whether it was alone in its batch. Raises PotentialError when a process could
-    not work at all.
+    Each comes with the failure and with whether it was alone in its batch. Raises PotentialError when a worker could
+    not start.
     """
     if not batches:
         return []
-    # On a GPU one process feeds the device, and only the soft limit applies.
+    # On a GPU a single process runs, and only the soft limit applies.
     soft = None if device != "cpu" else config.timeout
     longest = max(len(batch) for batch in batches)
     results = map_items(
@@ -108,7 +108,7 @@ def _relax_batches(
     for batch, result in zip(batches, results, strict=True):
         if isinstance(result, Failure):
             if result.kind == "error":
-                # A crystal cannot raise here: this is the potential's file, the GPU, the disk or the like.
+                # Crystals do not raise here: the cause is the potential's file, the GPU, the disk or similar.
                 raise PotentialError(result.message.removeprefix("PotentialError: "))
             kept = _read_store(store, config)
             known |= {key: kept[key] for key, _ in batch if key in kept}
@@ -163,7 +163,7 @@ def _relax_batch(batch: Sequence[Item]) -> list[Outcome]:
         raise _worker["error"]
 
     def keep(index: int, outcome: Outcome) -> None:
-        # Not stored: failures that may be due to the machine, memory for one, and may not occur again.
+        # Failures that may be due to the machine, such as lack of memory, are not stored, as they may not recur.
         if outcome.status not in ("potential_failure", "out_of_memory"):
             _append(_worker["file"], batch[index][0], outcome)
 

@@ -1,6 +1,6 @@
 """The page of tables in Markdown, and its compact form for a terminal.
 
-Heads, units, directions and definitions come from the registry of metrics; only the place of a metric is decided here.
+Heads, units, directions and definitions come from the registry of metrics; this module only places them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ from xtalgen.report.score_table import (
     told,
 )
 
-# Every table of scores: title, the tasks it holds, its columns.
+# The tables of scores: title, tasks, columns.
 TABLES = (
     ("De Novo Generation", GENERATION, DE_NOVO),
     ("Crystal Structure Prediction", ("csp",), PREDICTION),
@@ -72,7 +72,10 @@ def markdown(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> st
 
 
 def compact(rows: Sequence[Evaluation]) -> str:
-    """Returns the scores without intervals, for a terminal: `*` at the best of several rows, `≈` if maybe noise."""
+    """Returns the scores without intervals, for a terminal.
+
+    `*` marks the best of several rows, `≈` a lead within noise.
+    """
     parts = []
     for title, tasks, every in TABLES:
         for name, group in _groups(rows, tasks):
@@ -87,7 +90,7 @@ def compact(rows: Sequence[Evaluation]) -> str:
                 [row.run, *told(row, first), *line, str(row.n), *told(row, last)]
                 for row, line in zip(group, cells, strict=True)
             ]
-            # Many columns: one line per metric reads better than one line per set.
+            # With many columns one line per metric is easier to read than one line per set.
             turned = [list(line) for line in zip(head, *body, strict=True)]
             widths = [max(map(len, column)) for column in zip(*turned, strict=True)]
             lines = [
@@ -98,7 +101,7 @@ def compact(rows: Sequence[Evaluation]) -> str:
 
 
 def _groups(rows: Sequence[Evaluation], tasks: Sequence[str]) -> Iterator[tuple[str, list[Evaluation]]]:
-    """Yields each data set and recipe, as a heading names them, with its rows: values of others do not compare."""
+    """Yields the heading and rows of each data set and recipe; values are comparable only within such a group."""
     chosen = [row for row in rows if row.task in tasks]
     for dataset, recipe in dict.fromkeys((row.dataset, row.recipe_name) for row in chosen):
         name = f"`{escape(dataset)}`" + (f", recipe `{escape(recipe)}`" if recipe else "")
@@ -106,7 +109,7 @@ def _groups(rows: Sequence[Evaluation], tasks: Sequence[str]) -> Iterator[tuple[
 
 
 def _has(group: Sequence[Evaluation], columns: Sequence[Column]) -> bool:
-    """Whether any row was scored for any of the columns, with or without success."""
+    """Whether any row has an entry for any of the columns, be it a value or a reason."""
     return any(column.metric in row.metrics for row in group for column in columns)
 
 
@@ -118,7 +121,7 @@ def _sections(
     columns: Sequence[Column],
 ) -> list[str]:
     sections = []
-    quoted: set[str] = set()  # data sets whose published rows are printed already, below another recipe
+    quoted: set[str] = set()  # data sets whose published rows are already printed below another recipe
     for name, group in _groups(rows, tasks):
         if not _has(group, columns):
             continue
@@ -132,7 +135,7 @@ def _sections(
 
 
 def _notes(group: Sequence[Evaluation], *, beside_published: bool) -> list[str]:
-    """Returns what a reader must know before comparing rows: caveats of the data, differences between recipes."""
+    """Returns the notes on comparing rows: caveats of the data and differences between recipes."""
     notes: dict[str, list[str]] = {}
     for row in group:
         if row.recipe.get("about"):
@@ -158,14 +161,14 @@ def _notes(group: Sequence[Evaluation], *, beside_published: bool) -> list[str]:
     if differing:
         listed = ", ".join(f"`{key}`" for key in differing[:8]) + (" and more" if len(differing) > 8 else "")
         lines.append(f"> **Recipes differ** between these rows in {listed}; see [the recipe](#recipe).")
-    # A bare ">" keeps two notes two paragraphs of one quotation.
+    # A bare ">" separates two paragraphs of one block quote.
     return [*"\n>\n".join(lines).split("\n"), ""] if lines else []
 
 
 def _cost(rows: Sequence[Evaluation], others: Sequence[Published]) -> str:
     body = [[f"`{escape(row.set)}`", *(escape(show(row.cost.get(name))) for name, _, show in COST)] for row in rows]
     head = ["Set", *(label for _, label, _ in COST)]
-    note = "What each row took on the devices named; times on different devices do not compare, so nothing is bold."
+    note = "Cost of each row on the device named. Times on different devices are not comparable, so nothing is bold."
     lines = ["## Cost", "", note, "", *align([head, *body]), ""]
     quoted = [row for row in others if row.cost]
     if quoted:
@@ -200,7 +203,7 @@ def _counts(title: str, about: str, rows: Sequence[Evaluation], read: Callable[[
             if not names:
                 continue
             any_counts = True
-            # A class that a set does not list did not occur; a step that it does not list was not taken.
+            # A failure class that a set does not list did not occur; a step that it does not list does not apply.
             absent = "0" if title == "Failures" else NONE
             head = [f"On {name}", *(f"`{escape(row.set)}`" for row in group)]
             body = [[escape(name), *(found.get(name, absent) for found in counts)] for name in names]
@@ -214,7 +217,7 @@ def _recipe(rows: Sequence[Evaluation]) -> str:
     flat = [flatten(row.recipe) for row in rows]
     keys = list(dict.fromkeys(key for recipe in flat for key in recipe))
     shared = [key for key in keys if len({recipe.get(key) for recipe in flat}) == 1]
-    lines = ["## Recipe", "", "How every number was made. The hash stands in the CSV beside each value.", ""]
+    lines = ["## Recipe", "", "How the numbers were computed. The CSV gives the hash beside each value.", ""]
     if shared:
         head = "All sets" if len(rows) > 1 else f"`{escape(rows[0].set)}`"
         lines += [*align([["Setting", head], *([f"`{key}`", escape(flat[0][key])] for key in shared)]), ""]
@@ -244,8 +247,6 @@ def _definitions(asked: set[str]) -> str:
         metric = METRICS[column.metric]
         unit = "%" if metric.percent else metric.unit or NONE
         body.append([column.label, f"`{metric.name}`", unit, metric.better, metric.definition, metric.reference])
-    note = (
-        "Thresholds and tables named here are those of the recipe `xtalgen`; the heads and the recipe name those used."
-    )
+    note = "Thresholds and tables are those of the recipe `xtalgen`; table heads and recipe state those used."
     cells = [[escape(cell) for cell in row] for row in (head, *body)]
     return "\n".join(["## Definitions", "", note, "", *align(cells), ""])

@@ -1,4 +1,4 @@
-"""Tables of scores: which columns, how a value is written, which one is bold, what the footnotes say."""
+"""Tables of scores: columns, formatting of values, bold marks and footnotes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,16 +10,16 @@ from xtalgen.metrics.result_file import Evaluation, flatten
 from xtalgen.metrics.statistics.intervals import Estimate
 from xtalgen.metrics.statistics.significance import compare, find_lead
 
-NONE = "\N{EN DASH}"  # stands where there is no value
+NONE = "\N{EN DASH}"  # in place of a missing value
 ARROWS = {"higher": "↑", "lower": "↓"}
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric's place in a table.
+    """A column of a table.
 
-    head: replaces the registry's label; threshold: the recipe's key of a bound; optional: left out where no row has a
+    head: replaces the registry's label; threshold: key of the recipe's bound; optional: omitted where no row has a
     value.
     """
 
@@ -30,7 +30,7 @@ class Column:
 
     @property
     def label(self) -> str:
-        """The head without unit and arrow."""
+        """Returns the head without unit and arrow."""
         return self.head or METRICS[self.metric].label
 
 
@@ -119,7 +119,7 @@ def origins(group: Sequence[Evaluation]) -> tuple[Fact, ...]:
 
 
 def shown(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[Column]:
-    """Returns the columns without the optional ones that no row has a value for."""
+    """Returns the columns without optional ones for which no row has a value."""
     return [
         column
         for column in columns
@@ -128,7 +128,7 @@ def shown(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[Column
 
 
 def describe_leads(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[str]:
-    """Returns one line on the leads that may be noise and one on the others, none without two rows."""
+    """Returns one line on leads within noise and one on the others; nothing for fewer than two rows."""
     found = [(column, lead) for column in columns if (lead := find_lead(group, column.metric))]
     lines = []
     for noise, title in ((True, "**Lead within noise**"), (False, "Lead beyond noise")):
@@ -162,7 +162,7 @@ def scores(
 ) -> list[list[str]]:
     """Returns the cells of the table, one list per row.
 
-    plain: without intervals and marks but `*` for the best, `≈` where its lead is within noise. notes: collects the
+    plain: no intervals; the only marks are `*` for the best and `≈` where its lead is within noise. notes: collects the
     reasons of missing values and their numbers.
     """
     notes = {} if notes is None else notes
@@ -199,7 +199,7 @@ def best_rows(metric: str, values: Sequence[Estimate], digits: int) -> set[int]:
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the lines of a Markdown table whose first row is the head; padded so that its source reads well too."""
+    """Returns the lines of a Markdown table whose first row is the head, padded so that the source is readable too."""
     widths = [max(3, *(len(cell) for cell in column)) for column in zip(*rows, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
@@ -232,7 +232,7 @@ def _within_noise(group: Sequence[Evaluation], metric: str) -> bool:
 
 
 def _undecided(group: Sequence[Evaluation], metric: str, index: int, best: set[int]) -> bool:
-    """Whether a row may be as good as one of the best: by a test, or by overlapping intervals where there is none."""
+    """Whether a row may equal one of the best: by a test, or by overlapping intervals where there is none."""
     for other in best:
         found = compare(group[other], group[index], metric)
         noise = _overlap(group[other].value(metric), group[index].value(metric)) if found is None else found.noise

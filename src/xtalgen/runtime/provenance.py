@@ -27,8 +27,8 @@ def fingerprint(script: Path, *extra: Path) -> str:
 
     `extra` adds modules that are imported by name only, such as a run's model. Imports inside functions count.
     Comments, docstrings, help texts and layout do not. Data files of the package (tables, weights, the explorer's page)
-    count with the modules that name them. Nothing is imported; the cost is one parse of each file (10 ms each), kept in
-    the user's cache folder.
+    count with the modules that name them. Nothing is imported; each file is parsed once (10 ms), and the result is kept
+    in the user's cache folder.
     """
     digest = hashlib.sha256()
     for path in sorted(closure(script, *extra), key=lambda path: (path.name, str(path))):
@@ -55,7 +55,7 @@ def closure(script: Path, *extra: Path) -> set[Path]:
 
 
 def contents(paths: Iterable[Path | str | None]) -> list[str]:
-    """Returns `content` of those of a user's files and folders that exist; Snakemake reports the missing ones."""
+    """Returns `content` of a user's existing files and folders; Snakemake reports missing ones."""
     found = [content(Path(path)) for path in paths if path and Path(path).exists()]
     _keep()
     return found
@@ -71,7 +71,7 @@ def content(path: Path) -> str:
         text = "".join(f"{file.relative_to(path).as_posix()}\0{content(file)}\0" for file in files)
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:DIGITS]
     status = path.stat()
-    # The time of the last change of the inode (ctime) cannot be set: a copy that keeps its date has another one.
+    # The inode's change time (ctime) cannot be set, so it differs even for a copy that keeps its date.
     stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
     kept = _kept("contents")
     key = str(path.resolve())
@@ -83,12 +83,12 @@ def content(path: Path) -> str:
     return str(entry[1])
 
 
-_changed: set[str] = set()  # kinds of `_kept` with something new
+_changed: set[str] = set()  # kinds of `_kept` with new entries
 _parsed: dict[tuple[Path, int], tuple[str, list[Path], frozenset[str]]] = {}
 
 
 def _parse(path: Path) -> tuple[str, list[Path], frozenset[str]]:
-    """Returns the hash of a file's syntax tree, the package's files that it imports, and the file names it spells."""
+    """Returns the hash of a file's syntax tree, the package's files that it imports, and the file names it contains."""
     key = (path, path.stat().st_mtime_ns)
     if key not in _parsed:
         text = path.read_bytes()
@@ -118,9 +118,9 @@ def _read(text: bytes) -> tuple[str, list[str], list[str]]:
 
 @cache
 def _data_files(package: Path) -> dict[str | Path, set[Path]]:
-    """Returns the package's files that are not code, by what modules spell: their name, or the path of a data folder.
+    """Returns the package's data files by the strings that refer to them: their name, or the path of a data folder.
 
-    A file with the stem of a module beside it is also found under that module's path.
+    A file with the stem of a module beside it is also listed under that module's path.
     """
     found: dict[str | Path, set[Path]] = {}
     for file in package.resolve().rglob("*.*"):
@@ -133,7 +133,7 @@ def _data_files(package: Path) -> dict[str | Path, set[Path]]:
 
 @cache
 def _kept(kind: str) -> dict[str, Any]:
-    """Returns what was found before, by content or path: every start of Snakemake, and of each job, asks again."""
+    """Returns cached results by content or path, since every start of Snakemake and of each job needs them."""
     file = _cache_file(kind)
     try:
         found = unseal(file.read_text(encoding="utf-8", errors="replace"))
@@ -148,7 +148,7 @@ def _kept(kind: str) -> dict[str, Any]:
 def _keep() -> None:
     while _changed:
         kind = _changed.pop()
-        # Where nothing can be kept, files are read anew.
+        # Without a writable cache, files are read again.
         with suppress(OSError):
             write_text(_cache_file(kind), seal(_kept(kind)))
 

@@ -39,7 +39,7 @@ export function setEntries(crystals, visible, hidden, changed) {
   ]);
 }
 
-// Returns the legend of a colouring: a scale, or one entry per category that occurs or is hidden.
+// Returns the legend of a colouring: a scale, or an entry for each category that occurs or is hidden.
 export function legend(crystals, colouring, visible, hidden, changed) {
   if (colouring.sets) return [];
   if (colouring.value) return scale(colouring);
