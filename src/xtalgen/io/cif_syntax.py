@@ -1,7 +1,7 @@
 """The syntax of CIF 1.1 (Hall, Allen & Brown, Acta Cryst. A47, 655, 1991): data blocks, items, loops, numbers.
 
-More lenient than the standard, as many files need: data_ may be indented, a dot in DDLm and mmCIF names (_cell.length_a)
-equals an underscore, a fraction (1/3) is a number.
+More lenient than the standard, as many files need: data_ may be indented, a dot in DDLm and mmCIF names
+(_cell.length_a) equals an underscore, a fraction (1/3) is a number.
 """
 
 import re
