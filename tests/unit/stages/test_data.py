@@ -144,7 +144,7 @@ def test_limit_is_a_seeded_subset_in_file_order():
     assert chosen == [int(record.id) for record in choose_records(records, 10, 0)]
     assert chosen != [int(record.id) for record in choose_records(records, 10, 1)]
     assert choose_records(records, 1000, 0) == choose_records(records, None, 0) == records
-    with pytest.raises(SourceError, match="at least 1"):
+    with pytest.raises(SourceError, match="at least one"):
         choose_records(records, 0, 0)
 
 
