@@ -113,7 +113,7 @@ def test_structures_are_scored(run, sample, capsys, tmp_path):
 def test_what_took_long_is_kept_by_content(run, sample, monkeypatch, source):
     first, _ = run(sample)
     made = []
-    for name in ("prepare_data", "compute_fingerprints", "read_structures"):
+    for name in ("prepare_data", "compute_fingerprints", "write_structures"):
         real = getattr(scoring, name)
         monkeypatch.setattr(
             scoring, name, lambda *a, _real=real, _name=name, **o: (made.append(_name), _real(*a, **o))[1]

@@ -106,7 +106,7 @@ def test_only_the_first_crystals_of_the_set_are_relaxed_where_so_many_are_asked_
     assert [row.info["energy"] is not None for row in found] == [False, True, False]
     assert [row.status for row in found] == ["ok", "ok", "ok"]
     assert found[0].lattice == pytest.approx(rows[0].lattice)
-    with pytest.raises(crystals.ContractError, match="not an id of the form"):
+    with pytest.raises(crystals.ContractError, match="not of the form NAME-000000"):
         run([cell("MgO", "rocksalt", 4.3, identifier="mp-x")], tmp_path, max_crystals=3)
 
 

@@ -81,7 +81,7 @@ def test_what_is_no_form_is_refused(text):
 
 
 def test_a_form_without_a_coordinate_of_its_own_is_refused():
-    with pytest.raises(ValueError, match="no coordinate gives a free one"):
+    with pytest.raises(ValueError, match="no coordinate is a free one"):
         parse_form("2x,-x,0")
 
 
