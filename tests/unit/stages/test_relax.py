@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from xtalgen.potentials.types import PotentialError
 from xtalgen.relaxation import runner
 from xtalgen.relaxation.in_flight import Outcome, RelaxConfig
 from xtalgen.relaxation.runner import relax_all
+from xtalgen.runtime.atomic import unseal
 from xtalgen.stages import relax
 
 ROOT = Path(__file__).parents[3]
@@ -250,4 +250,4 @@ def test_killed_run_goes_on_without_relaxing_a_crystal_twice(tmp_path):
 def finished(work):
     """Returns the (key, outcome) pairs kept in a work folder."""
     lines = [line for file in sorted(work.glob("*.jsonl")) for line in file.read_text().splitlines(keepends=True)]
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return [unseal(line) for line in lines if line.endswith("\n")]
