@@ -18,7 +18,6 @@ def test_the_example_runs_to_a_table(root, shared_data, make_experiment):
     config["datasets"]["mp_20"]["limit"] = {"train": 600, "val": 100, "test": 200}
     config["train"]["max_seconds"] = 20
     config["runs"] = {"flowmm": config["runs"]["flowmm"]}
-    config["released"] = {}
     config["sample"] |= {"n": 10, "max_targets": 12}
     config["relax"] |= {"max_steps": 30, "timeout": 60}
     config["evaluate"] = {"max_reference": 20}

@@ -147,7 +147,7 @@ def test_program_that_fails_is_quoted(rows, tmp_path):
 def test_labels_of_two_teachers_and_too_few_labels_are_refused(rows, tmp_path):
     one, two = write(rows, tmp_path / "a.parquet"), write(rows, tmp_path / "b.parquet", "1" * 64)
     options = {"recipe": TINY, "out": tmp_path / "o", "work": tmp_path / "work", "seed": 0}
-    with pytest.raises(ContractError, match=r"a\.parquet and the other tables have 2 teachers"):
+    with pytest.raises(ContractError, match=r"a\.parquet and the other tables come from 2 teachers"):
         distil_training.run_distil_training([one, two], **options)
     few = write(rows[:1], tmp_path / "few.parquet")
     with pytest.raises(ContractError, match=r"few\.parquet: 0 configurations with labels, too few"):

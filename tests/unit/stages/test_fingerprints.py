@@ -1,6 +1,5 @@
 """Stage `fingerprints`: failed rows, equal and hostile crystals, subsets, resumption, the time limit."""
 
-import json
 import time
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from tolerances import ANGLES
 from xtalgen.crystals import Crystal, read_metadata, read_table, to_table, write_table
 from xtalgen.featurizers.fingerprints import N_OPS, read_fingerprints, structure_fingerprint
 from xtalgen.featurizers.magpie import magpie_features
+from xtalgen.runtime.atomic import seal
 from xtalgen.stages.fingerprints import choose, compute_fingerprints
 
 
@@ -144,7 +144,7 @@ def test_killed_stage_resumes(tmp_path):
     part = tmp_path / "work" / "part-00000000.json"
     part.parent.mkdir()
     marker = [0.25] * N_OPS
-    part.write_text(json.dumps({"key": key, "results": [{"result": marker}]}))
+    part.write_text(seal([key, [{"result": marker}]]))
     _, found = make(tmp_path, crystals)
     assert found.structure[0].tolist() == marker  # taken from the part, not computed
     assert found.status == ["ok"] * 2
