@@ -45,7 +45,9 @@ export class CrystalView {
         }
       } catch (error) {
         console.warn(error);
-        return this._say("The 3D view needs WebGL, which this browser does not support. You can still download the CIF.");
+        return this._say(
+          "The 3D view needs WebGL, which this browser does not support. You can still download the CIF.",
+        );
       }
       if (this.wanted[0] !== i) return undefined;
     }
