@@ -201,8 +201,22 @@ def results(folder: Path) -> dict[str, Any]:
             found[name] = [line for line in path.read_text().splitlines() if ",cost," not in line]
         elif path.name == "tables.md":
             before, _, cost = path.read_text().partition("## Cost")
-            found[name] = before + cost.partition("\n## ")[2]
+            found[name] = _without_cost(before + cost.partition("\n## ")[2])
     return found
+
+
+def _without_cost(text: str) -> str:
+    """Returns Markdown without the columns of tables that say how long something took."""
+    timed: list[int] = []
+    lines = []
+    for line in text.splitlines():
+        cells = line.split("|")
+        if len(cells) == 1:
+            timed = []
+        elif not timed:
+            timed = [place for place, cell in enumerate(cells) if "hours)" in cell or "(s per" in cell]
+        lines.append("|".join(cell for place, cell in enumerate(cells) if place not in timed))
+    return "\n".join(lines)
 
 
 def _without_clocks(path: Path) -> list[list[str]]:
