@@ -13,9 +13,8 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from same_results import same
 
-from drill import CHECKPOINT, ROOT, SAMPLES, Place
+from drill import CHECKPOINT, ROOT, SAMPLES, Place, same
 from xtalgen.crystals import read_table
 
 TWO_DAYS = 2 * 86_400
