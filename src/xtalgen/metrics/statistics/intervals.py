@@ -16,7 +16,7 @@ RESAMPLES = 1000
 class Estimate:
     """A value from n observations with its 95 % interval from low to high; rates are fractions.
 
-    value is None where there is none; `reason` says why.
+    value: None if it could not be computed; `reason` says why.
     """
 
     value: float | None
@@ -26,13 +26,13 @@ class Estimate:
     reason: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Returns value, n, low, high, and reason where there is one."""
+        """Returns value, n, low and high, and the reason if there is one."""
         entries = asdict(self)
         return entries if self.reason else {key: entries[key] for key in ("value", "n", "low", "high")}
 
 
 def missing(reason: str, n: int = 0) -> Estimate:
-    """Returns the estimate that has no value, for a reason that tables show."""
+    """Returns an estimate without a value; the tables show the reason."""
     return Estimate(None, n, reason=reason)
 
 
@@ -43,7 +43,7 @@ def rate(count: int, n: int) -> Estimate:
     share, spread = count / n, Z_95**2 / n
     middle = (share + spread / 2) / (1 + spread)
     half = Z_95 / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    # At 0 and 1 the bound is the share itself; rounding must not put it on the wrong side.
+    # At 0 and 1 the bound equals the rate; rounding must not move it past the rate.
     return Estimate(share, n, max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
 
 

@@ -1,4 +1,4 @@
-"""Is the best row of a table better than the next, or is its lead noise?"""
+"""Tests the best row of a table against the runner-up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class Lead:
 
 
 def compare(one: Evaluation, other: Evaluation, metric: str) -> Comparison | None:
-    """Returns the test of two sets' values of a metric; None where they hold too little for one.
+    """Returns the test of a metric between two sets; None if the data do not suffice.
 
-    Paired where both answered the same questions, exact for other rates, from the intervals for everything else.
+    The test is paired if both sets have the same targets, exact for other rates, and based on the intervals otherwise.
     """
     first, second = one.value(metric), other.value(metric)
     if first.value is None or second.value is None:

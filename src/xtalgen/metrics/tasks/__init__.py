@@ -5,6 +5,6 @@ Labels, units and definitions are in `registry`, so that rewording one of them e
 
 from xtalgen.runtime.names import GENERATION
 
-# Tasks whose crystals are judged at all.
+# Every task that can be evaluated.
 JUDGED = (*GENERATION, "csp", "conditional")
 EVERY_TASK = (*JUDGED, "infilling")

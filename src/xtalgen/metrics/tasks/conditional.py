@@ -1,4 +1,4 @@
-"""Scores of conditional generation: does a crystal have the properties that were asked for?"""
+"""Scores of conditional generation: share of crystals with the requested properties."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.thermodynamics.energy_above_hull import energies_above_hull, reference_phases, relaxed_phases
 
-# Attributes of which a crystal has what was asked or has not.
+# Attributes that agree exactly or not at all.
 EXACT = ("formula", "n_atoms", "spg_num")
-# Attributes that differ by an amount, in eV/atom.
+# Attributes compared by their difference, in eV/atom.
 KINDS = {"formula": pa.string(), "n_atoms": pa.int64(), "spg_num": pa.int64()}
 
 
@@ -43,7 +43,7 @@ class Requests:
 
 @dataclass(frozen=True)
 class Answers:
-    """What was asked for each crystal, what it has by attribute (None: nothing), whether it has what was asked."""
+    """Requested and obtained values by attribute (None: no value), and whether they agree."""
 
     asked: Sequence[Mapping[str, Any]]
     obtained: Mapping[str, Sequence[Any]]
@@ -52,7 +52,7 @@ class Answers:
 
 
 def score_requests(requests: Requests, settings: MetricConfig) -> Scores:
-    """Returns every metric of crystals made to order.
+    """Returns every metric of conditional generation.
 
     A rate counts all crystals for which its attribute was asked, failures included. Formula, number of atoms and space
     group are those of the crystal as sampled, energies those after relaxation; a target that lacks an attribute was not
@@ -83,7 +83,7 @@ def metric_of(attribute: str) -> str:
 
 
 def _obtained(requests: Requests, workers: int) -> dict[str, list[Any]]:
-    """Returns what each crystal has, by attribute; None where it has none or it was not computed."""
+    """Returns the obtained values by attribute; None if a crystal has no value or it was not computed."""
     rows = [row if fine else None for row, fine in zip(requests.sample, requests.sample.usable, strict=True)]
     found: dict[str, list[Any]] = {
         "formula": [None if row is None else reduced_counts(row.atomic_numbers) for row in rows],

@@ -1,4 +1,4 @@
-"""Scores of crystal structure prediction: does a structure predicted for a composition match the true one?"""
+"""Scores of crystal structure prediction: comparison of predicted structures with the true ones."""
 
 import functools
 from collections import Counter
@@ -63,10 +63,10 @@ def assign_targets(sample: Sequence[Crystal], test: Sequence[Crystal], where: st
 
 @dataclass(frozen=True)
 class Matches:
-    """What predictions match.
+    """Matches between predictions and targets.
 
     own: displacement of each prediction to its own target, NaN without match; nearest: smallest displacement of each
-    target to any prediction of the same reduced composition, NaN without match; failures: what went wrong, by row.
+    target to any prediction of the same reduced composition, NaN without match; failures: class of failure, by row.
     """
 
     own: Float[np.ndarray, " predictions"]
@@ -123,7 +123,7 @@ def match_targets(
 
 @dataclass(frozen=True)
 class PredictionVerdicts:
-    """What was found of each prediction: its validity, its target's, its matches, whether it is its target's first."""
+    """Verdicts on each prediction: validity of it and of its target, its matches, whether it is its target's first."""
 
     validity: Validity
     target_valid: Flags
@@ -161,7 +161,7 @@ def score_prediction(predictions: Predictions, settings: MetricConfig, *, work: 
     )
     several = max(Counter(predictions.own).values(), default=0)
     best = _best_of(predictions, rules, found)
-    # What no prediction of its composition matches is as far off as a match may be.
+    # A target without a match counts with the largest displacement that a match can have.
     off = np.nan_to_num(matches.nearest, nan=rules.tolerances.stol)
     metrics = _metrics(found, best, several) | {"crmse": Bootstrap(off, np.mean, reason="nothing was asked for")}
     return Scores(
@@ -256,5 +256,5 @@ def _failures(sample: Sequence[Crystal], matches: Matches) -> Counter[str]:
 
 
 def _failure_class(failure: Failure) -> str:
-    """Returns the class that a failed comparison is counted in."""
+    """Returns the class under which a failed comparison is counted."""
     return "degenerate" if NotComparableError.__name__ in failure.message else failure.kind

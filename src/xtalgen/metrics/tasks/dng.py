@@ -25,7 +25,7 @@ OF_RELAXED = ("converged", "stable", "metastable", "sun", "msun")
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What was found of each crystal."""
+    """Verdicts on each crystal."""
 
     validity: Validity
     likeness: Sequence[MatchVerdict]
@@ -35,7 +35,7 @@ class Verdicts:
 
 
 def score_generation(inputs: Inputs, settings: MetricConfig) -> Scores:
-    """Returns every metric of generated crystals, each rate over the crystals that the recipe says."""
+    """Returns every metric of generated crystals; the recipe fixes the denominator of each rate."""
     recipe = settings.recipe
     found = _judge(inputs, settings)
     metrics = _rates(inputs, found.flags)
@@ -114,7 +114,7 @@ def _relaxed(inputs: Inputs) -> dict[str, Flags]:
 def _sun(
     compared: CrystalList, flags: Mapping[str, Flags], rules: StabilityRules, matching: Matching
 ) -> dict[str, Flags]:
-    """Returns what is (meta)stable, unique and novel at once, in the recipe's order of asking."""
+    """Returns what is (meta)stable, unique and novel at once, with the recipe's order of filters."""
     counts, found = rules.count(compared), {}
     for name, stability in (("sun", "stable"), ("msun", "metastable")):
         among = flags[stability] & counts
@@ -158,7 +158,7 @@ def _rates(inputs: Inputs, flags: Mapping[str, Flags]) -> Measured:
 
 
 def _chosen(inputs: Inputs) -> Flags:
-    """Returns which crystals were to be relaxed: all, or the first ones of the set where only these were asked for."""
+    """Returns which crystals were to be relaxed: all, or only the first ones (`relax.max_crystals`)."""
     if inputs.relaxed is None:
         return np.ones(len(inputs.sample), dtype=bool)
     return np.array([row.info.get("relax_asked") is not False for row in inputs.relaxed], dtype=bool)

@@ -1,4 +1,4 @@
-"""Scores of infilling: how high does a model rank the element that was hidden from it?"""
+"""Scores of infilling: rank that a model gives to the hidden element."""
 
 from collections import Counter
 from collections.abc import Sequence
