@@ -221,7 +221,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9
 @pytest.mark.parametrize(
     ("fault", "content", "said"),
     [
-        ("YAML: aliases of aliases", CONFIG + BOMB, "unfolds to more than 100,000 values"),
+        ("YAML: aliases of aliases", CONFIG + BOMB, "expands to more than 100,000 values"),
         ("YAML: template that runs code", CONFIG + TEMPLATE, "would run code"),
         ("configuration: a set named like a command", NAMED, "a; touch harmed"),
         ("configuration: a run named like a path", CONFIG.replace("tiny:", "../../tiny:"), "letters, digits"),
@@ -239,7 +239,7 @@ def test_configurations(tmp_path, report, fault, content, said):
     ("fault", "content", "said"),
     [
         ("YAML: !!python/object", CONFIG + "x: !!python/object/apply:os.mkdir [harmed]\n", "the tag !!python/object"),
-        ("YAML: a key twice", CONFIG + "seed: 1\n", "'seed' stands in line 2 already. Keep one"),
+        ("YAML: a key twice", CONFIG + "seed: 1\n", "'seed' is already defined in line 2. Keep one"),
         ("YAML: tabs", CONFIG + "explorer:\n\ttitle: x\n", "Indent with spaces"),
         ("YAML: Latin-1", (CONFIG + "explorer: {title: Müller}\n").encode("latin-1"), "Save it as UTF-8"),
         ("YAML: NUL bytes", CONFIG + "\0", "not readable YAML"),
