@@ -28,7 +28,7 @@ def test_what_a_machine_lacks(copy, reference, report):
     copy.configure(sample__per_target=100_000, sample__chunk=400_000, runs__tiny__sample=huge)
     line = copy.refusal(SAMPLES, said="Out of memory", prefix=("prlimit", f"--as={6 * 1024**3}"))
     report("out of memory in sampling (ulimit -v 6 GB)", f"refused: {line}")
-    copy.configure(runs__tiny__train__learning_rate=1e30, runs__tiny__train__max_bad_steps=5)
+    copy.configure(runs__tiny__train__learning_rate=1000.0, runs__tiny__train__max_bad_steps=5)
     line = copy.refusal(CHECKPOINT, said=r"error: .*not finite")
     report("loss is NaN", f"refused: {line}")
     copy.configure()
