@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tables as script
+from metrics_files import COST, DNG, NONE, RECIPE, content, made, section, write
 from xtalgen.crystals import ContractError
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import flatten, read_evaluation, read_evaluations
@@ -21,49 +22,6 @@ from xtalgen.metrics.statistics.significance import compare
 from xtalgen.report.long_csv import long_csv
 from xtalgen.report.markdown import TABLES, compact, markdown
 from xtalgen.report.score_table import DE_NOVO, PREDICTION, STABILITY, SYMMETRY
-from xtalgen.stages.tables import write_tables
-
-DNG = {
-    "struct_valid": {"value": 0.9346, "n": 10000, "low": 0.9296, "high": 0.9393},
-    "comp_valid": {"value": 0.8, "n": 10000, "low": 0.795, "high": 0.805},
-    "cov_recall": {"value": 0.99, "n": 9046, "low": 0.985, "high": 0.995},
-    "cov_precision": {"value": 0.995, "n": 10000, "low": 0.99, "high": 1.0},
-    "wdist_density": {"value": 0.16, "n": 1000, "low": 0.14, "high": 0.18},
-    "wdist_num_elems": {"value": None, "n": 0, "low": None, "high": None, "reason": "no valid | crystal"},
-    "stable": {"value": 0.0031, "n": 10000, "low": 0.0022, "high": 0.0044},
-}
-RECIPE = {"potential": {"name": "chgnet"}, "stable_below": 0.0, "metastable_below": 0.1, "seed": 1}
-COST = {
-    "parameters": 14200000,
-    "train_seconds": 8000.0,
-    "sample_seconds_per_1000": 547.3,
-    "network_evaluations": 1000,
-    "device": "NVIDIA H200",
-}
-
-
-def content(name, metrics, *, task="dng", dataset="mp_20", caveats=(), cost=None, recipe=RECIPE, failures=None):
-    return {
-        "contract": "metrics/1",
-        "set": name,
-        "task": task,
-        "n": 10000,
-        "recipe": recipe,
-        "data": {"dataset": dataset, "caveats": list(caveats), "n_train": 26566, "n_test": 9046, "n_reference": 9046},
-        "funnel": [{"step": "asked for", "count": 10000}, {"step": "valid", "count": 8000}],
-        "failures": failures or {},
-        "metrics": metrics,
-        "cost": cost or {},
-    }
-
-
-def write(folder, *contents):
-    paths = []
-    for one in contents:
-        path = folder / (one["set"].replace("/", "-") + ".json")
-        path.write_text(json.dumps(one))
-        paths.append(path)
-    return paths
 
 
 @pytest.fixture
@@ -80,7 +38,6 @@ def paths(tmp_path):
     )
 
 
-NONE = "\N{EN DASH}"
 GOLDEN = f"""\
 ## De Novo Generation on `mp_20`
 
@@ -96,16 +53,6 @@ GOLDEN = f"""\
 **Lead within noise**: Validity: Composition, flowmm over cdvae, p = 0.3 (Fisher).
 Lead beyond noise: Validity: Structural, cdvae over flowmm, p < 0.001 (Fisher).
 """  # noqa: E501 - a table's rows are as long as they are
-
-
-def made(paths, *, published=False):
-    folder = paths[0].parent
-    write_tables(paths, out_markdown=folder / "t.md", out_csv=folder / "t.csv", published=published)
-    return (folder / "t.md").read_text(), (folder / "t.csv").read_text()
-
-
-def section(page, title):
-    return next(part for part in re.split(r"^(?=## )", page, flags=re.MULTILINE) if part.startswith(f"## {title}"))
 
 
 def test_golden_page(paths):
@@ -354,76 +301,3 @@ def test_a_row_without_facts_has_dashes(paths):
     page = markdown(rows)
     assert "## Funnel" not in page
     assert re.search(rf"\| `flowmm/dng` \| {NONE}", section(page, "Cost"))
-
-
-def released(name, metrics=DNG, *, relaxed="none", caveats=()):
-    one = content(f"{name}/released", metrics, caveats=caveats)
-    facts = {"licence": "Apache-2.0", "citation": "A. Nobody | B.", "relaxed": relaxed, "n": 10000}
-    one["data"]["released"] = facts | {"address": "https://example.org/x.csv"}
-    return one
-
-
-def test_released_rows_are_told_apart_at_a_glance(tmp_path):
-    caveat = "read from a copy that is not the published file"
-    paths = write(
-        tmp_path,
-        content("flowmm/dng", {**DNG, "comp_valid": {"value": 0.9, "n": 10000}}, cost={"train_seconds": 10.0}),
-        content("given/dng", DNG),
-        released("flowmm"),
-        released("other", relaxed="CHGNet", caveats=[caveat]),
-        content("mine", DNG, task="own"),
-    )
-    page, text = made(paths, published=True)
-    found = section(page, "De Novo Generation")
-    rows = re.findall(r"^\| (\w+) +\| ([a-z ]+?) +\|", found, re.MULTILINE)
-    assert rows == [
-        ("flowmm", "trained here"), ("given", "sampled here"), ("flowmm", "released"), ("other", "released"),
-        ("mine", "own file"),
-    ]  # fmt: skip
-    assert re.search(r"^\| Method +\| Origin +\| Validity: Structural", found, re.MULTILINE)
-    assert "> **Origin.** `trained here`: by a model that this experiment trained; `sampled here`:" in found
-    assert "Relaxed before their release: other with CHGNet." in found
-    assert f"> **Data.** {caveat} (rows: released other)" in found
-    assert "Validity: Composition, flowmm over" in found
-    assert "*Published, not run here*" in found
-    block = section(page, "Released samples")
-    assert re.search(r"\| `flowmm/released` +\| 10,000 +\| 10,000 +\| none +\| Apache-2\.0 +\| A\. Nobody", block)
-    assert "A. Nobody \\| B." in block
-    assert "https://example.org/x.csv" in block
-    origins = {row["set"]: row["origin"] for row in csv.DictReader(text.splitlines()) if row["origin"] != "published"}
-    assert origins["flowmm/released"] == "released"
-    assert origins["flowmm/dng"] == "run here"
-    printed = compact(read_evaluations(paths))
-    assert re.search(r"^Origin +trained here +sampled here +released +released +own file$", printed, re.MULTILINE)
-    assert "other: 10,000 crystals, relaxed with CHGNet, Apache-2.0; cite A. Nobody" in printed
-
-
-def test_a_released_row_and_a_run_of_one_name_are_told_apart_in_sentences(tmp_path):
-    better = {**DNG, "struct_valid": {"value": 0.9998, "n": 10000, "low": 0.9993, "high": 0.9999}}
-    page, _ = made(write(tmp_path, content("flowmm/dng", DNG), released("flowmm", better)))
-    assert "Structural, released flowmm over flowmm, p < 0.001" in page
-
-
-def test_rows_made_here_need_no_origin(paths):
-    page, _ = made(paths)
-    assert "Origin" not in page
-    assert "Released" not in page
-    assert "Origin" not in compact(read_evaluations(paths))
-
-
-def test_what_stability_rests_on_stands_beside_it(tmp_path):
-    recipe = {**RECIPE, "relaxation": {"potential": "chgnet"}}
-    cost = {**COST, "train_core_hours": 0.98765}
-    one, other = content("a/dng", DNG, recipe=recipe, cost=cost), content("b/dng", DNG, cost={"train_gpu_hours": 12.5})
-    one["data"]["n_hull"] = 26566
-    page, _ = made(write(tmp_path, one, other))
-    head, _, *rows = [line for line in section(page, "Stability").splitlines() if line.startswith("|")]
-    titles = [cell.strip() for cell in head.strip("|").split("|")]
-    cells = [dict(zip(titles, map(str.strip, row.strip("|").split("|")), strict=True)) for row in rows]
-    wanted = ("Potential", "Hull (reference crystals)", "Training (core-hours)", "Sampling (s per 1,000)")
-    assert [cells[0][name] for name in wanted] == ["chgnet", "26,566", "0.988", "547.3"]
-    assert [cells[1][name] for name in wanted] == [NONE, NONE, "12.5 GPU-hours", NONE]
-    assert {"S.U.N., E ≤ 0 eV/atom (%) ↑", "M.S.U.N., E ≤ 0.1 eV/atom (%) ↑", "n"} <= set(titles)
-    assert any(title.startswith("Converged") for title in titles)
-    printed = compact(read_evaluations(write(tmp_path, one, other)))
-    assert re.search(rf"^Hull \(reference crystals\) +26,566 +{NONE}$", printed, re.MULTILINE)

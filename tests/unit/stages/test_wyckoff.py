@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import wyckoff as script
+from crystal_cases import BROKEN, NOT_DESCRIBED, SALT
 from real_crystals import embedded
-from undescribed_crystals import BROKEN, NOT_DESCRIBED, SALT
 from xtalgen.crystals import read_crystals, read_metadata, read_table, replace_columns, to_table, write_table
 from xtalgen.runtime.parallel import Failure
 from xtalgen.stages import wyckoff as stage

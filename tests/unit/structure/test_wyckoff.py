@@ -12,9 +12,9 @@ from moyopy import Cell, MoyoDataset
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from scipy.spatial.transform import Rotation
 
+from crystal_cases import BROKEN, NOT_DESCRIBED, SALT
 from random_crystals import random_crystals
 from real_crystals import crystal, embedded
-from undescribed_crystals import BROKEN, NOT_DESCRIBED, SALT
 from xtalgen.crystals import Crystal
 from xtalgen.structure import wyckoff
 from xtalgen.structure.lattice import lattice_from_parameters
