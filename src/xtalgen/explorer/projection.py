@@ -70,6 +70,7 @@ def _read(kept: Path, rows: int) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         with np.load(kept) as found:
             points, components = found["points"].reshape(rows, 2), found["components"].reshape(rows, -1)
+    # NotImplementedError: zipfile's word for a flipped bit in a version or a compression method.
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         log.warning("%s: damaged (%s); it is made again", kept, error)
         return None

@@ -53,7 +53,7 @@ def _load(raw: bytes) -> dict[str, Any]:
 def _unpacked(raw: bytes) -> int:
     try:
         return sum(member.file_size for member in zipfile.ZipFile(io.BytesIO(raw)).infolist())
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter for versions that zipfile cannot read
         raise ValueError(f"not a readable .pt file ({error}). Fetch or copy it again.") from error
 
 

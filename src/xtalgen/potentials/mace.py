@@ -181,6 +181,7 @@ def _is_whole(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.testzip() is None
+    # NotImplementedError: zipfile's word for a flipped bit in a version or a compression method.
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError):
         return False
 
