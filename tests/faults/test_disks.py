@@ -131,7 +131,7 @@ def test_damaged_parts_of_killed_jobs(copy, reference, report):
     for part in copy.folder.glob("results/sample/tiny/csp/work-1-of-1/chunk-*.parquet"):
         flip(part)
     copy.run(SAMPLES)
-    assert "is made again" in copy.path("logs/sample/tiny/csp/1-of-1.log").read_text()
+    assert "is sampled again" in copy.path("logs/sample/tiny/csp/1-of-1.log").read_text()
     report("flipped bit: finished chunks of a killed sampling", "survived: made again")
     running = copy.start(RELAXED)
     running.wait_for("relax", "results/relax/tin/work-1-of-1/*.jsonl")
