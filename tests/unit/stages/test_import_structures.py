@@ -236,6 +236,24 @@ def test_many_entries_cost_no_more_memory_than_few(tmp_path, monkeypatch, name, 
     assert peaks[1] < peaks[0] + 200_000
 
 
+def test_tables_are_written_while_the_file_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("xtalgen.io.streams.PIECE", 10_000)
+    monkeypatch.setattr("xtalgen.stages.import_structures.FEW_ENTRIES", 5)
+    monkeypatch.setattr("xtalgen.stages.import_structures.BATCH", 20)
+    # In this process, so that what it holds is measured.
+    monkeypatch.setattr("xtalgen.stages.import_structures.map_items", lambda parse, batch, **_: map(parse, batch))
+    peaks = []
+    for count in (20, 200, 1000):  # the first imports what takes memory once
+        path = tmp_path / "mine.extxyz"
+        path.write_text("".join(MANY["mine.extxyz"](index) for index in range(count)))
+        tracemalloc.start()
+        import_structures(path, out=[tmp_path / "out.parquet"], workers=1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(read_crystals(tmp_path / "out.parquet")) == count
+    assert peaks[2] < peaks[1] + 200_000
+
+
 def test_batches_and_shards_give_the_rows_of_one_table(tmp_path, monkeypatch):
     path = tmp_path / "mine.extxyz"
     path.write_text(
