@@ -1,4 +1,4 @@
-"""The workflow as a module of somebody's own: `use rule * from xtalgen`, in another folder, with their configuration."""
+"""The workflow as a module of another: `use rule * from xtalgen`, in another folder, with its configuration."""
 
 import os
 import subprocess
