@@ -1,7 +1,5 @@
 """The explorer's page in a real headless Chromium, from disk, with the network off."""
 
-import io
-import json
 import time
 
 import numpy as np
@@ -9,22 +7,14 @@ import pyarrow as pa
 import pytest
 
 from browser import Browser, find_chromium
+from explorer_page import build, choose_and_see, count, number_of, pixels, place, put, type_search
 from made_sets import HOSTILE, KINDS, crystal, evaluated, write_reference, write_set
 from xtalgen.crystals import to_table, write_table
-from xtalgen.explorer import columns, projection
+from xtalgen.explorer import columns
 from xtalgen.explorer.columns import Colour, Column, Kind, Shown
 from xtalgen.explorer.crystal_sets import Files
-from xtalgen.stages.explorer import Options, write_explorer
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_chromium() is None, reason="needs a Chromium program")]
-
-
-def build(folder, files, name="explorer.html", **options):
-    page = folder / name
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(projection, "FEWEST", 1000)  # principal components: UMAP takes half a minute to compile itself
-        write_explorer(files, [], options=Options(**options), umap=projection.UmapConfig(), cache=None, out=page)
-    return page
 
 
 @pytest.fixture(scope="module")
@@ -51,49 +41,6 @@ def opened(chromium, page):
     chromium.resize(1280, 820)
     chromium.open(page)
     return chromium
-
-
-def place(browser, index):
-    """Returns where a crystal's point is on the page."""
-    left, top, _, _ = box_of(browser, "#points")
-    x, y = browser.run(f"explorer.map.toScreen({index})")
-    return left + x, top + y
-
-
-def box_of(browser, selector):
-    box = browser.run(f"document.querySelector('{selector}').getBoundingClientRect().toJSON()")
-    return box["x"], box["y"], box["width"], box["height"]
-
-
-def number_of(browser, identifier):
-    return browser.run(f"explorer.crystals.ids.indexOf({json.dumps(identifier)})")
-
-
-def count(browser):
-    return browser.run("document.getElementById('count').textContent")
-
-
-def put(browser, control, value, event):
-    browser.run(f"document.getElementById('{control}').value = {json.dumps(value)}")
-    browser.run(f"document.getElementById('{control}').dispatchEvent(new Event('{event}'))")
-
-
-def type_search(browser, text):
-    put(browser, "query", text, "input")
-
-
-def pixels(browser, selector):
-    from PIL import Image
-
-    browser.settle()
-    box = dict(zip(("x", "y", "width", "height"), box_of(browser, selector), strict=True))
-    return np.asarray(Image.open(io.BytesIO(browser.screenshot(box))).convert("RGB")).astype(int)
-
-
-def choose_and_see(browser, index):
-    browser.run(f"explorer.choose({index})")
-    browser.wait("document.querySelector('#scene canvas') && explorer.view.shown === explorer.state.chosen")
-    browser.settle()
 
 
 def test_page_opens_from_disk_without_network_or_console_errors(opened, page):
@@ -315,7 +262,7 @@ def test_one_entry_adds_a_column_to_colours_card_and_csv(chromium, tmp_path, mon
     choose_and_see(chromium, 2)
     assert "band gap2.50 eV" in chromium.run("document.getElementById('facts').textContent")
     head, *_, last = chromium.run("explorer.csv()").strip().splitlines()
-    assert dict(zip(head.split(","), last.split(","), strict=True))["band_gap"] == "2.50"
+    assert dict(zip(head.split(","), last.split(","), strict=True))["band_gap (eV)"] == "2.50"
     assert chromium.problems == []
 
 

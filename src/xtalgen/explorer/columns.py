@@ -53,7 +53,8 @@ class Column:
 
     name: column of the evaluated table. label: name in menus and lists. unit, step, digits: for numbers, which are
     stored as multiples of `step` and shown with `digits` decimals. yes, no: text of a flag when true and when false; ""
-    for none. implied_by: a flag that makes this verdict redundant when true. filter: whether there is a button that
+    for none. implied_by: a flag that makes this verdict redundant when true. needs: a property without which the table's
+    false means that the flag was not evaluated. filter: whether there is a button that
     keeps only crystals with the flag true. colour, ends, reverse: how to colour the map; ends of the scale (None: 2nd
     and 98th percentile), low values bright. shown: where the value is listed. value: returns the value of a crystal;
     None takes the table's column called `name`.
@@ -68,6 +69,7 @@ class Column:
     yes: str = ""
     no: str = ""
     implied_by: str = ""
+    needs: str = ""
     filter: bool = False
     colour: Colour = Colour.NONE
     ends: tuple[float, float] | None = None
@@ -82,7 +84,12 @@ class Column:
 
     def values(self, rows: Sequence[Crystal]) -> list[Any]:
         """Returns the value of each crystal, None where unknown."""
-        return [self.value(row) if self.value else row.info.get(self.name) for row in rows]
+        return [self._value(row) for row in rows]
+
+    def _value(self, row: Crystal) -> Any:
+        found = self.value(row) if self.value else row.info.get(self.name)
+        unknown = self.needs in row.info and row.info[self.needs] is None
+        return None if unknown and found is False else found
 
     def describe(self) -> dict[str, Any]:
         """Returns the column's entry in the page's header."""
@@ -121,7 +128,16 @@ COLUMNS: tuple[Column, ...] = (
     Column("gain", Kind.NUMBER, "energy released by relaxation", **_ENERGY, value=energy_gain),
     Column("sun", Kind.FLAG, "stable, unique and novel", yes="S.U.N.", shown=Shown.VERDICT),
     Column("msun", Kind.FLAG, "metastable, unique and novel", yes="M.S.U.N.", implied_by="sun", shown=Shown.VERDICT),
-    Column("stable", Kind.FLAG, "stability", yes="stable", filter=True, colour=Colour.STABILITY, shown=Shown.VERDICT),
+    Column(
+        "stable",
+        Kind.FLAG,
+        "stability",
+        yes="stable",
+        needs="e_above_hull",
+        filter=True,
+        colour=Colour.STABILITY,
+        shown=Shown.VERDICT,
+    ),
     Column(
         "metastable",
         Kind.FLAG,
@@ -129,6 +145,7 @@ COLUMNS: tuple[Column, ...] = (
         yes="metastable",
         no="not metastable",
         implied_by="stable",
+        needs="e_above_hull",
         filter=True,
         shown=Shown.VERDICT,
     ),

@@ -26,6 +26,7 @@ from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, flatten
 from xtalgen.report.marks import MEANING, marks
 from xtalgen.runtime.atomic import write_text
+from xtalgen.structure.space_group import SYMPREC
 
 STATUS_WORDS = {
     "unparsable": "the model's text is not a crystal",
@@ -169,6 +170,7 @@ def _header(sets: Sequence[CrystalSet], columns: list[Column], placed: Layout, o
         "columns": [column.describe() for column in columns],
         "elements": elements(),
         "space_groups": space_groups(),
+        "symprec": SYMPREC,
         "statuses": sorted({"", *(row.status for row in rows), *(row.info.get("relax_status") or "" for row in rows)}),
         "status_words": STATUS_WORDS,
         "matches": sorted({"", *(row.info.get("match_id") or "" for row in rows)}),

@@ -1,5 +1,8 @@
 // The page's address holds the crystal, the colours and the filters, so that a link leads back to them.
 
+import { axisColumns } from "./axes.js";
+
+const KEYS = ["crystal", "with", "x", "y", "colour", "search", "only", "hull", "without"];
 // Former names of colourings.
 const RENAMED = {
   hull: "e_above_hull",
@@ -16,6 +19,8 @@ const RENAMED = {
 export function writeAddress(crystals, state) {
   const parts = new URLSearchParams();
   if (state.chosen >= 0) parts.set("crystal", crystalKey(crystals, state.chosen));
+  if (state.chosen >= 0 && state.pinned >= 0) parts.set("with", crystalKey(crystals, state.pinned));
+  if (state.x && state.y) for (const axis of ["x", "y"]) parts.set(axis, state[axis]);
   if (state.colour !== "set") parts.set("colour", state.colour);
   if (state.query) parts.set("search", state.query);
   if (state.flags.size) parts.set("only", [...state.flags].join(" "));
@@ -25,7 +30,8 @@ export function writeAddress(crystals, state) {
 }
 
 // Returns the part of the state given by a fragment. The text is untrusted: unknown values are ignored.
-// `chosen` is the index of a crystal or -1; a bare #ID selects the first crystal of that id.
+// `chosen` is the index of a crystal or -1; a bare #ID selects the first crystal of that id. `missing` says which
+// crystal of the address is not on this page, "" for none.
 export function readAddress(fragment, crystals, colourings) {
   const text = fragment.slice(1);
   const parts = new URLSearchParams(text);
@@ -34,6 +40,9 @@ export function readAddress(fragment, crystals, colourings) {
   const flags = (parts.get("only") || "").split(" ").filter((name) => crystals.columns.get(name)?.filter);
   const hull = parts.get("hull") === null ? NaN : Number(parts.get("hull"));
   const hidden = new Set(parts.getAll("without").flatMap((names) => [names, ...names.split(" ")]));
+  const axes = new Set(axisColumns(crystals).map(({ name }) => name));
+  const [x, y] = ["x", "y"].map((axis) => parts.get(axis) ?? "");
+  const plotted = axes.has(x) && axes.has(y);
   const sets = crystals.header.sets.map((_, k) => k).filter((k) => hidden.has(crystals.header.sets[k].name));
   return {
     colour: Object.hasOwn(colourings, colour) ? colour : "set",
@@ -41,22 +50,39 @@ export function readAddress(fragment, crystals, colourings) {
     flags: new Set(flags),
     hull: Number.isFinite(hull) ? hull : null,
     sets: new Set(sets),
-    chosen: chosenIn(text, parts.get("crystal"), crystals),
+    ...(plotted ? { x, y } : { x: "", y: "" }),
+    ...crystalsIn(text, parts, crystals),
   };
 }
 
+function crystalsIn(text, parts, crystals) {
+  const chosen = chosenIn(text, parts.get("crystal"), crystals);
+  const pinned = indexOfKey(parts.get("with"), crystals);
+  const bare = text && !KEYS.some((key) => parts.has(key)) ? decoded(text) : null;
+  const lost = [
+    [chosen, parts.get("crystal") ?? bare],
+    [pinned, parts.get("with")],
+  ].filter(([at, name]) => at < 0 && name);
+  const named = lost.map(([, name]) => `“${name.replace("~", " ")}”`).join(" and ");
+  const missing = named && `The link names ${named}, which is not on this page: another run, or not among those drawn.`;
+  return { chosen, pinned: pinned === chosen ? -1 : pinned, missing };
+}
+
+function indexOfKey(key, crystals) {
+  return key === null ? -1 : crystals.ids.findIndex((_, i) => crystalKey(crystals, i) === key);
+}
+
 function chosenIn(text, key, crystals) {
-  if (key !== null) {
-    const found = crystals.ids.findIndex((_, i) => crystalKey(crystals, i) === key);
-    if (found >= 0) return found;
-  }
-  let id = text;
+  const found = indexOfKey(key, crystals);
+  return found >= 0 ? found : crystals.ids.indexOf(decoded(text));
+}
+
+function decoded(text) {
   try {
-    id = decodeURIComponent(text);
+    return decodeURIComponent(text);
   } catch {
-    // not encoded: used verbatim
+    return text; // not encoded: used verbatim
   }
-  return crystals.ids.indexOf(id);
 }
 
 function crystalKey(crystals, i) {

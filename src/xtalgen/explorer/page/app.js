@@ -1,14 +1,17 @@
 // The page: its state and reactions to changes. The other modules draw, read and write what they are given.
 
 import { readAddress, writeAddress } from "./address.js";
+import { cif } from "./cif.js";
+import { clusterNames } from "./clusters.js";
 import { colourings, paint } from "./colours.js";
-import { connect, fillPage, showState } from "./controls.js";
+import { connect, fillPage, fillScores, showState } from "./controls.js";
 import { CrystalView } from "./crystal.js";
 import { Crystals } from "./data.js";
 import { $, make, setPressed } from "./dom.js";
 import { csv } from "./export.js";
 import { listen } from "./keys.js";
 import { legend, setEntries } from "./legend.js";
+import { ResultList, sorted } from "./list.js";
 import { PointMap } from "./map.js";
 import { card, describe } from "./panels.js";
 import { Plots } from "./plots.js";
@@ -19,21 +22,27 @@ const main = document.querySelector("main");
 class App {
   constructor(crystals) {
     this.crystals = crystals;
-    // sets, categories: hidden ones; flags: those that must be true; hull: upper limit of the energy; lasso: selection.
+    // x, y: columns of the axes, "" for the map; sets, categories: hidden ones; flags: those that must be true; hull:
+    // upper limit of the energy; lasso: corners of a polygon; dim: whether the others stay visible; sort: of the list;
+    // pinned: the crystal with which the chosen one is compared.
     this.state = {
-      ...{ colour: "set", sets: new Set(), categories: new Set(), flags: new Set(), query: "" },
-      ...{ hull: null, lasso: null, chosen: -1 },
+      ...{ colour: "set", x: "", y: "", sets: new Set(), categories: new Set(), flags: new Set(), query: "" },
+      ...{ hull: null, lasso: null, dim: true, chosen: -1, pinned: -1 },
+      sort: { by: crystals.columns.has("e_above_hull") ? "e_above_hull" : "id", down: false },
     };
     this.colourings = colourings(crystals);
-    this.nGenerated = crystals.set.reduce((sum, set) => sum + !crystals.header.sets[set].reference, 0);
+    this.drawn = new Uint8Array(crystals.n); // 0 hidden, 1 dimmed, 2 shown
     this.plots = new Plots($("plots"), crystals);
     this.view = new CrystalView($("scene"), crystals);
+    this.otherView = new CrystalView($("other-scene"), crystals);
+    this.list = new ResultList(this);
     fillPage(this);
     this.map = new PointMap($("map"), crystals, {
       hover: (i, x, y) => this.hover(i, x, y),
       choose: (i) => this.pick(i),
-      lasso: (found) => this.lasso(found),
+      lasso: (corners) => this.lasso(corners),
     });
+    this.map.names = clusterNames(crystals, this.map.places);
     connect(this);
     listen(this);
     this.readAddress();
@@ -45,10 +54,12 @@ class App {
     });
   }
 
-  // Esc undoes one selection at a time.
+  // Esc undoes one thing at a time.
   back() {
     const { state } = this;
-    if (this.map.lassoMode) this.setLasso(false);
+    if (document.body.classList.contains("full")) this.fill(false);
+    else if (!$("card").hidden) this.hover(-1);
+    else if (this.map.lassoMode || this.map.path) this.setLasso(false);
     else if (state.lasso) this.change({ lasso: null });
     else if (state.chosen >= 0) this.choose(-1);
     else if (state.query || state.flags.size || state.hull !== null) {
@@ -61,12 +72,21 @@ class App {
     this.refilter();
   }
 
+  // Places the crystals on the map of similarity ("") or by two columns. The lasso belongs to the old places.
+  arrange(x, y) {
+    Object.assign(this.state, { x, y, lasso: null });
+    this.map.arrange(x, y);
+    this.refilter();
+  }
+
   theme(name) {
     document.documentElement.dataset.theme = name;
     this.recolour();
     this._legends();
+    fillScores(this.crystals.header);
     this.view.refresh();
-    this._drawPlots();
+    this.otherView.refresh();
+    this._drawTab();
   }
 
   tab(name) {
@@ -74,32 +94,39 @@ class App {
     for (const tab of document.querySelectorAll("[role=tab]")) {
       tab.setAttribute("aria-selected", String(tab.dataset.tab === name));
     }
-    this._drawPlots();
+    this._drawTab();
   }
 
-  _drawPlots() {
-    if (main.dataset.tab === "plots") this.plots.draw(this.map.visible);
+  // Panels that are not seen are not drawn.
+  _drawTab() {
+    const { tab } = main.dataset;
+    if (tab === "plots") this.plots.draw(this.map.visible);
+    if (tab === "list") this.list.draw();
+    if (tab === "crystal") this._showCells();
   }
 
-  // Decides which crystals are shown.
+  // Decides which crystals are shown, which are dimmed, and which are hidden.
   refilter() {
-    const { crystals } = this;
-    const { visible } = this.map;
-    const passes = crystalFilter(crystals, this.state, this.colourings[this.state.colour]);
-    let shown = 0;
+    const { crystals, drawn, map, state } = this;
+    const inside = state.lasso ? map.inside(state.lasso) : null;
+    const { present, found } = crystalFilter(crystals, state, this.colourings[state.colour], inside);
     for (let i = 0; i < crystals.n; i++) {
-      visible[i] = passes(i) ? 1 : 0;
-      if (visible[i] && !crystals.setOf(i).reference) shown++;
+      const level = found(i) ? 2 : Number(state.dim);
+      drawn[i] = map.placed[i] && present(i) ? level : 0;
+      map.visible[i] = Number(drawn[i] === 2);
     }
+    map.lasso = state.lasso;
+    this.order = null;
+    this.hover(-1);
     this.recolour();
-    showState(this, shown);
+    showState(this);
     this._legends();
-    this._drawPlots();
+    this._drawTab();
     this.writeAddress();
   }
 
   recolour() {
-    paint(this.crystals, this.colourings[this.state.colour], this.map.visible, this.map.colours);
+    paint(this.crystals, this.colourings[this.state.colour], this.drawn, this.map.colours, this.map.shapes);
     this.map.recolour();
   }
 
@@ -135,19 +162,64 @@ class App {
     this.choose(at < 0 ? i : stack[(at + 1) % stack.length]);
   }
 
-  // Opens a crystal in the panel; -1 closes it.
-  choose(i, { centre = false } = {}) {
+  // Opens a crystal in the panel; -1 closes it. open: whether its tab comes to the front.
+  choose(i, { centre = false, open = true } = {}) {
     this.state.chosen = this.map.chosen = i;
+    if (i < 0) this.pin(-1);
     $("chosen").hidden = i < 0;
-    document.querySelector(".empty").hidden = i >= 0;
+    document.querySelector("#crystal .empty").hidden = i >= 0;
     this.map.links = i < 0 ? [] : this._linked(i);
     this.map.draw();
+    this.hover(-1);
     this.writeAddress();
+    if (main.dataset.tab === "list") this.list.mark();
     if (i < 0) return;
-    describe(this.crystals, i, (other) => this.choose(other, { centre: true }));
-    this.tab("crystal");
+    this._describe();
     if (centre) this.map.reveal(i);
-    this.view.show(i, 1);
+    if (open) this.tab("crystal");
+  }
+
+  // Keeps a crystal beside the chosen one for comparison; -1 ends it.
+  pin(i) {
+    this.state.pinned = this.map.pinned = i;
+    setPressed("compare", i >= 0);
+    this.map.draw();
+    this.writeAddress();
+    if (this.state.chosen >= 0) {
+      this._describe();
+      this._showCells();
+    }
+  }
+
+  _describe() {
+    const { chosen, pinned } = this.state;
+    const compared = pinned === chosen ? -1 : pinned;
+    $("compare-hint").hidden = pinned < 0 || compared >= 0;
+    $("other-scene").parentElement.hidden = compared < 0;
+    main.classList.toggle("comparing", compared >= 0);
+    describe(this.crystals, chosen, compared, (other) => this.choose(other, { centre: true }));
+  }
+
+  // Draws the chosen cell, and the pinned one, if they are not what is seen.
+  _showCells() {
+    const { chosen, pinned } = this.state;
+    if (chosen >= 0 && this.view.wanted?.[0] !== chosen) this.view.show(chosen, 1);
+    if (pinned >= 0 && this.otherView.wanted?.[0] !== pinned) this.otherView.show(pinned, 1);
+  }
+
+  // Shows the cells between sampled (0) and relaxed (1).
+  stage(share) {
+    const { chosen, pinned } = this.state;
+    this.view.show(chosen, share, "view");
+    if (pinned >= 0) this.otherView.show(pinned, share, "view");
+  }
+
+  // Lets the cell fill the screen, or the window where a browser has no full screen.
+  fill(on) {
+    document.body.classList.toggle("full", on);
+    setPressed("full", on);
+    if (on) document.documentElement.requestFullscreen?.().catch(() => {});
+    else if (document.fullscreenElement) document.exitFullscreen();
   }
 
   // Crystals to which the map draws lines.
@@ -156,14 +228,16 @@ class App {
     return [nearest[i], duplicate[i]].filter((other) => other >= 0 && other !== i);
   }
 
-  // Opens the next or previous visible generated crystal, in order of energy above hull.
+  // The crystals shown, in the order of the list.
+  results() {
+    this.order ??= sorted(this.crystals, this.map.visible, this.state.sort);
+    return this.order;
+  }
+
+  // Opens the next or previous crystal of the list.
   step(direction) {
-    const { crystals } = this;
-    const order = [];
-    for (let i = 0; i < crystals.n; i++) if (this.map.visible[i] && !crystals.setOf(i).reference) order.push(i);
+    const order = this.results();
     if (!order.length) return;
-    const energy = (i) => crystals.value("e_above_hull", i) ?? Infinity;
-    order.sort((a, b) => (energy(a) === energy(b) ? a - b : energy(a) - energy(b)));
     const at = order.indexOf(this.state.chosen);
     const start = direction > 0 ? 0 : order.length - 1;
     const next = at < 0 ? start : (at + direction + order.length) % order.length;
@@ -181,7 +255,7 @@ class App {
       if (this.state.chosen !== i) return;
       const share = Math.min(1, (performance.now() - begun) / 450);
       $("stage").value = from + share * (to - from);
-      this.view.show(i, Number($("stage").value), true);
+      this.stage(Number($("stage").value));
       if (share < 1) requestAnimationFrame(frame);
     };
     frame();
@@ -189,23 +263,23 @@ class App {
 
   setLasso(on) {
     this.map.lassoMode = on;
+    this.map.path = null;
+    this.map.draw();
     setPressed("lasso", on);
     $("points").classList.toggle("lasso", on);
   }
 
-  lasso(found) {
-    const marks = new Uint8Array(this.crystals.n);
-    for (const i of found) marks[i] = 1;
+  lasso(corners) {
     this.setLasso(false);
-    this.change({ lasso: marks });
+    this.change({ lasso: corners });
   }
 
   cif() {
-    return this.crystals.cif(this.state.chosen, Number($("stage").value));
+    return cif(this.crystals, this.state.chosen, Number($("stage").value));
   }
 
   csv() {
-    return csv(this.crystals, this.map.visible, this.map.places);
+    return csv(this.crystals, this.map.visible);
   }
 
   writeAddress() {
@@ -215,9 +289,14 @@ class App {
   }
 
   readAddress() {
-    const { chosen, ...filters } = readAddress(location.hash, this.crystals, this.colourings);
-    Object.assign(this.state, filters);
+    const { chosen, pinned, missing, ...filters } = readAddress(location.hash, this.crystals, this.colourings);
+    const { x, y } = this.state;
+    Object.assign(this.state, filters, { lasso: null });
+    if (filters.x !== x || filters.y !== y) this.map.arrange(filters.x, filters.y);
+    $("notice").hidden = !missing;
+    $("notice-text").textContent = missing;
     if (chosen >= 0 && chosen !== this.state.chosen) this.choose(chosen, { centre: true });
+    if (chosen >= 0 && pinned !== this.state.pinned) this.pin(pinned);
   }
 }
 

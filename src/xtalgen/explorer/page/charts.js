@@ -9,7 +9,7 @@ const PLOT = { width: 340, height: 168, left: 40, right: 8, top: 8, bottom: 30 }
 // area: reference lines are filled.
 export function lineChart(title, lines, { x: ends, yEnds, xLabel, yLabel, marks = [], area = false }) {
   const [y0, top] = yEnds ?? [0, Math.max(1e-6, ...lines.flatMap(({ points }) => points.map(([, y]) => y)))];
-  const [svg, x, y] = axes(ends, [y0, top], xLabel, yLabel, ticks(ends[0], ends[1], 6));
+  const [svg, x, y] = axes(ends, [y0, top], xLabel, yLabel, linearTicks(ends[0], ends[1], 6));
   const [above, below] = [PLOT.top, PLOT.height - PLOT.bottom];
   for (const mark of marks) {
     svg.append(segment([x(mark), above], [x(mark), below], { "stroke-dasharray": "3 3" }));
@@ -86,7 +86,7 @@ function axes(xEnds, yEnds, xLabel, yLabel, xTicks) {
   const x = (value) => left + share(value, xEnds) * (width - left - right);
   const y = (value) => height - bottom - share(value, yEnds) * (height - bottom - PLOT.top);
   const svg = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
-  for (const value of ticks(yEnds[0], yEnds[1], 4)) {
+  for (const value of linearTicks(yEnds[0], yEnds[1], 4)) {
     svg.append(segment([left, y(value)], [width - right, y(value)]));
     svg.append(writing(left - 5, y(value) + 3.5, "end", tidy(value)));
   }
@@ -97,7 +97,7 @@ function axes(xEnds, yEnds, xLabel, yLabel, xTicks) {
   return [svg, x, y];
 }
 
-function ticks(low, high, count) {
+export function linearTicks(low, high, count) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
@@ -108,6 +108,6 @@ function ticks(low, high, count) {
   return found;
 }
 
-function tidy(value) {
+export function tidy(value) {
   return withMinus(Math.abs(value) >= 10000 ? `${value / 1000}k` : String(Number(value.toPrecision(4))));
 }

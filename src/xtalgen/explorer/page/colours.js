@@ -16,7 +16,8 @@ export const palette = () => (isDark() ? DARK : LIGHT);
 export const cssColour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 export const grey = () => cssColour("--grey");
 
-// Colour and shape (0 disc, 1 square, 2 diamond, 3 triangle) of a set.
+// Colour and shape (0 disc, 1 square, 2 diamond, 3 triangle, 4 cross) of a set. A cross has no value.
+export const CROSS = 4;
 export const setColour = (set) => (set.reference ? grey() : palette()[set.colour % LIGHT.length]);
 export const setShape = (set) => (set.reference ? 0 : Math.floor(set.colour / LIGHT.length) % 4);
 
@@ -28,8 +29,8 @@ function viridis(share) {
 }
 
 // Returns the colourings for which these crystals have values, by name: by set, and those of the columns.
-// Categories: `categories` [[label, index in the palette or null for grey]], `of(i)` → category.
-// Numbers: `value(i)`, `ends` of the scale, `reverse`.
+// Categories: `categories` [[label, index in the palette or null for grey, shape if not the set's]], `of(i)` → category.
+// Numbers: `value(i)`, `ends` of the scale, `reverse`; their categories are those of the crystals without value.
 export function colourings(crystals) {
   const found = {
     set: {
@@ -42,12 +43,23 @@ export function colourings(crystals) {
   for (const column of crystals.columns.values()) {
     const colouring = column.colour ? WAYS[column.colour](crystals, column) : null;
     const label = column.unit ? `${column.label} (${column.unit})` : column.label;
-    if (colouring) found[column.name] = { label, ...colouring };
+    if (colouring) found[column.name] = { label, ...withUnknown(crystals, column, colouring) };
   }
   return found;
 }
 
-// The colourings that a column may name.
+// Adds the categories of crystals without value: generated ones are crosses, references grey dots.
+function withUnknown(crystals, column, { categories = [], of, ...scaled }) {
+  const known = of ?? ((i) => (scaled.value(i) === null ? null : -1));
+  const unknown = scaled.value ? `no ${column.label}` : "not evaluated";
+  return {
+    ...scaled,
+    categories: [...categories, [unknown, null, CROSS], ["reference", null]],
+    of: (i) => known(i) ?? categories.length + (crystals.setOf(i).reference ? 1 : 0),
+  };
+}
+
+// The colourings that a column may name. `of` and `value` give null where the column does not judge a crystal.
 const WAYS = {
   scale(crystals, { name, ends, reverse }) {
     const value = (i) => crystals.value(name, i);
@@ -59,9 +71,8 @@ const WAYS = {
       categories: [
         [yes, 2],
         [no, 1],
-        ["not judged", null],
       ],
-      of: (i) => ({ true: 0, false: 1 })[crystals.value(name, i)] ?? 2,
+      of: (i) => ({ true: 0, false: 1 })[crystals.value(name, i)] ?? null,
     };
   },
 
@@ -73,13 +84,12 @@ const WAYS = {
         ["composition invalid", 5],
         ["both invalid", 6],
         ["otherwise invalid", 3],
-        ["not judged", null],
       ],
       of: (i) => {
         const valid = crystals.value("valid", i);
         const badStructure = crystals.value("struct_valid", i) === false;
         const badComposition = crystals.value("comp_valid", i) === false;
-        if (valid === null) return 5;
+        if (valid === null) return null;
         if (valid) return 0;
         if (badStructure) return badComposition ? 3 : 1;
         return badComposition ? 2 : 4;
@@ -93,12 +103,11 @@ const WAYS = {
         ["stable", 2],
         ["metastable", 4],
         ["unstable", 1],
-        ["not judged", null],
       ],
       of: (i) => {
         if (crystals.value("stable", i)) return 0;
         if (crystals.value("metastable", i)) return 1;
-        return crystals.value("e_above_hull", i) === null ? 3 : 2;
+        return crystals.value("e_above_hull", i) === null ? null : 2;
       },
     };
   },
@@ -112,20 +121,16 @@ const WAYS = {
         ["4", 5],
         ["5", 1],
         ["6 or more", 6],
-        ["no geometry", null],
       ],
-      of: (i) => (crystals.nElements[i] ? Math.min(crystals.nElements[i], 6) - 1 : 6),
+      of: (i) => (crystals.nElements[i] ? Math.min(crystals.nElements[i], 6) - 1 : null),
     };
   },
 
   crystal_system(crystals) {
     if (!crystals.spg_num.some((number) => number)) return null;
     return {
-      categories: [...SYSTEMS.map(([, name], k) => [name, k]), ["unknown", null]],
-      of: (i) => {
-        const system = crystals.system(i);
-        return system < 0 ? SYSTEMS.length : system;
-      },
+      categories: SYSTEMS.map(([, name], k) => [name, k]),
+      of: (i) => (crystals.system(i) < 0 ? null : crystals.system(i)),
     };
   },
 };
@@ -142,23 +147,31 @@ function quantiles(crystals, value) {
   return [values[Math.floor(values.length * 0.02)], values[Math.floor((values.length - 1) * 0.98)]];
 }
 
-// Fills the RGBA colour of every point, 4 bytes each; opacity 0 hides a point.
-export function paint(crystals, colouring, visible, bytes) {
+// Opacities of a point: generated, reference, and of those that search and filters do not find.
+const [STRONG, WEAK, DIM] = [225, 190, 38];
+
+// Fills RGBA colour, 4 bytes each, and shape of every point. drawn: 0 hidden, 1 dimmed, 2 shown.
+export function paint(crystals, colouring, drawn, colours, shapes) {
   const quiet = rgb(grey());
-  const colours = palette().map(rgb);
+  const without = rgb(cssColour("--faint"));
+  const hues = palette().map(rgb);
   const steps = colouring.value ? Array.from({ length: 256 }, (_, k) => viridis(k / 255)) : null;
-  const named = colouring.categories?.map(([, k]) => (k === null ? quiet : colours[k % colours.length]));
+  const named = colouring.categories.map(([, k, shape]) => {
+    if (k === null) return shape === CROSS ? without : quiet;
+    return hues[k % hues.length];
+  });
+  const ofSets = crystals.header.sets.map(setShape);
   const [low, high] = colouring.ends ?? [0, 1];
   for (let i = 0; i < crystals.n; i++) {
-    let colour = quiet;
-    let strong = !crystals.setOf(i).reference;
-    const value = colouring.value ? colouring.value(i) : null;
-    if (named) colour = named[colouring.of(i)];
-    else if (value === null) strong = false;
-    else {
-      const share = Math.min(1, Math.max(0, (value - low) / (high - low || 1)));
+    const category = colouring.of(i);
+    let colour = named[category];
+    if (category < 0) {
+      const share = Math.min(1, Math.max(0, (colouring.value(i) - low) / (high - low || 1)));
       colour = steps[Math.round((colouring.reverse ? 1 - share : share) * 255)];
     }
-    bytes.set([colour[0], colour[1], colour[2], visible[i] ? (strong ? 225 : 120) : 0], 4 * i);
+    const shown = crystals.setOf(i).reference ? WEAK : STRONG;
+    if (drawn[i] === 1) colour = quiet;
+    colours.set([colour[0], colour[1], colour[2], [0, DIM, shown][drawn[i]]], 4 * i);
+    shapes[i] = colouring.categories[category]?.[2] ?? ofSets[crystals.set[i]];
   }
 }

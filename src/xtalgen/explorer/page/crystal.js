@@ -1,18 +1,23 @@
 // One crystal in 3D. The viewer is 3Dmol.js in chemiscope's script, unpacked when the first crystal is opened.
 
+import { bondReach, bondsOf, cross, polyhedra } from "./bonding.js";
+import { conventionalCell } from "./cif.js";
 import { isDark } from "./colours.js";
 import { Crystals, bytesOf, inflate } from "./data.js";
+import { combined, inverted } from "./symmetry.js";
 
 const EDGE = 0.02; // atoms within this fraction of a face of the cell are shown on the opposite face too
 const MOST_ATOMS = 1500; // beyond, one cell is drawn instead of 2×2×2
+const CAMERA = 150; // Å; 3Dmol.js's distance of the camera from the middle at zero zoom
+const AXES = { light: ["#b3261e", "#1b7a33", "#0b57d0"], dark: ["#ff8a80", "#6fdc8c", "#8ab4f8"] }; // a, b, c
+const EDGES = { light: "#5d6875", dark: "#dfe6ee" };
 
 export class CrystalView {
   constructor(scene, crystals) {
     this.scene = scene;
     this.crystals = crystals;
-    this.repeat = 1;
-    this.spinning = false;
-    new ResizeObserver(() => this.viewer && this.viewer.resize()).observe(scene);
+    this.options = { supercell: false, spin: false, conventional: false, polyhedra: false };
+    new ResizeObserver(() => this._resized()).observe(scene);
   }
 
   // Returns a promise of the library. The script is 3 MB, so it is loaded only once, when needed.
@@ -31,7 +36,8 @@ export class CrystalView {
     return CrystalView.loading;
   }
 
-  async show(i, stage, keepView = false) {
+  // keep: what stays of the view of a crystal that is drawn anew: "" nothing, "direction", or all of it: "view".
+  async show(i, stage, keep = "") {
     this.wanted = [i, stage];
     if (!this.crystals.n_atoms[i]) return this._say("This crystal has no geometry.");
     if (!this.viewer) {
@@ -40,7 +46,7 @@ export class CrystalView {
         const library = await CrystalView.library();
         if (!this.viewer) {
           this.scene.replaceChildren();
-          const options = { backgroundAlpha: 0, antialias: true, disableFog: true, lowerZoomLimit: 2 };
+          const options = { antialias: true, disableFog: true };
           this.viewer = library.createViewer(this.scene, options);
         }
       } catch (error) {
@@ -52,7 +58,7 @@ export class CrystalView {
       if (this.wanted[0] !== i) return undefined;
     }
     this.scene.querySelector("p")?.remove();
-    this._build(...this.wanted, keepView && this.shown === i);
+    this._build(...this.wanted, this.shown === i ? keep : "");
     this.shown = i;
     return undefined;
   }
@@ -69,29 +75,39 @@ export class CrystalView {
     this.shown = -1;
   }
 
-  _build(i, stage, keepView) {
-    const { viewer, crystals } = this;
-    const view = keepView ? viewer.getView() : null;
-    const vectors = Crystals.vectors(crystals.cell(i, stage));
-    const atoms = this._placed(crystals.atoms(i, stage), vectors);
+  _build(i, stage, keep) {
+    const { viewer } = this;
+    const view = viewer.getView();
+    const { vectors, atoms } = this._cell(i, stage);
+    const repeat = this.options.supercell && atoms.length * 8 <= MOST_ATOMS ? 2 : 1;
+    const placed = placedAtoms(atoms, vectors, repeat);
+    viewer.removeAllLabels();
     viewer.clear();
-    viewer.setBackgroundColor(isDark() ? "#0e1319" : "#f6f7f9", 0);
-    this._addAtoms(viewer.addModel(), atoms);
-    this._frame(vectors);
-    if (view) viewer.setView(view);
-    else {
-      viewer.zoomTo();
-      viewer.rotate(18, "x");
-      viewer.rotate(-24, "y");
-      viewer.zoom(1.35);
-    }
-    viewer.spin(this.spinning ? "y" : false, 0.6);
+    viewer.setBackgroundColor(isDark() ? "#0e1319" : "#f6f7f9", 1);
+    const reach = bondReach(
+      this.crystals.header.elements,
+      this.crystals.parts[i].map(([z]) => z),
+    );
+    const drawn = this.options.polyhedra ? this._polyhedra(placed, atoms, vectors, reach) : placed;
+    this._addAtoms(viewer.addModel(), drawn, reach);
+    const corners = this._frame(vectors, repeat);
+    // What must fit: corners of the cell, and atoms with their radius.
+    this.extent = [...corners.map((at) => [at, 0.3]), ...drawn.map(([, ...at]) => [at, 0.6])];
+    if (keep === "view") viewer.setView(view);
+    else this._fit(keep ? view.slice(4) : null);
+    viewer.spin(this.options.spin ? "y" : false, 0.6);
     viewer.render();
   }
 
-  _addAtoms(model, atoms) {
+  _cell(i, stage) {
+    const { crystals } = this;
+    const found = this.options.conventional ? conventionalCell(crystals, i, stage) : null;
+    return found ?? { vectors: Crystals.vectors(crystals.cell(i, stage)), atoms: crystals.atoms(i, stage) };
+  }
+
+  _addAtoms(model, atoms, reach) {
     const { colour, radius } = this.crystals.header.elements;
-    const bonds = this._bonds(atoms);
+    const bonds = bondsOf(atoms, reach);
     model.addAtoms(
       atoms.map(([number, x, y, z], k) => ({
         ...{ elem: this.crystals.symbol(number), x, y, z, serial: k, index: k },
@@ -105,83 +121,156 @@ export class CrystalView {
     }
   }
 
-  // Atoms of all cells shown, with those on faces, edges and corners repeated on the opposite side; Cartesian, in Å.
-  _placed(atoms, vectors) {
-    const repeat = atoms.length * this.repeat ** 3 > MOST_ATOMS ? 1 : this.repeat;
-    const placed = [];
-    for (const [z, ...at] of atoms) {
-      const steps = at.map((value) => {
-        const inner = value > 1 - EDGE ? value - 1 : value;
-        return Array.from({ length: repeat + (inner < EDGE ? 1 : 0) }, (_, k) => inner + k);
-      });
-      for (const a of steps[0]) {
-        for (const b of steps[1]) for (const c of steps[2]) placed.push([z, ...cartesian([a, b, c], vectors)]);
-      }
+  // Draws polyhedra and returns the atoms together with those corners that lie outside the cells.
+  _polyhedra(placed, atoms, vectors, reach) {
+    const { elements } = this.crystals.header;
+    const inside = atoms.map(([z, ...at]) => [z, ...cartesian(at, vectors)]);
+    const home = ([, ...at]) => cartesian(fractional(at, vectors).map(Math.floor), vectors);
+    const drawn = new Map(placed.map((atom) => [keyOf(atom), atom]));
+    for (const { z, corners, faces } of polyhedra(placed, { atoms: inside, home }, vectors, elements, reach)) {
+      for (const corner of corners) if (!drawn.has(keyOf(corner))) drawn.set(keyOf(corner), corner);
+      const vertexArr = faces.flat().map((k) => pointOf(corners[k].slice(1)));
+      const faceArr = vertexArr.map((_, k) => k);
+      const color = elements.colour[z];
+      this.viewer.addCustom({ vertexArr, faceArr, normalArr: normals(vertexArr), color, opacity: 0.7 });
     }
-    return placed;
+    return [...drawn.values()];
   }
 
-  // Bonded: closer than 1.15 times the sum of covalent radii. In salts (electronegativities differ by more than 1) not
-  // between ions of like charge: one must attract electrons more than the other, or both be non-metals.
-  _bonds(atoms) {
-    const { radius, metal, electronegativity: negativity } = this.crystals.header.elements;
-    const bonds = atoms.map(() => []);
-    const present = [...new Set(atoms.map(([z]) => z))].map((z) => negativity[z]);
-    const salt = Math.max(...present) - Math.min(...present) > 1;
-    const covalent = (z) => !metal[z] && negativity[z] > 2.1;
-    for (let a = 0; a < atoms.length; a++) {
-      for (let b = a + 1; b < atoms.length; b++) {
-        const [first, second] = [atoms[a], atoms[b]];
-        const apart = Math.abs(negativity[first[0]] - negativity[second[0]]);
-        if (salt && apart < 0.4 && !(covalent(first[0]) && covalent(second[0]))) continue;
-        const reach = 1.15 * (radius[first[0]] + radius[second[0]]);
-        const away = (first[1] - second[1]) ** 2 + (first[2] - second[2]) ** 2 + (first[3] - second[3]) ** 2;
-        if (away < reach * reach && away > 0.01) {
-          bonds[a].push(b);
-          bonds[b].push(a);
-        }
-      }
-    }
-    return bonds;
-  }
-
-  _frame(vectors) {
-    const color = isDark() ? "#c8d2dc" : "#5d6875";
-    const corner = (at) => {
-      const [x, y, z] = cartesian(at, vectors);
-      return { x, y, z };
-    };
+  // Draws the edges of all cells and the names of the axes; returns all corners.
+  _frame(vectors, repeat) {
+    const theme = isDark() ? "dark" : "light";
+    const radius = 0.0055 * Math.max(7, Math.hypot(...cartesian([repeat, repeat, repeat], vectors)));
+    const steps = Array.from({ length: repeat + 1 }, (_, k) => k);
+    const pairs = steps.flatMap((u) => steps.map((v) => [u, v]));
     for (let axis = 0; axis < 3; axis++) {
-      for (const [u, v] of [
-        [0, 0],
-        [0, 1],
-        [1, 0],
-        [1, 1],
-      ]) {
-        const start = corner([u, v].toSpliced(axis, 0, 0));
-        const end = corner([u, v].toSpliced(axis, 0, 1));
-        this.viewer.addCylinder({ start, end, radius: 0.03, color, fromCap: 1, toCap: 1 });
+      for (const [u, v] of pairs) {
+        const own = u === 0 && v === 0;
+        const [start, end] = [0, repeat].map((at) => pointOf(cartesian([u, v].toSpliced(axis, 0, at), vectors)));
+        const color = own ? AXES[theme][axis] : EDGES[theme];
+        this.viewer.addCylinder({ start, end, radius: own ? 1.4 * radius : radius, color, fromCap: 1, toCap: 1 });
       }
+      const past = [0, 0, 0].with(axis, repeat + 0.9 / Math.hypot(...vectors[axis]));
+      const look = { fontSize: 18, bold: true, fontColor: AXES[theme][axis], showBackground: false, inFront: true };
+      const position = pointOf(cartesian(past, vectors));
+      this.viewer.addLabel("abc"[axis], { ...look, position, alignment: "center" });
     }
+    const ends = [0, repeat];
+    const tips = [0, 1, 2].map((axis) => [0, 0, 0].with(axis, repeat + 1.3 / Math.hypot(...vectors[axis])));
+    const corners = ends.flatMap((a) => ends.flatMap((b) => ends.map((c) => [a, b, c])));
+    return [...corners, ...tips].map((at) => cartesian(at, vectors));
   }
 
-  setSpin(on) {
-    this.spinning = on;
-    if (this.viewer) {
-      this.viewer.spin(on ? "y" : false, 0.6);
+  // Moves the cell so that it just fits its frame, seen from a direction, by default from the side and above.
+  _fit(direction) {
+    const { viewer } = this;
+    viewer.setView([0, 0, 0, 0, ...(direction ?? [0, 0, 0, 1])]);
+    if (!direction) {
+      viewer.rotate(18, "x");
+      viewer.rotate(-24, "y");
+    }
+    this.fitted = this._fittingView();
+    viewer.setView(this.fitted);
+  }
+
+  // The view with the same direction whose middle and distance let everything fit; while the cell spins, in all turns.
+  _fittingView() {
+    const { viewer, scene, extent } = this;
+    const direction = viewer.getView().slice(4);
+    const turns = this.options.spin ? [0, 1, 2, 3, 4, 5, 6, 7].map((k) => (k * Math.PI) / 4) : [0];
+    // As seen: x to the right, y up, z towards the camera; a spinning cell turns about y.
+    const seen = extent.map(([at, margin]) => [rotated(at, direction), margin]);
+    const ends = [0, 1, 2].map((k) => [Math.min, Math.max].map((best) => best(...seen.map(([at]) => at[k]))));
+    const middle = ends.map(([low, high]) => (low + high) / 2);
+    const slope = Math.tan(((viewer.camera?.fov ?? 20) * Math.PI) / 360);
+    const wide = slope * (scene.clientWidth / scene.clientHeight || 1);
+    let distance = 0;
+    for (const [at, margin] of seen) {
+      const [x, y, z] = at.map((value, k) => value - middle[k]);
+      for (const turn of turns) {
+        const [across, near] = [x * Math.cos(turn) + z * Math.sin(turn), z * Math.cos(turn) - x * Math.sin(turn)];
+        const needed = Math.max((Math.abs(across) + margin) / wide, (Math.abs(y) + margin) / slope);
+        distance = Math.max(distance, near + 1.04 * needed);
+      }
+    }
+    const [x, y, z, w] = direction;
+    const centre = rotated(middle, [-x, -y, -z, w]);
+    viewer.setZoomLimits(Math.max(2, distance / 12), 5 * distance);
+    return [...centre.map((value) => -value), CAMERA - distance, ...direction];
+  }
+
+  // A new size of the frame asks for another distance, unless the user has chosen one.
+  _resized() {
+    if (!this.viewer || !this.scene.clientWidth) return;
+    const untouched = this.fitted && String(this.viewer.getView().slice(0, 4)) === String(this.fitted.slice(0, 4));
+    this.viewer.resize();
+    if (this.shown >= 0 && untouched) {
+      this.fitted = this._fittingView();
+      this.viewer.setView(this.fitted);
       this.viewer.render();
     }
   }
-  setRepeat(repeat) {
-    this.repeat = repeat;
-    if (this.shown >= 0 && this.wanted) this.show(...this.wanted);
+
+  // Sets supercell, spin, conventional or polyhedra.
+  set(option, on) {
+    this.options[option] = on;
+    if (this.shown >= 0 && this.wanted) this.show(...this.wanted, "direction");
   }
+
   refresh() {
-    if (this.viewer && this.shown >= 0) this.show(...this.wanted, true);
+    if (this.viewer && this.shown >= 0) this.show(...this.wanted, "view");
   }
 }
 
-// Cartesian coordinates in Å of fractional ones.
+// Atoms of all cells shown, with those on faces, edges and corners repeated on the opposite side; Cartesian, in Å.
+function placedAtoms(atoms, vectors, repeat) {
+  const placed = [];
+  for (const [z, ...at] of atoms) {
+    const steps = at.map((value) => {
+      const inner = value > 1 - EDGE ? value - 1 : value;
+      return Array.from({ length: repeat + (inner < EDGE ? 1 : 0) }, (_, k) => inner + k);
+    });
+    for (const a of steps[0]) {
+      for (const b of steps[1]) for (const c of steps[2]) placed.push([z, ...cartesian([a, b, c], vectors)]);
+    }
+  }
+  return placed;
+}
+
+// Cartesian coordinates in Å of fractional ones, and the reverse.
 function cartesian([a, b, c], vectors) {
   return [0, 1, 2].map((k) => a * vectors[0][k] + b * vectors[1][k] + c * vectors[2][k]);
+}
+
+function fractional(at, vectors) {
+  return combined(at, inverted(vectors));
+}
+
+function pointOf([x, y, z]) {
+  return { x, y, z };
+}
+
+function keyOf([z, ...at]) {
+  return `${z} ${at.map((value) => Math.round(20 * value))}`;
+}
+
+// Normals of triangles given by three vertices each.
+function normals(vertices) {
+  return vertices.map((_, k) => {
+    const [a, b, c] = [0, 1, 2].map((step) => vertices[k - (k % 3) + step]).map(({ x, y, z }) => [x, y, z]);
+    const [x, y, z] = cross(
+      b.map((value, axis) => value - a[axis]),
+      c.map((value, axis) => value - a[axis]),
+    );
+    const length = Math.hypot(x, y, z) || 1;
+    return { x: x / length, y: y / length, z: z / length };
+  });
+}
+
+// A vector turned by a quaternion [x, y, z, w].
+function rotated(at, [x, y, z, w]) {
+  const axis = [x, y, z];
+  const twice = cross(axis, at).map((value) => 2 * value);
+  const again = cross(axis, twice);
+  return at.map((value, k) => value + w * twice[k] + again[k]);
 }

@@ -1,4 +1,4 @@
-// The payload as arrays, and derived quantities: formulas, densities, cells, CIF text.
+// The payload as arrays, and derived quantities: formulas, densities, cells.
 
 import { withMinus } from "./dom.js";
 
@@ -221,32 +221,6 @@ export class Crystals {
       found.push(atom);
     }
     return found;
-  }
-
-  cif(i, stage = 1) {
-    const cell = this.cell(i, stage);
-    const counts = {};
-    const sites = this.atoms(i, stage).map(([z, ...at]) => {
-      const symbol = this.symbol(z);
-      counts[symbol] = (counts[symbol] || 0) + 1;
-      return `${symbol} ${symbol}${counts[symbol]} ${at.map((value) => value.toFixed(6)).join(" ")} 1`;
-    });
-    const state = stage < 1 ? "as sampled" : this.moved[i] ? "relaxed" : "";
-    return [
-      `# ${this.setOf(i).name} ${this.ids[i]} ${state}`.replace(/[\r\n]+/g, " ").trimEnd(),
-      `data_${this.formulas[i]}`,
-      "_symmetry_space_group_name_H-M 'P 1'",
-      "_symmetry_Int_Tables_number 1",
-      ...["a", "b", "c"].map((name, k) => `_cell_length_${name} ${cell[k].toFixed(4)}`),
-      ...["alpha", "beta", "gamma"].map((name, k) => `_cell_angle_${name} ${cell[k + 3].toFixed(3)}`),
-      "loop_",
-      " _symmetry_equiv_pos_as_xyz",
-      " 'x, y, z'",
-      "loop_",
-      ...["type_symbol", "label", "fract_x", "fract_y", "fract_z", "occupancy"].map((name) => ` _atom_site_${name}`),
-      ...sites,
-      "",
-    ].join("\n");
   }
 
   // The reasons why a crystal failed or is not valid; empty when there are none or they are unknown.

@@ -2,15 +2,16 @@
 
 import { $, make } from "./dom.js";
 
-// Returns the crystals shown as CSV: set, id, formula, space group, every column, position on the map.
-export function csv(crystals, visible, places) {
+// Returns the crystals shown as CSV: set, id, formula, space group, every column with its unit, position on the map.
+export function csv(crystals, visible) {
   const columns = [...crystals.columns.keys()];
-  const rows = [["set", "id", "formula", "space_group", ...columns, "x", "y"].join()];
+  const heads = [...crystals.columns.values()].map(({ name, unit }) => (unit ? `${name} (${unit})` : name));
+  const rows = [["set", "id", "formula", "space_group", ...heads, "x", "y"].join()];
   for (let i = 0; i < crystals.n; i++) {
     if (!visible[i]) continue;
     const identity = [quoted(crystals.setOf(i).name), quoted(crystals.ids[i]), crystals.formulas[i]];
     const values = columns.map((name) => cell(crystals, name, i));
-    const position = [places[2 * i], places[2 * i + 1]].map((value) => value.toFixed(5));
+    const position = [0, 1].map((axis) => (crystals.positions[2 * i + axis] / 65535).toFixed(5));
     rows.push([...identity, crystals.spg_num[i] || "", ...values, ...position].join());
   }
   return `${rows.join("\n")}\n`;
@@ -46,8 +47,13 @@ export async function copy(text, done) {
     document.execCommand("copy");
     area.remove();
   }
-  $("message").textContent = done;
+  say(done);
+}
+
+// Shows a message on the map for a while.
+export function say(text, milliseconds = 1200) {
+  $("message").textContent = text;
   setTimeout(() => {
-    $("message").textContent = "";
-  }, 1200);
+    if ($("message").textContent === text) $("message").textContent = "";
+  }, milliseconds);
 }

@@ -30,9 +30,10 @@ export class Gestures {
     map.canvas.focus({ preventScroll: true });
     map.canvas.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, this.at(event));
+    map.actions.hover(-1);
     this.far = false;
     this.begun = this.at(event);
-    if (this.pointers.size === 1 && (map.lassoMode || event.shiftKey)) map.path = [this.at(event)];
+    if (this.pointers.size === 1 && (map.lassoMode || event.shiftKey)) map.path = [map.toData(...this.at(event))];
     if (this.pointers.size === 2) map.path = null;
   }
 
@@ -40,11 +41,11 @@ export class Gestures {
     const { map } = this;
     const at = this.at(event);
     const before = this.pointers.get(event.pointerId);
-    if (!before) return this.hover(map.nearest(...at), at);
+    if (!before) return event.pointerType === "touch" ? undefined : this.hover(map.nearest(...at), at);
     if (Math.hypot(at[0] - this.begun[0], at[1] - this.begun[1]) > 4) this.far = true;
     if (this.pointers.size === 2) this.pinch(event.pointerId, at);
     else if (map.path) {
-      map.path.push(at);
+      map.path.push(map.toData(...at));
       map.draw();
     } else if (this.far) {
       map.canvas.classList.add("dragging");
@@ -68,7 +69,7 @@ export class Gestures {
     map.canvas.classList.remove("dragging");
     const path = map.path;
     map.path = null;
-    if (path && path.length > 3) map.actions.lasso(map.inside(path));
+    if (path && path.length > 3) map.actions.lasso(path);
     else if (!this.far && event.type === "pointerup") {
       const found = map.nearest(...this.at(event), event.pointerType === "touch" ? 26 : 14);
       if (found >= 0) map.actions.choose(found);

@@ -3,19 +3,23 @@
 import { $, make } from "./dom.js";
 
 const HELP = [
-  ["N, P", "next and previous crystal shown, in order of energy above hull"],
+  ["N, P", "next and previous crystal of the list"],
+  ["Arrows, Enter", "in the list: walk through the crystals, open one"],
   ["R", "switch between as sampled and relaxed"],
-  ["2", "show 2×2×2 cells"],
+  ["V, 2", "conventional cell, 2×2×2 cells"],
+  ["O", "coordination polyhedra"],
   ["S", "spin"],
+  ["M", "keep this crystal to compare it with a second one"],
+  ["F", "full screen"],
   ["C, D", "copy or download the CIF"],
   ["K", "copy a link to this crystal"],
   ["L", "lasso (or Shift and drag)"],
   ["/", "search"],
   ["+, −", "zoom in or out"],
   ["0", "show the whole map"],
-  ["Arrows", "move the map"],
+  ["Arrows", "on the map: move it"],
   ["T", "switch between light and dark"],
-  ["Esc", "close the panel, then clear search and filters"],
+  ["Esc", "one step back: full screen, card, lasso, crystal, search and filters"],
   ["?", "this help"],
 ];
 
@@ -50,6 +54,10 @@ function actionsOf(app) {
     r: () => app.flipStage(),
     2: ofCrystal("supercell"),
     s: ofCrystal("spin"),
+    v: ofCrystal("conventional"),
+    o: ofCrystal("polyhedra"),
+    m: ofCrystal("compare"),
+    f: ofCrystal("full"),
     c: ofCrystal("copy"),
     d: ofCrystal("download"),
     k: ofCrystal("link"),

@@ -1,16 +1,16 @@
 // The list of sets and the legend of the colours; a click hides an entry, a double click shows only this one.
 
-import { VIRIDIS, grey, palette, setColour, setShape } from "./colours.js";
-import { counted, make, makeSvg, withMinus } from "./dom.js";
+import { linearTicks, tidy } from "./charts.js";
+import { CROSS, VIRIDIS, cssColour, grey, palette, setColour, setShape } from "./colours.js";
+import { counted, make, makeSvg } from "./dom.js";
 
 const SHAPES = [
   "M12 6A6 6 0 1 1 0 6A6 6 0 1 1 12 6Z",
   "M1 1H11V11H1Z",
   "M6 0L12 6L6 12L0 6Z",
   "M6 0L12 11H0Z",
-  "M11 6A5 5 0 1 1 1 6A5 5 0 1 1 11 6Z",
+  "M2 0L6 4L10 0L12 2L8 6L12 10L10 12L6 8L2 12L0 10L4 6L0 2Z",
 ];
-const RING = 4; // reference crystals
 const MADE = new Set(["trained here", "sampled here"]);
 
 // Whether it must be said where the sets come from: some were not made by this experiment.
@@ -24,7 +24,7 @@ export function setEntries(crystals, visible, hidden, changed) {
   const entries = sets.map((set, k) =>
     entry({
       colour: setColour(set),
-      shape: set.reference ? RING : setShape(set),
+      shape: setShape(set),
       label: set.name,
       count: counts.get(k) || 0,
       off: hidden.has(k),
@@ -39,32 +39,42 @@ export function setEntries(crystals, visible, hidden, changed) {
   ]);
 }
 
-// Returns the legend of a colouring: a scale, or an entry for each category that occurs or is hidden.
+// Returns the legend of a colouring: a scale, and an entry for each category that occurs or is hidden.
 export function legend(crystals, colouring, visible, hidden, changed) {
   if (colouring.sets) return [];
-  if (colouring.value) return scale(colouring);
   const counts = tally(crystals, visible, colouring.of);
   const all = colouring.categories.map((_, k) => k);
-  const entries = colouring.categories.map(([label, place], k) => {
+  const unnamed = (shape) => (shape === CROSS ? cssColour("--faint") : grey());
+  const entries = colouring.categories.map(([label, place, shape], k) => {
     if (!counts.get(k) && !hidden.has(k)) return null;
     return entry({
-      colour: place === null ? grey() : palette()[place % palette().length],
-      shape: 0,
+      colour: place === null ? unnamed(shape) : palette()[place % palette().length],
+      shape: shape ?? 0,
       label,
       count: counts.get(k) || 0,
       off: hidden.has(k),
       act: (only) => switchEntry(hidden, k, all, only, changed),
     });
   });
-  return [make("ul", { class: "legend" }, entries)];
+  return [...(colouring.value ? scale(colouring) : []), make("ul", { class: "legend" }, entries)];
 }
 
-function scale({ reverse, ends }) {
+// The colour bar with its unit and ticks; the first and last tick stand for all values beyond the ends.
+function scale({ label, reverse, ends: [low, high] }) {
   const stops = reverse ? VIRIDIS.toReversed() : VIRIDIS;
-  const [low, high] = ends.map((value) => withMinus(String(Number(value.toPrecision(3)))));
+  const span = high - low || 1;
+  const inner = linearTicks(low, high, 4).filter((value) => value - low > 0.22 * span && high - value > 0.22 * span);
+  const tick = (value, text, place) =>
+    make("span", { style: `left: ${((100 * (value - low)) / span).toFixed(1)}%`, class: place }, text);
+  const rounded = (value) => tidy(Number(value.toPrecision(3)));
   return [
+    make("div", { class: "bar-title" }, label),
     make("div", { class: "scale", style: `background: linear-gradient(90deg, ${stops.join()})` }),
-    make("div", { class: "ends" }, [make("span", {}, `≤ ${low}`), make("span", {}, `≥ ${high}`)]),
+    make("div", { class: "ticks" }, [
+      tick(low, `≤ ${rounded(low)}`, "first"),
+      ...inner.map((value) => tick(value, tidy(value), "inner")),
+      tick(high, `≥ ${rounded(high)}`, "last"),
+    ]),
   ];
 }
 
@@ -102,7 +112,6 @@ function entry({ colour, shape, label, count, off, act }) {
 }
 
 function swatch(colour, shape) {
-  const look = shape === RING ? { fill: "none", stroke: colour, "stroke-width": 2 } : { fill: colour };
-  const path = makeSvg("path", { d: SHAPES[shape], ...look });
+  const path = makeSvg("path", { d: SHAPES[shape], fill: colour });
   return makeSvg("svg", { class: "swatch", viewBox: "0 0 12 12", "aria-hidden": "true" }, path);
 }

@@ -1,8 +1,8 @@
 // The point cloud: a WebGL2 renderer with pan, zoom, touch, hover and lasso.
 
-import { cssColour, setShape } from "./colours.js";
-import { counted } from "./dom.js";
+import { placesOf } from "./axes.js";
 import { Gestures } from "./gestures.js";
+import { drawOverlay } from "./overlay.js";
 
 const VERTEX = `#version 300 es
 in vec2 place; in vec4 colour; in float shape;
@@ -11,7 +11,7 @@ out vec4 tint; flat out float kind;
 void main() {
   tint = colour; kind = shape;
   gl_Position = colour.a == 0.0 ? vec4(9.0, 9.0, 9.0, 1.0) : vec4(place * view.xy + view.zw, 0.0, 1.0);
-  gl_PointSize = size;
+  gl_PointSize = kind > 3.5 ? max(1.4 * size, 7.0) : size;
 }`;
 const FRAGMENT = `#version 300 es
 precision mediump float;
@@ -21,11 +21,16 @@ void main() {
   float away = kind < 0.5 ? length(at)
     : kind < 1.5 ? max(abs(at.x), abs(at.y)) * 1.18
     : kind < 2.5 ? abs(at.x) + abs(at.y)
-    : max(at.y, abs(at.x) * 1.7 - at.y * 0.85 - 0.15);
+    : kind < 3.5 ? max(at.y, abs(at.x) * 1.7 - at.y * 0.85 - 0.15)
+    : max(2.6 * min(abs(at.x - at.y), abs(at.x + at.y)), max(abs(at.x), abs(at.y)));
   float alpha = tint.a * (1.0 - smoothstep(1.0 - 2.2 / size, 1.0, away));
   result = vec4(tint.rgb * alpha, alpha);
 }`;
 const CELLS = 256; // of the grid that finds the nearest point, each way
+const FINEST = 8e5; // pixels per width of the map; beyond, the 1/65536 to which positions are stored would show
+// Left, right, top, bottom, in pixels: buttons stand at the right, axes at the left and the bottom.
+const MAP_MARGINS = [36, 64, 36, 36];
+const AXES_MARGINS = [70, 64, 24, 58];
 
 export class PointMap {
   constructor(root, crystals, actions) {
@@ -35,13 +40,14 @@ export class PointMap {
     this.canvas = root.querySelector("#points");
     this.overlay = root.querySelector("#overlay");
     this.colours = new Uint8Array(4 * crystals.n);
+    this.shapes = new Uint8Array(crystals.n);
     this.visible = new Uint8Array(crystals.n);
     this.links = [];
-    this.hovered = this.chosen = -1;
+    this.names = []; // of clusters: {name, x, y}
+    this.hovered = this.chosen = this.pinned = -1;
     this.lassoMode = false;
-    this.path = null;
-    this._places();
-    this._grid();
+    this.path = this.lasso = null; // corners in coordinates of the map: being drawn, and drawn
+    this._place(placesOf(crystals, "", "", 1));
     this._start();
     new ResizeObserver(() => this.resize()).observe(root);
     this.canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
@@ -54,23 +60,19 @@ export class PointMap {
     this.fit(true);
   }
 
-  _places() {
-    const { n, positions } = this.crystals;
-    this.places = new Float32Array(2 * n);
-    const low = [Infinity, Infinity];
-    const high = [-Infinity, -Infinity];
-    for (let k = 0; k < 2 * n; k++) {
-      const value = positions[k] / 65535;
-      this.places[k] = value;
-      low[k % 2] = Math.min(low[k % 2], value);
-      high[k % 2] = Math.max(high[k % 2], value);
-    }
-    this.bounds = n
-      ? [low, high]
-      : [
-          [0, 0],
-          [1, 1],
-        ];
+  // Places the crystals by other properties.
+  arrange(x, y) {
+    const [left, right, top, bottom] = AXES_MARGINS;
+    this._place(placesOf(this.crystals, x, y, (this.height - top - bottom) / (this.width - left - right)));
+    this.path = null;
+    this.gl.bindBuffer(this.gl.ARRAY_BUFFER, this.placeBuffer);
+    this.gl.bufferSubData(this.gl.ARRAY_BUFFER, 0, this.places);
+    this.fit(true);
+  }
+
+  _place({ places, placed, bounds, axes }) {
+    Object.assign(this, { places, placed, bounds, axes });
+    this._grid();
   }
 
   _grid() {
@@ -96,10 +98,8 @@ export class PointMap {
     const gl = this.canvas.getContext("webgl2", options);
     this.gl = gl;
     if (!gl) throw new Error("This browser has no WebGL2.");
-    const { crystals } = this;
     const program = compiled(gl);
     gl.useProgram(program);
-    const shapes = Uint8Array.from({ length: crystals.n }, (_, i) => setShape(crystals.setOf(i)));
     const attribute = (name, data, size, type, normal) => {
       const buffer = gl.createBuffer();
       const at = gl.getAttribLocation(program, name);
@@ -109,8 +109,8 @@ export class PointMap {
       gl.vertexAttribPointer(at, size, type, normal, 0, 0);
       return buffer;
     };
-    attribute("place", this.places, 2, gl.FLOAT, false);
-    attribute("shape", shapes, 1, gl.UNSIGNED_BYTE, false);
+    this.placeBuffer = attribute("place", this.places, 2, gl.FLOAT, false);
+    this.shapeBuffer = attribute("shape", this.shapes, 1, gl.UNSIGNED_BYTE, false);
     this.colourBuffer = attribute("colour", this.colours, 4, gl.UNSIGNED_BYTE, true);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, this._order(), gl.STATIC_DRAW);
@@ -149,23 +149,32 @@ export class PointMap {
   }
 
   recolour() {
-    this.gl.bindBuffer(this.gl.ARRAY_BUFFER, this.colourBuffer);
-    this.gl.bufferSubData(this.gl.ARRAY_BUFFER, 0, this.colours);
+    for (const [buffer, values] of [
+      [this.colourBuffer, this.colours],
+      [this.shapeBuffer, this.shapes],
+    ]) {
+      this.gl.bindBuffer(this.gl.ARRAY_BUFFER, buffer);
+      this.gl.bufferSubData(this.gl.ARRAY_BUFFER, 0, values);
+    }
     this.draw();
   }
 
   fit(now = false) {
     if (!this.width) return;
     const [low, high] = this.bounds;
-    const margin = 36; // CSS pixels
+    const [left, right, top, bottom] = this.axes ? AXES_MARGINS : MAP_MARGINS;
     const spans = [0, 1].map((axis) => Math.max(1e-3, high[axis] - low[axis]));
-    const scale = Math.min((this.width - 2 * margin) / spans[0], (this.height - 2 * margin) / spans[1]);
-    this.least = scale / 3;
-    this.goTo((low[0] + high[0]) / 2, (low[1] + high[1]) / 2, scale, now);
+    const scale = Math.min((this.width - left - right) / spans[0], (this.height - top - bottom) / spans[1]);
+    this.least = scale / 2;
+    this.most = Math.max(4 * scale, FINEST);
+    const middle = [0, 1].map((axis) => (low[axis] + high[axis]) / 2);
+    this.goTo(middle[0] - (left - right) / 2 / scale, middle[1] - (bottom - top) / 2 / scale, scale, now);
     this.fitted = true;
   }
 
-  goTo(x, y, scale, now = false) {
+  goTo(wantedX, wantedY, scale, now = false) {
+    const [x, y] = [this._within(wantedX, 0), this._within(wantedY, 1)];
+    this.actions.hover(-1);
     const from = [this.x, this.y, Math.log(this.scale)];
     const to = [x, y, Math.log(scale)];
     const begun = performance.now();
@@ -187,7 +196,8 @@ export class PointMap {
   }
 
   zoom(factor, px = this.width / 2, py = this.height / 2, now = true) {
-    const scale = Math.min(Math.max(this.scale * factor, this.least), this.least * 3e4);
+    const scale = Math.min(Math.max(this.scale * factor, this.least), this.most);
+    if (scale === this.scale) return;
     const [x, y] = this.toData(px, py);
     this.fitted = false;
     this.goTo(x - (px - this.width / 2) / scale, y + (py - this.height / 2) / scale, scale, now);
@@ -196,6 +206,13 @@ export class PointMap {
   pan(dx, dy) {
     this.fitted = false;
     this.goTo(this.x - dx / this.scale, this.y + dy / this.scale, this.scale, true);
+  }
+
+  // Keeps the middle of the view over the crystals, so that nobody gets lost beside them.
+  _within(value, axis) {
+    const [low, high] = this.bounds;
+    const beyond = this.axes ? high[axis] - low[axis] : 0; // single crystals may lie outside the axes' first ends
+    return Math.min(Math.max(value, low[axis] - beyond), high[axis] + beyond);
   }
   // Moves the map if a crystal is outside it or near its edge.
   reveal(i) {
@@ -219,7 +236,7 @@ export class PointMap {
 
   pointSize() {
     const crowd = Math.sqrt((this.width * this.height) / Math.max(60, this.crystals.n));
-    return Math.min(15, Math.max(2.6, 0.72 * crowd * Math.sqrt(this.scale / (3 * this.least)) + 0.6));
+    return Math.min(15, Math.max(2.6, 0.72 * crowd * Math.sqrt(this.scale / (2 * this.least)) + 0.6));
   }
 
   nearest(px, py, reach = 14) {
@@ -255,14 +272,18 @@ export class PointMap {
     return found;
   }
 
-  // All visible points inside a path of CSS pixels.
-  inside(path) {
-    const corners = path.map(([px, py]) => this.toData(px, py));
-    const found = [];
-    for (let i = 0; i < this.crystals.n; i++) {
-      if (this.visible[i] && contains(corners, this.places[2 * i], this.places[2 * i + 1])) found.push(i);
-    }
-    return found;
+  // Returns a predicate on crystals: whether one lies inside a polygon in coordinates of the map.
+  inside(corners) {
+    return (i) => this.placed[i] === 1 && contains(corners, this.places[2 * i], this.places[2 * i + 1]);
+  }
+
+  // Visible crystals without descriptor, which stand in rows below the map.
+  nParked() {
+    const { parked } = this.crystals.header;
+    if (!parked.count) return 0;
+    let shown = 0;
+    for (let i = 0; i < this.crystals.n; i++) if (this.visible[i] && this.places[2 * i + 1] <= parked.y + 1e-6) shown++;
+    return shown;
   }
 
   draw() {
@@ -271,7 +292,9 @@ export class PointMap {
     requestAnimationFrame(() => {
       this.waiting = false;
       this._drawPoints();
-      this._drawOverlay();
+      drawOverlay(this);
+      this.root.querySelector("#zoom-in").disabled = this.scale >= 0.999 * this.most;
+      this.root.querySelector("#zoom-out").disabled = this.scale <= 1.001 * this.least;
     });
   }
 
@@ -285,63 +308,6 @@ export class PointMap {
     gl.uniform4f(this.viewAt, sx, sy, -this.x * sx, -this.y * sy);
     gl.uniform1f(this.sizeAt, this.pointSize() * this.ratio);
     gl.drawElements(gl.POINTS, this.crystals.n, gl.UNSIGNED_INT, 0);
-  }
-
-  _drawOverlay() {
-    const pen = this.overlay.getContext("2d");
-    pen.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    pen.clearRect(0, 0, this.width, this.height);
-    if (this.chosen >= 0) this._drawLinks(pen);
-    this._drawRings(pen);
-    if (this.crystals.header.parked.count) this._drawParked(pen);
-    if (this.path && this.path.length > 1) this._drawLasso(pen);
-  }
-
-  _drawLinks(pen) {
-    pen.lineWidth = 1.5;
-    pen.strokeStyle = cssColour("--ink");
-    pen.setLineDash([4, 3]);
-    for (const other of this.links) {
-      pen.beginPath();
-      pen.moveTo(...this.toScreen(this.chosen));
-      pen.lineTo(...this.toScreen(other));
-      pen.stroke();
-    }
-    pen.setLineDash([]);
-  }
-
-  _drawRings(pen) {
-    pen.strokeStyle = cssColour("--ink");
-    for (const [i, wider] of [
-      [this.hovered, 2],
-      [this.chosen, 5],
-    ]) {
-      if (i < 0) continue;
-      const [x, y] = this.toScreen(i);
-      pen.beginPath();
-      pen.arc(x, y, this.pointSize() / 2 + wider, 0, 7);
-      pen.lineWidth = i === this.chosen ? 2.5 : 1.5;
-      pen.stroke();
-    }
-  }
-
-  _drawParked(pen) {
-    const { parked } = this.crystals.header;
-    const [x, y] = this.project(parked.x, parked.y);
-    pen.font = "12px system-ui, sans-serif";
-    pen.fillStyle = cssColour("--faint");
-    pen.fillText(`${counted(parked.count)} without descriptor`, x, y - this.pointSize() / 2 - 6);
-  }
-
-  _drawLasso(pen) {
-    pen.lineWidth = 1.5;
-    pen.strokeStyle = cssColour("--accent");
-    pen.fillStyle = `${cssColour("--accent")}22`;
-    pen.beginPath();
-    for (const point of this.path) pen.lineTo(...point);
-    pen.closePath();
-    pen.fill();
-    pen.stroke();
   }
 }
 

@@ -1,5 +1,6 @@
 // The facts of one crystal, and the table of scores.
 
+import { setColour } from "./colours.js";
 import { $, counted, fixed, formulaNodes, make } from "./dom.js";
 import { fromElsewhere } from "./legend.js";
 
@@ -50,7 +51,9 @@ function hullText(crystals, i) {
 function verdicts(crystals, i) {
   const columns = [...crystals.columns.values()].filter(({ shown }) => shown === "verdict");
   const needed = columns.filter(({ implied_by: other }) => !other || !crystals.value(other, i));
-  return needed.map(({ name }) => crystals.text(name, i)).filter((text) => text !== null);
+  const known = needed.map(({ name }) => crystals.text(name, i)).filter((text) => text !== null);
+  const judged = !crystals.columns.has("stable") || crystals.value("stable", i) !== null;
+  return judged || crystals.setOf(i).reference ? known : [...known, "stability not evaluated"];
 }
 
 function relaxationText(crystals, i) {
@@ -81,50 +84,92 @@ export function card(crystals, i) {
   return [title, make("small", {}, crystals.ids[i]), make("dl", {}, rows)];
 }
 
-// The scores of all sets: one row per metric, its definition as a tooltip.
+// The scores of all sets: under each metric one row per set, so that any number of sets can be read in a narrow panel.
 export function scoreTable(header) {
   const sets = header.sets.filter((set) => set.metrics);
   if (!sets.length) return [make("p", { class: "empty" }, "These sets have no metrics.")];
   const metrics = header.metrics.filter((metric) => sets.some((set) => set.metrics[metric.name]));
-  const origin = (set) => (fromElsewhere(sets) ? `${set.origin}, ` : "");
-  const heads = sets.map((set) => make("th", {}, [set.name, make("small", {}, `${origin(set)}n = ${counted(set.n)}`)]));
-  const head = make("tr", {}, [make("th", {}, ""), ...heads]);
-  const body = metrics.map((metric) => scoreRow(metric, sets));
   const meanings = Object.entries(header.marks).filter(([mark]) =>
     sets.some((set) => Object.values(set.marks).includes(mark)),
   );
   const legend = meanings.map(([mark, meaning]) => `${mark} ${meaning}. `).join("");
+  const note = `${legend}↑ higher is better, ↓ lower. Shares are of all crystals requested; intervals and bars are 95 %.`;
   return [
-    make("table", {}, [make("thead", {}, head), make("tbody", {}, body)]),
+    make("p", { class: "note" }, note),
     make(
-      "p",
-      { class: "note" },
-      `${legend}↑ higher is better, ↓ lower. Shares are of all crystals requested; intervals are 95 %. Hover a name for its definition.`,
+      "table",
+      { class: "sizes" },
+      make(
+        "tbody",
+        {},
+        sets.map((set) => sizeRow(set, sets)),
+      ),
+    ),
+    make(
+      "table",
+      { class: "scores" },
+      metrics.map((metric) => scoreRows(metric, sets)),
     ),
   ];
 }
 
-function scoreRow(metric, sets) {
+// A set with its number of crystals, and where it comes from if that differs.
+function sizeRow(set, sets) {
+  const origin = fromElsewhere(sets) ? `${set.origin}, ` : "";
+  return make("tr", {}, [nameCell(set), make("td", {}, `${origin}n = ${counted(set.n)}`)]);
+}
+
+function nameCell(set) {
+  return make("th", { scope: "row" }, [make("i", { style: `background:${setColour(set)}` }), set.name]);
+}
+
+function scoreRows(metric, sets) {
   const unit = metric.percent || !metric.unit ? "" : ` (${metric.unit})`;
-  const better = metric.better === "higher" ? "Higher is better." : "Lower is better.";
-  const title = `${metric.definition} ${better} ${metric.reference}`;
   const arrow = metric.better === "higher" ? "↑" : "↓";
-  const head = make("th", { scope: "row", title }, `${metric.label}${unit} ${arrow}`);
-  return make("tr", {}, [
-    head,
-    ...sets.map((set) => scoreCell(metric, set.metrics[metric.name], set.marks[metric.name])),
+  const text = [metric.definition, metric.reference].filter(Boolean).join(" ");
+  const better = metric.better === "higher" ? "Higher is better." : "Lower is better.";
+  const title = make("summary", {}, `${metric.label}${unit} ${arrow}`);
+  const head = make(
+    "th",
+    { colspan: 3, scope: "rowgroup" },
+    make("details", {}, [title, make("p", {}, `${text} ${better}`)]),
+  );
+  const known = sets.map((set) => set.metrics[metric.name]).filter((score) => score && score.value !== null);
+  const bounds = known.flatMap(({ value, low, high }) => [value, low ?? value, high ?? value]);
+  const ends = [Math.min(0, ...bounds), Math.max(...bounds, metric.percent ? 0.01 : 1e-9)];
+  return make("tbody", {}, [
+    make("tr", {}, head),
+    ...sets.map((set) => scoreRow(metric, set, set.metrics[metric.name], ends)),
   ]);
 }
 
-function scoreCell(metric, score, mark) {
-  if (!score) return make("td", {}, "");
-  if (score.value === null) return make("td", { title: score.reason }, "–");
+function scoreRow(metric, set, score, ends) {
+  if (!score) return null;
+  if (score.value === null) {
+    return make("tr", {}, [nameCell(set), make("td", { colspan: 2, class: "reason" }, score.reason || "–")]);
+  }
+  const mark = set.marks[metric.name];
   const [value, low, high] = [score.value, score.low, score.high].map((number) => scoreText(metric, number));
   const interval = low === null ? null : make("small", {}, `${low.replace(" %", "")} – ${high.replace(" %", "")}`);
   const title = score.n === null ? null : `n = ${score.n}`;
-  return make("td", { class: mark && mark !== "≈" ? "best" : null, title }, [
-    value + (mark ? ` ${mark}` : ""),
-    interval,
+  return make("tr", {}, [
+    nameCell(set),
+    make("td", { class: mark && mark !== "≈" ? "best" : null, title }, [
+      make("span", {}, value + (mark ? ` ${mark}` : "")),
+      interval,
+    ]),
+    make("td", { class: "bar" }, intervalBar(score, ends, setColour(set))),
+  ]);
+}
+
+// A dot at the value on the line of its interval, all sets of a metric on one scale.
+function intervalBar({ value, low, high }, [from, to], colour) {
+  const at = (number) => 3 + (94 * (number - from)) / (to - from || 1);
+  const [left, right] = [at(low ?? value), at(high ?? value)];
+  const line = `left:${left.toFixed(1)}%;width:${(right - left).toFixed(1)}%;background:${colour}`;
+  return make("div", { class: "interval", "aria-hidden": "true" }, [
+    make("i", { style: line }),
+    make("b", { style: `left:${at(value).toFixed(1)}%;background:${colour}` }),
   ]);
 }
 
@@ -133,19 +178,42 @@ function scoreText(metric, value) {
   return metric.percent ? `${(100 * value).toFixed(1)} %` : Number(value.toPrecision(3)).toString();
 }
 
-// Fills the panel of the selected crystal. `goTo` opens another crystal.
-export function describe(crystals, i, goTo) {
-  $("formula").replaceChildren(...formulaNodes(crystals.formulas[i]));
-  const rows = [["id", crystals.ids[i]], ["set", crystals.setOf(i).name], ...facts(crystals, i, goTo)];
-  const cells = ([name, value, kind]) => [
-    make("th", { scope: "row" }, name),
-    make("td", { class: kind || null }, value),
-  ];
-  $("facts").replaceChildren(...rows.map((row) => make("tr", {}, cells(row))));
+// Fills the panel of the chosen crystal, beside the pinned one unless that is -1. `goTo` opens another crystal.
+export function describe(crystals, chosen, pinned, goTo) {
+  const compared = pinned >= 0 ? [pinned, chosen] : [chosen];
+  $("formula").replaceChildren(...formulaNodes(crystals.formulas[chosen]));
+  $("other-formula").replaceChildren(...(pinned >= 0 ? formulaNodes(crystals.formulas[pinned]) : []));
+  const lists = compared.map((i) => [
+    ["id", crystals.ids[i]],
+    ["set", crystals.setOf(i).name],
+    ...facts(crystals, i, goTo),
+  ]);
+  const names = lists.length > 1 ? merged(lists) : lists[0].map(([name]) => name);
+  const rows = names.map((name) => {
+    const found = lists.map((list) => list.find(([other]) => other === name) ?? [name, "–", ""]);
+    const cells = found.map(([, value, kind]) => make("td", { class: kind || null }, value));
+    return make("tr", {}, [make("th", { scope: "row" }, name), ...cells]);
+  });
+  $("facts").replaceChildren(...rows);
   const { colour } = crystals.header.elements;
   const dot = (z) => make("i", { style: `background:${colour[z]}` });
-  $("elements").replaceChildren(...crystals.parts[i].map(([z]) => make("span", {}, [dot(z), crystals.symbol(z)])));
-  $("stages").hidden = !crystals.moved[i];
+  const present = new Set(compared.flatMap((i) => crystals.parts[i].map(([z]) => z)));
+  $("elements").replaceChildren(...[...present].map((z) => make("span", {}, [dot(z), crystals.symbol(z)])));
+  $("stages").hidden = !compared.some((i) => crystals.moved[i]);
   $("stage").value = 1;
-  for (const id of ["copy", "download", "supercell", "spin"]) $(id).disabled = !crystals.n_atoms[i];
+  for (const id of ["copy", "download", "supercell", "spin", "conventional", "polyhedra", "symmetric", "full"]) {
+    $(id).disabled = !crystals.n_atoms[chosen];
+  }
+}
+
+// Names of two lists, those of the second that the first lacks after the name that they follow.
+function merged([first, second]) {
+  const names = first.map(([name]) => name);
+  let place = 0;
+  for (const [name] of second) {
+    const at = names.indexOf(name);
+    if (at < 0) names.splice(place++, 0, name);
+    else place = at + 1;
+  }
+  return names;
 }

@@ -75,10 +75,11 @@ function formulaKey(counts) {
     .join(" ");
 }
 
-// Returns a predicate: whether the crystal of an index is shown. Flags and energies apply only to generated crystals.
-export function crystalFilter(crystals, state, colouring) {
+// Returns two predicates on crystals: `present`, whether its set and category are switched on, and `found`, whether it
+// is what search, filters and lasso ask for. Flags and energies apply only to generated crystals.
+export function crystalFilter(crystals, state, colouring, inside) {
   const search = parseSearch(state.query, crystals);
-  const categories = colouring.categories && !colouring.sets ? state.categories : new Set();
+  const categories = colouring.sets ? new Set() : state.categories;
   const flags = [...state.flags];
   const judged = (i) => {
     if (!flags.every((name) => crystals.value(name, i))) return false;
@@ -86,10 +87,8 @@ export function crystalFilter(crystals, state, colouring) {
     const hull = crystals.value("e_above_hull", i);
     return hull !== null && hull <= state.hull + 1e-9;
   };
-  return (i) =>
-    !state.sets.has(crystals.set[i]) &&
-    (!state.lasso || state.lasso[i] === 1) &&
-    (crystals.setOf(i).reference || judged(i)) &&
-    !(categories.size && categories.has(colouring.of(i))) &&
-    (!search || search(i));
+  return {
+    present: (i) => !state.sets.has(crystals.set[i]) && !(categories.size && categories.has(colouring.of(i))),
+    found: (i) => (!inside || inside(i)) && (crystals.setOf(i).reference || judged(i)) && (!search || search(i)),
+  };
 }
