@@ -33,12 +33,14 @@ export function symmetricCif(crystals, i) {
   const { symprec } = crystals.header;
   const made = cell && asymmetricUnit(cell.vectors, cell.atoms, number, symprec);
   if (!made) return null;
+  const exact = parameters(made.metric);
+  const stretched = Math.max(...cell.vectors.map((vector, k) => Math.abs(Math.hypot(...vector) - exact[k])));
   return `${[
     ...heading(crystals, i, 1),
-    `# made exact within ${symprec} Å: atoms moved by at most ${made.moved.toFixed(4)} Å`,
+    `# symmetrised: atoms moved by at most ${made.moved.toFixed(4)} Å, cell edges by ${stretched.toFixed(4)} Å`,
     `data_${crystals.formulas[i]}`,
     `_space_group_IT_number ${number}`,
-    ...cellLines(parameters(made.metric)),
+    ...cellLines(exact),
     ...loop(
       ["space_group_symop_operation_xyz"],
       made.operations.map((found) => `'${operationText(found)}'`),

@@ -147,8 +147,8 @@ function quantiles(crystals, value) {
   return [values[Math.floor(values.length * 0.02)], values[Math.floor((values.length - 1) * 0.98)]];
 }
 
-// Opacities of a point: generated, reference, and of those that search and filters do not find.
-const [STRONG, WEAK, DIM] = [225, 190, 38];
+// Opacities of a point that search and filters find, and of one that they do not.
+const [STRONG, DIM] = [225, 38];
 
 // Fills RGBA colour, 4 bytes each, and shape of every point. drawn: 0 hidden, 1 dimmed, 2 shown.
 export function paint(crystals, colouring, drawn, colours, shapes) {
@@ -169,9 +169,8 @@ export function paint(crystals, colouring, drawn, colours, shapes) {
       const share = Math.min(1, Math.max(0, (colouring.value(i) - low) / (high - low || 1)));
       colour = steps[Math.round((colouring.reverse ? 1 - share : share) * 255)];
     }
-    const shown = crystals.setOf(i).reference ? WEAK : STRONG;
     if (drawn[i] === 1) colour = quiet;
-    colours.set([colour[0], colour[1], colour[2], [0, DIM, shown][drawn[i]]], 4 * i);
+    colours.set([colour[0], colour[1], colour[2], [0, DIM, STRONG][drawn[i]]], 4 * i);
     shapes[i] = colouring.categories[category]?.[2] ?? ofSets[crystals.set[i]];
   }
 }

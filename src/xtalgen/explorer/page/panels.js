@@ -156,6 +156,7 @@ function scoreRow(metric, set, score, ends) {
     nameCell(set),
     make("td", { class: mark && mark !== "≈" ? "best" : null, title }, [
       make("span", {}, value + (mark ? ` ${mark}` : "")),
+      " ",
       interval,
     ]),
     make("td", { class: "bar" }, intervalBar(score, ends, setColour(set))),

@@ -27,7 +27,9 @@ export function operations(vectors, atoms, tolerance) {
     const first = apply(W, atoms[rarest[0]].slice(1));
     for (const target of rarest) {
       const w = first.map((value, k) => atoms[target][k + 1] - value);
-      const refined = translation(W, w, { atoms, groups, vectors, tolerance });
+      // The first atom may lie far from its exact place, the mean of all atoms does not.
+      const rough = translation(W, w, { atoms, groups, vectors, tolerance: 2 * tolerance });
+      const refined = rough && translation(W, rough, { atoms, groups, vectors, tolerance });
       if (refined) found.push({ W, w: refined });
     }
   }
@@ -243,7 +245,7 @@ function rational(w, vectors, tolerance) {
       vectors,
     ),
   );
-  return off <= tolerance ? exact.map(wrap).map((value) => (Math.abs(value - 1) < 1e-6 ? 0 : value)) : null;
+  return off <= 2 * tolerance ? exact.map(wrap).map((value) => (Math.abs(value - 1) < 1e-6 ? 0 : value)) : null;
 }
 
 function isGroup(found) {
@@ -299,7 +301,7 @@ function unit(exact, atoms, origin, vectors, tolerance) {
     if (images * same.length !== exact.length) return null;
     kept.push([z, ...mean.map(wrap), images]);
   }
-  return { operations: exact, atoms: kept, moved };
+  return moved <= tolerance ? { operations: exact, atoms: kept, moved } : null;
 }
 
 // An operation as CIF writes it: -x+1/2, y, z.
