@@ -1,7 +1,7 @@
 // Crystals as CIF: all atoms in P 1, or the atoms of the asymmetric unit in the conventional cell.
 
 import { Crystals } from "./data.js";
-import { asymmetricUnit, combined, conventional, inCell, inverted, operationText, operations } from "./symmetry.js";
+import { asymmetricUnit, combined, conventional, inCell, inverted, operationText, operationsOf } from "./symmetry.js";
 
 const SITE = ["type_symbol", "label", "fract_x", "fract_y", "fract_z", "occupancy"];
 
@@ -57,7 +57,7 @@ export function symmetricCif(crystals, i) {
 export function conventionalCell(crystals, i, stage = 1) {
   const { symprec } = crystals.header;
   const vectors = Crystals.vectors(crystals.cell(i));
-  const found = operations(vectors, crystals.atoms(i), symprec);
+  const found = operationsOf(vectors, crystals.atoms(i), crystals.spg_num[i], symprec);
   if (!found) return null;
   const axes = conventional(vectors, found);
   if (!axes) return { vectors: Crystals.vectors(crystals.cell(i, stage)), atoms: crystals.atoms(i, stage) };

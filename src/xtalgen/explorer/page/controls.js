@@ -131,6 +131,7 @@ export function showState({ crystals, drawn, map, state }) {
   $("references").textContent = references[1]
     ? `+ ${counted(references[0])} of ${counted(references[1])} reference`
     : "";
+  $("map").classList.toggle("plotted", Boolean(map.axes));
   $("embedding").textContent = map.axes ? axesText(map.axes, unplaced) : crystals.header.embedding;
   $("message").textContent = emptyText(crystals, drawn, map.visible);
   if ($("query").value !== state.query) $("query").value = state.query;

@@ -105,11 +105,10 @@ export function scoreTable(header) {
         sets.map((set) => sizeRow(set, sets)),
       ),
     ),
-    make(
-      "table",
-      { class: "scores" },
-      metrics.map((metric) => scoreRows(metric, sets)),
-    ),
+    make("table", { class: "scores" }, [
+      make("colgroup", {}, [make("col", { class: "names" }), make("col"), make("col", { class: "bars" })]),
+      ...metrics.map((metric) => scoreRows(metric, sets)),
+    ]),
   ];
 }
 
@@ -120,7 +119,8 @@ function sizeRow(set, sets) {
 }
 
 function nameCell(set) {
-  return make("th", { scope: "row" }, [make("i", { style: `background:${setColour(set)}` }), set.name]);
+  const parts = set.name.split(/(?<=[/_])/).flatMap((part) => [part, make("wbr")]);
+  return make("th", { scope: "row" }, [make("i", { style: `background:${setColour(set)}` }), ...parts]);
 }
 
 function scoreRows(metric, sets) {

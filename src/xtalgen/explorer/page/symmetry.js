@@ -2,7 +2,7 @@
 
 import { cross, dot } from "./bonding.js";
 
-const MOST = 200; // atoms; beyond, the search takes too long for a page
+const MOST = 120; // atoms; beyond, the search takes too long for a page
 const IDENTITY = [
   [1, 0, 0],
   [0, 1, 0],
@@ -16,26 +16,37 @@ const POINT_ORDERS = [
 
 // Returns the operations x → W x + w on fractional coordinates as [{W, w}], w in [0, 1), the identity first; null
 // where there are too many atoms. vectors: rows in Å. atoms: [atomic number, x, y, z]. tolerance: in Å, for lengths of
-// the lattice and for every atom.
-export function operations(vectors, atoms, tolerance) {
+// the lattice and for every atom. rough: tolerance for a first look, in which the first atom lies on its image exactly.
+function operations(vectors, atoms, tolerance, rough) {
   if (!atoms.length || atoms.length > MOST) return null;
   const groups = new Map();
   atoms.forEach(([z], k) => groups.set(z, [...(groups.get(z) ?? []), k]));
   const rarest = [...groups.values()].sort((a, b) => a.length - b.length)[0];
   const found = [];
   for (const W of isometries(vectors, tolerance)) {
-    const first = apply(W, atoms[rarest[0]].slice(1));
+    const image = apply(W, atoms[rarest[0]].slice(1));
     for (const target of rarest) {
-      const w = first.map((value, k) => atoms[target][k + 1] - value);
-      // The first atom may lie far from its exact place, the mean of all atoms does not.
-      const rough = translation(W, w, { atoms, groups, vectors, tolerance: 2 * tolerance });
-      const refined = rough && translation(W, rough, { atoms, groups, vectors, tolerance });
+      const w = image.map((value, k) => atoms[target][k + 1] - value);
+      const first = translation(W, w, { atoms, groups, vectors, tolerance: rough });
+      const refined = first && translation(W, first, { atoms, groups, vectors, tolerance });
       if (refined) found.push({ W, w: refined });
     }
   }
   const isIdentity = ({ W, w }) => String(W) === String(IDENTITY) && w.every((value) => near(value, 0, 1e-3));
   return found.sort((a, b) => isIdentity(b) - isIdentity(a));
 }
+
+// Returns the operations of a space group: those found within the tolerance, or, if they are not of the order that the
+// group's number demands, those found when the first atom may lie farther from its image.
+export function operationsOf(vectors, atoms, spaceGroup, tolerance) {
+  const strict = operations(vectors, atoms, tolerance, tolerance);
+  if (!strict || !spaceGroup || nRotations(strict) === pointOrder(spaceGroup)) return strict;
+  const loose = operations(vectors, atoms, tolerance, 2 * tolerance);
+  return nRotations(loose) === pointOrder(spaceGroup) ? loose : strict;
+}
+
+const pointOrder = (spaceGroup) => POINT_ORDERS.find(([last]) => spaceGroup <= last)[1];
+const nRotations = (found) => new Set(found.map(({ W }) => String(W))).size;
 
 // Integer matrices that keep all lengths and angles of the lattice.
 function isometries(vectors, tolerance) {
@@ -197,16 +208,17 @@ export function inCell(atoms, vectors, wanted, tolerance) {
 // by which an atom moved onto its exact place; null unless the operations are a group of the order that the space
 // group's number demands.
 export function asymmetricUnit(vectors, atoms, spaceGroup, tolerance) {
-  const found = operations(vectors, atoms, tolerance);
-  const order = POINT_ORDERS.find(([last]) => spaceGroup <= last)?.[1];
-  if (!found || !spaceGroup || found.length < 2) return null;
-  const rotations = new Set(found.map(({ W }) => String(W)));
-  if (rotations.size !== order || found.length % order) return null;
-  for (const origin of origins(found, atoms)) {
-    const exact = found.map(({ W, w }) => ({ W, w: rational(shifted(W, w, origin), vectors, tolerance) }));
-    if (!exact.every(({ w }) => w) || !isGroup(exact)) continue;
-    const made = unit(exact, atoms, origin, vectors, tolerance);
-    return made && { ...made, metric: averaged(vectors, exact) };
+  const found = spaceGroup ? operationsOf(vectors, atoms, spaceGroup, tolerance) : null;
+  if (!found || found.length < 2 || nRotations(found) !== pointOrder(spaceGroup)) return null;
+  // The right origin is the one at which the translations are nearest to simple fractions.
+  const choices = origins(found, atoms).map((origin) => {
+    const rounded = found.map(({ W, w }) => ({ W, ...rational(shifted(W, w, origin), vectors) }));
+    return { origin, exact: rounded.map(({ W, w }) => ({ W, w })), off: Math.max(...rounded.map(({ off }) => off)) };
+  });
+  choices.sort((a, b) => a.off - b.off);
+  for (const { origin, exact } of choices.slice(0, 4)) {
+    const made = isGroup(exact) ? unit(exact, atoms, origin, vectors, tolerance) : null;
+    if (made) return { ...made, metric: averaged(vectors, exact) };
   }
   return null;
 }
@@ -236,16 +248,11 @@ function shifted(W, w, origin) {
   return w.map((value, k) => value + image[k] - origin[k]);
 }
 
-// Multiples of 1/12 and 1/8 near a translation; null where there are none within the tolerance.
-function rational(w, vectors, tolerance) {
+// The multiples of 1/12 or 1/8 that are nearest to a translation, and how far off in Å they are.
+function rational(w, vectors) {
   const exact = w.map((value) => Math.round(value * 24) / 24);
-  const off = norm(
-    combined(
-      w.map((value, k) => value - exact[k]),
-      vectors,
-    ),
-  );
-  return off <= 2 * tolerance ? exact.map(wrap).map((value) => (Math.abs(value - 1) < 1e-6 ? 0 : value)) : null;
+  const rounding = w.map((value, k) => value - exact[k]);
+  return { w: exact.map((value) => (value > 0.999 ? 0 : wrap(value))), off: norm(combined(rounding, vectors)) };
 }
 
 function isGroup(found) {
