@@ -90,9 +90,17 @@ def draw_lasso(browser, x, y, half, *, release=True):
 
 
 def test_lasso_keeps_its_place_on_the_map_while_that_moves(opened):
-    x, y = place(opened, number_of(opened, "diffcsp-dng-0"))
-    draw_lasso(opened, x, y, 30)
+    index = number_of(opened, "diffcsp-dng-0")
+    x, y = place(opened, index)
+    opened.run("document.getElementById('lasso').click()")
+    opened.mouse("Pressed", x - 30, y - 30)
+    opened.mouse("Moved", x + 30, y - 30, buttons=1)
+    opened.run("explorer.map.pan(-200, 0)")  # as the wheel does while one draws
+    for dx, dy in ((30, 30), (-30, 30)):
+        opened.mouse("Moved", x - 200 + dx, y + dy, buttons=1)
+    opened.mouse("Released", x - 230, y - 30)
     shown = count(opened)
+    assert opened.run(f"explorer.map.visible[{index}]") == 1
     corner = "explorer.map.project(...explorer.map.lasso[0])"
     before = opened.run(corner)
     opened.run("explorer.map.pan(40, 25)")
