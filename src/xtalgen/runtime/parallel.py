@@ -1,6 +1,7 @@
 """Maps a function over items in worker processes: ordered results, a time limit per item, tolerance of crashes."""
 
 import atexit
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -34,15 +35,16 @@ def map_items(
     label: str,
     initializer: Callable[..., None] | None = None,
     initargs: tuple[Any, ...] = (),
+    bar: "tqdm[Any] | None" = None,
 ) -> Iterator[Any]:
     """Yields one result per item, in order; a Failure where the function raised, timed out or its process died.
 
     function: a picklable module-level function. timeout: seconds per item, None for no limit. Each worker process runs
     on one thread, which is fastest for small crystals. Shows a progress bar named `label` when standard error is a
-    terminal. With one worker and no timeout the work is done in this process. Processes without an initializer are kept
+    terminal, or moves `bar` on, which belongs to the caller. With one worker and no timeout the work is done in this process. Processes without an initializer are kept
     for the next call, to avoid repeated imports.
     """
-    with tqdm(total=len(items), desc=label, disable=not sys.stderr.isatty(), unit="crystal") as bar:
+    with contextlib.nullcontext(bar) if bar is not None else progress_bar(label, len(items)) as bar:
         if workers == 1 and timeout is None:
             if initializer:
                 initializer(*initargs)
@@ -70,6 +72,11 @@ def map_items(
                 _abandon(pool)
             else:
                 _end(pool)
+
+
+def progress_bar(label: str, total: int | None = None) -> "tqdm[Any]":
+    """Returns a progress bar of crystals on standard error, shown at once; quiet where that is no terminal."""
+    return tqdm(total=total, desc=label, disable=not sys.stderr.isatty(), unit="crystal")
 
 
 # Idle pools without initializer, by their number of workers.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xtalgen.io.entries import Entry
-from xtalgen.io.npz import MAX_BYTES, NAMES, split_arrays
+from xtalgen.io.readers.npz import MAX_BYTES, NAMES, split_arrays
 
 REFUSED = (
     "such a file can run code when it is read, so only one of plain tensors is ({reason}). Load it where you trust it "

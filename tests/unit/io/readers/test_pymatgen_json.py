@@ -10,8 +10,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from xtalgen.io.entries import CrystalError
-from xtalgen.io.poscar import read_poscar
-from xtalgen.io.pymatgen_json import read_structure
+from xtalgen.io.readers.poscar import read_poscar
+from xtalgen.io.readers.pymatgen_json import read_structure
 from xtalgen.io.structure_files import parse_entry, read_entries
 
 SALT = {

@@ -22,7 +22,7 @@ from xtalgen.io.checks import (
     make_crystal,
     make_lattice,
 )
-from xtalgen.io.cif_symmetry import (
+from xtalgen.io.readers.cif_symmetry import (
     SAME_SITE,
     Symmetry,
     choose,
@@ -32,7 +32,7 @@ from xtalgen.io.cif_symmetry import (
     same_place,
     unique_images,
 )
-from xtalgen.io.cif_syntax import (
+from xtalgen.io.readers.cif_syntax import (
     PLACEHOLDERS,
     Block,
     check_items,
