@@ -1,3 +1,41 @@
-"""Train, sample, relax, score and show generative models of inorganic crystals."""
+"""Train, sample, relax, score and show generative models of inorganic crystals.
 
-__version__ = "0.1.0"
+`score`, `generate`, `predict` and `relax` are what the commands of the same names call. Nothing heavy is imported before
+one of them is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xtalgen.commands.relaxing import relax
+    from xtalgen.commands.results import CrystalSet, Scores
+    from xtalgen.commands.sampling import generate, predict
+    from xtalgen.commands.scoring import score
+    from xtalgen.crystals import Crystal
+
+__version__ = "0.1.0"  # the only place: pyproject.toml reads it
+__all__ = ["Crystal", "CrystalSet", "Scores", "generate", "predict", "relax", "score"]
+_HOMES = {
+    "Crystal": "xtalgen.crystals",
+    "CrystalSet": "xtalgen.commands.results",
+    "Scores": "xtalgen.commands.results",
+    "generate": "xtalgen.commands.sampling",
+    "predict": "xtalgen.commands.sampling",
+    "relax": "xtalgen.commands.relaxing",
+    "score": "xtalgen.commands.scoring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Returns a public function or class, imported when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'xtalgen' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, those not imported yet included."""
+    return sorted({*globals(), *__all__})

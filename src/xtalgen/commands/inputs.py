@@ -10,13 +10,12 @@ import numpy as np
 from xtalgen.crystals import Crystal, to_table, write_table
 from xtalgen.io.checks import check_lattice, check_periodic, make_crystal
 from xtalgen.io.entries import CrystalError
-from xtalgen.io.structure_files import COLUMN
 from xtalgen.stages.import_structures import COLUMNS, check_structure_file, iterate_structures, write_structures
 
 GIVEN = "structures"  # name of a set that does not come from a file
 
 
-def write_given(structures: Any, out: Path, *, workers: int, column: str = COLUMN) -> None:
+def write_given(structures: Any, out: Path, *, workers: int, column: str | None = None) -> None:
     """Writes the crystals that a user gives to a table; ids count them in order, broken ones have a status.
 
     structures: a path, or one or more pymatgen structures, ASE atoms, crystals of this package, or paths. column: of a
@@ -35,7 +34,7 @@ def write_given(structures: Any, out: Path, *, workers: int, column: str = COLUM
     write_table(to_table(rows, COLUMNS), out)
 
 
-def read_given(structures: Any, *, workers: int, column: str = COLUMN) -> list[Crystal]:
+def read_given(structures: Any, *, workers: int, column: str | None = None) -> list[Crystal]:
     """Returns the crystals that a user gives; see `write_given`. Ids are those that they have."""
     given: Iterable[Any] = [structures] if _is_one(structures) else structures
     rows: list[Crystal] = []

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from xtalgen.commands.arguments import add_json, make_parser, positive, to_json
 from xtalgen.commands.choices import DATA_SETS, DEFAULT_RECIPE, ENERGIES_OF_HULL, potential_names, recipe_names
 from xtalgen.commands.data import describe_fetch
-from xtalgen.io.structure_files import COLUMN, FORMATS
-from xtalgen.runtime.cores import available_cores
+from xtalgen.io.structure_files import FORMATS
 from xtalgen.runtime.errors import one_line
 from xtalgen.runtime.places import user_cache
 
@@ -50,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     if reason := _contradiction(args):
         parser.error(reason)
     with one_line():
-        from xtalgen.io.structure_files import check_structure_file
+        from xtalgen.stages.import_structures import check_structure_file
 
         check_structure_file(args.structures)
         sys.stdout.write(_run(args))
@@ -82,8 +81,9 @@ def _run(args: argparse.Namespace) -> str:
     from xtalgen.commands.scoring import Request, score_request
     from xtalgen.metrics.protocols import choose_recipe
     from xtalgen.metrics.types import MetricConfig
+    from xtalgen.runtime.parallel import available_cores
 
-    settings = MetricConfig(choose_recipe(args.recipe), workers=args.workers, seed=args.seed)
+    settings = MetricConfig(choose_recipe(args.recipe), workers=args.workers or available_cores(), seed=args.seed)
     request = Request(
         args.structures,
         args.dataset,
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("structures", type=Path, metavar="FILE", help="the structures to score")
-    add("--column", default=COLUMN, help="of a .csv: the column that holds the structures (default: %(default)s)")
+    add("--column", metavar="NAME", help="of a table: the column that holds the structures (default: cif, structure, …)")
     known = ", ".join(DATA_SETS)
     add("--dataset", metavar="NAME", help=f"data set to compare with: {known}, or any with --source (default: none)")
     add("--source", type=Path, help="folder with train, val and test of the data set (default: fetched or embedded)")
@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         default=user_cache(),
         help="folder of intermediate results kept between runs (default: %(default)s)",
     )
-    add("--workers", type=positive, default=available_cores(), help="processes (default: all cores)")
+    add("--workers", type=positive, help="processes (default: all cores)")
     add("--seed", type=int, default=0, help="seed of random choices and resampling (default: 0)")
     add_json(parser)
     return parser

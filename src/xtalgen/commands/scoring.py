@@ -15,7 +15,6 @@ from xtalgen.commands.targets import write_with_targets
 from xtalgen.crystals import read_crystals, read_facts
 from xtalgen.datasets.registry import DATA_SETS
 from xtalgen.datasets.sources import find_copy, find_source
-from xtalgen.io.structure_files import COLUMN
 from xtalgen.metrics.choices import Split
 from xtalgen.metrics.protocols import choose_recipe
 from xtalgen.metrics.result_file import read_evaluation
@@ -55,7 +54,7 @@ class Request:
     potential: str | None = None
     hull: str = "consistent"
     phase_diagram: Path | None = None
-    column: str = COLUMN
+    column: str | None = None
     partial: bool = False
     fingerprint_timeout: float = 20.0
 
@@ -92,7 +91,7 @@ def score(
     relax: str | None = None,
     hull: str = "consistent",
     phase_diagram: str | Path | None = None,
-    column: str = COLUMN,
+    column: str | None = None,
     partial: bool = False,
     workers: int | None = None,
     seed: int = 0,
