@@ -4,7 +4,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from xtalgen.stages.fingerprints import compute_fingerprints
 log = logging.getLogger(__name__)
 RELAXATION = {"fmax": 0.05, "timeout": 600.0}
 STEPS = 500
+FEW = 50  # crystals that are not worth starting processes
 
 
 @dataclass(frozen=True)
@@ -142,11 +143,14 @@ def score_request(request: Request) -> Scored:
         elif request.potential:
             relaxed, hull = _relax(request, sample, folder, list(splits.values()))
         sources = Sources(sample=sample, relaxed=relaxed, hull=hull, **splits, **_prints(request, sample, splits))
+        settings = request.settings
+        if not splits and len(read_crystals(sample)) <= FEW:
+            settings = replace(settings, workers=1)
         metrics, ledger = (request.out / f"{request.name}-{end}" for end in ("metrics.json", "ledger.parquet"))
         evaluate(
             request.task,
             sources,
-            request.settings,
+            settings,
             out_table=ledger,
             out_json=metrics,
             name=request.name,

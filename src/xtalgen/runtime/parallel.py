@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass
+from multiprocessing import popen_spawn_posix, spawn
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
@@ -85,8 +87,43 @@ _kept: dict[int, ProcessPool] = {}
 
 def _new_pool(workers: int, initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> ProcessPool:
     threading.excepthook = _note
-    context = multiprocessing.get_context("spawn")
-    return ProcessPool(max_workers=workers, context=context, initializer=_start, initargs=(initializer, initargs))
+    return ProcessPool(
+        max_workers=workers, context=_Context(), initializer=_start, initargs=(initializer, initargs)
+    )
+
+
+class _Popen(popen_spawn_posix.Popen):
+    """Starts a process that does not import the main module again.
+
+    A user's script that calls the package would otherwise run once more in every worker. All functions that workers run
+    are in modules.
+    """
+
+    method = "spawn"
+
+    def _launch(self, process_obj: Any) -> None:
+        with _launching:
+            prepare = spawn.get_preparation_data
+            spawn.get_preparation_data = lambda name: {
+                key: value for key, value in prepare(name).items() if not key.startswith("init_main")
+            }
+            try:
+                super()._launch(process_obj)
+            finally:
+                spawn.get_preparation_data = prepare
+
+
+_launching = threading.Lock()
+
+
+class _Process(SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the name that the standard library calls
+        return _Popen(process_obj)
+
+
+class _Context(SpawnContext):
+    Process = _Process
 
 
 # What killed threads that pass tasks and results between the processes: mostly a lack of memory.
