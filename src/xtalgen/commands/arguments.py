@@ -12,7 +12,9 @@ from xtalgen.commands.outputs import FORMATS, check_output
 if TYPE_CHECKING:
     from xtalgen.commands.results import CrystalSet
 
-EXIT_CODES = "exit codes: 0 done; 1 the input cannot be used, or the work failed; 2 wrong arguments; 130 stopped by Ctrl-C"
+EXIT_CODES = (
+    "exit codes: 0 done; 1 the input cannot be used, or the work failed; 2 wrong arguments; 130 stopped by Ctrl-C"
+)
 LISTED = 10  # crystals that a command lists
 COLUMNS = ("id", "formula", "n_atoms", "spg_num", "density", "status")
 
@@ -33,7 +35,7 @@ def add_sampling(parser: argparse.ArgumentParser, task: str) -> None:
     about = f"model; weights come with xtalgen for {shipped} (default: %(default)s)"
     parser.add_argument("--model", default=DEFAULT_MODEL, help=about)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="your own checkpoint.safetensors of the model")
-    about = 'settings of sampling that differ from the defaults, as JSON, such as \'{"temperature": 0.8}\''
+    about = "settings of sampling that differ from the defaults, as JSON, such as '{\"temperature\": 0.8}'"
     parser.add_argument("--settings", type=_mapping, metavar="JSON", help=about)
     parser.add_argument("--seed", type=int, default=0, help="seed; equal seeds give equal crystals (default: 0)")
     add_device(parser)
@@ -117,5 +119,5 @@ def _mapping(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"not readable JSON ({error})") from None
     if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form {{\"key\": value}}")
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form {{"key": value}}')
     return found

@@ -76,7 +76,13 @@ def _list(args: argparse.Namespace) -> str:
     if args.json:
         return to_json(rows)
     columns = ("name", "crystals", "megabytes", "state")
-    cells = [["" if row[name] is None else f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for name in columns] for row in rows]
+    cells = [
+        [
+            "" if row[name] is None else f"{row[name]:,}" if isinstance(row[name], int) else str(row[name])
+            for name in columns
+        ]
+        for row in rows
+    ]
     return format_table([columns, *cells]) + "\n"
 
 

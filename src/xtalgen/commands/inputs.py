@@ -67,11 +67,11 @@ def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray, list[int]]:
     if hasattr(given, "lattice") and hasattr(given, "frac_coords"):  # pymatgen
         if not given.is_ordered:
             raise CrystalError("disordered", "sites are partly occupied; give an ordered structure")
-        check_periodic(given.lattice.pbc)
+        check_periodic(list(given.lattice.pbc))
         # Dummy species have atomic numbers beyond all elements.
         return np.array(given.lattice.matrix), np.array(given.frac_coords), [site.specie.Z for site in given]
     if hasattr(given, "get_scaled_positions"):  # ASE
-        check_periodic(given.pbc)
+        check_periodic(given.pbc.tolist())
         lattice = np.array(given.cell)
         check_lattice(lattice)  # before coordinates are divided by it
         return lattice, given.get_scaled_positions(wrap=False), given.get_atomic_numbers().tolist()
@@ -81,4 +81,6 @@ def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray, list[int]]:
 
 
 def _is_one(given: Any) -> bool:
-    return isinstance(given, str | Path | Crystal) or hasattr(given, "lattice") or hasattr(given, "get_scaled_positions")
+    return (
+        isinstance(given, str | Path | Crystal) or hasattr(given, "lattice") or hasattr(given, "get_scaled_positions")
+    )

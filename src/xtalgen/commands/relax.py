@@ -22,7 +22,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = make_parser("relax", "Relaxes crystal structures with a machine-learned potential.", EXAMPLES)
     add = parser.add_argument
     add("structures", type=Path, metavar="FILE", help="the structures to relax")
-    add("--column", metavar="NAME", help="of a table: the column that holds the structures (default: cif, structure, …)")
+    add(
+        "--column", metavar="NAME", help="of a table: the column that holds the structures (default: cif, structure, …)"
+    )
     known = ", ".join(potential_names())
     add("--potential", default="chgnet", help=f"{known}, or a MACE checkpoint (default: %(default)s)")
     add("--fmax", type=float, default=0.05, help="largest force on atoms and cell, eV/Å (default: %(default)s)")

@@ -54,7 +54,9 @@ def crystal_lines(described: Sequence[dict[str, Any]]) -> str:
     """Returns what is known of each crystal of a small set; of a large one, the range of the densities."""
     densities = [row["density"] for row in described if row.get("density") is not None]
     if len(described) > MANY:
-        middle = f"median {median(densities):.3g}, {min(densities):.3g} to {max(densities):.3g}" if densities else "none"
+        middle = (
+            f"median {median(densities):.3g}, {min(densities):.3g} to {max(densities):.3g}" if densities else "none"
+        )
         return f"density (g/cm³): {middle}\n"
     shown = ("formula", "spg_num", "density", "min_distance", "valid", "unique", "novel", "e_above_hull")
     columns = [name for name in shown if any(name in row for row in described)]

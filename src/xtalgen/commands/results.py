@@ -141,4 +141,3 @@ class Scores(CrystalSet):
         lines = "".join(f"<tr>{line}</tr>" for line in cells)
         title = html.escape(str(self).partition("\n")[0])
         return f"<table><caption>{title}</caption>{lines}</table>"
-

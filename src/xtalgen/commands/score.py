@@ -52,6 +52,11 @@ def main(argv: list[str] | None = None) -> None:
         from xtalgen.stages.import_structures import check_structure_file
 
         check_structure_file(args.structures)
+        if args.dataset not in (None, *DATA_SETS) and args.source is None:
+            raise ValueError(
+                f"{args.dataset}: no published data set of this name; there are {', '.join(DATA_SETS)}. For your own "
+                "give --source, a file or folder: a CSV with the columns material_id and cif."
+            )
         sys.stdout.write(_run(args))
 
 
@@ -65,8 +70,6 @@ def _contradiction(args: argparse.Namespace) -> str | None:
             return "--task csp compares with a test split: name its --dataset"
         if args.hull == "dft":
             return "--hull dft takes the formation energies of a data set: name it as --dataset"
-    elif args.dataset not in DATA_SETS and args.source is None:
-        return f"--dataset {args.dataset}: give its files as --source; only {', '.join(DATA_SETS)} come without"
     if args.hull != ENERGIES_OF_HULL[0] and args.relax is None:
         return f"--hull {args.hull} needs relaxed crystals: name a potential as --relax"
     if (args.hull == "mp2020") != (args.phase_diagram is not None):
@@ -136,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("structures", type=Path, metavar="FILE", help="the structures to score")
-    add("--column", metavar="NAME", help="of a table: the column that holds the structures (default: cif, structure, …)")
+    add(
+        "--column", metavar="NAME", help="of a table: the column that holds the structures (default: cif, structure, …)"
+    )
     known = ", ".join(DATA_SETS)
     add("--dataset", metavar="NAME", help=f"data set to compare with: {known}, or any with --source (default: none)")
     add("--source", type=Path, help="folder with train, val and test of the data set (default: fetched or embedded)")

@@ -28,6 +28,7 @@ from xtalgen.runtime.resume import content_key
 from xtalgen.stages.data import prepare_data
 from xtalgen.stages.evaluate import Sources, evaluate
 from xtalgen.stages.fingerprints import compute_fingerprints
+from xtalgen.stages.import_structures import check_structure_file
 
 log = logging.getLogger(__name__)
 RELAXATION = {"fmax": 0.05, "timeout": 600.0}
@@ -167,6 +168,7 @@ def _sample(request: Request, scratch: Path) -> tuple[Path, Path]:
 
     if isinstance(request.structures, str | Path):
         file = Path(request.structures)
+        check_structure_file(file)
         reading = code_fingerprint(PACKAGE / "stages/import_structures.py")
         key = content_key(file, name=file.name, reading=reading, column=request.column)[:32]
         folder = request.cache / "sets" / key

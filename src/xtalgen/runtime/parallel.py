@@ -87,9 +87,7 @@ _kept: dict[int, ProcessPool] = {}
 
 def _new_pool(workers: int, initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> ProcessPool:
     threading.excepthook = _note
-    return ProcessPool(
-        max_workers=workers, context=_Context(), initializer=_start, initargs=(initializer, initargs)
-    )
+    return ProcessPool(max_workers=workers, context=_Context(), initializer=_start, initargs=(initializer, initargs))
 
 
 class _Popen(popen_spawn_posix.Popen):
