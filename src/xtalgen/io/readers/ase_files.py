@@ -21,7 +21,7 @@ COLUMNS = "id, numbers, positions, cell, pbc, energy, key_value_pairs"
 
 
 def split_trajectory(stream: BufferedIOBase, name: str) -> Iterator[Entry]:
-    """Yields the frames of an ASE trajectory. Raises ValueError when it is none, such as the pickles of ASE before 3.9."""
+    """Yields the frames of an ASE trajectory. Raises ValueError when it is none, such as a pickle of ASE 3.8."""
     del name  # frames have numbers
     from ase.io import ulm
 

@@ -190,6 +190,8 @@ def _items(content: Any, name: str, depth: int = 0) -> list[tuple[str, Any]] | N
         return None
     if _structure_of(content)[0] is not None:
         return [(name, content)]
+    if {"data", "meta"} <= content.keys() and isinstance(content["data"], dict):  # OPTIMADE's answer for one entry
+        return [(name, content["data"])]
     frame = _rows_of_frame(content)
     if frame is not None:
         return frame
