@@ -54,9 +54,7 @@ def test_vasp_files_in_folders_of_their_own(tmp_path):
 
 def test_a_mixture_is_refused_with_a_list(tmp_path):
     write(tmp_path, a_D_cif=cif(), b_D_cif=cif(), all_D_extxyz=frames({}))
-    with pytest.raises(
-        ValueError, match=r"several kinds \(2 \.cif, 1 \.extxyz\), which may be the same"
-    ):
+    with pytest.raises(ValueError, match=r"several kinds \(2 \.cif, 1 \.extxyz\), which may be the same"):
         check_structure_file(tmp_path)
     assert names(tmp_path, pattern="*.extxyz") == ["all.extxyz:frame 0"]
 

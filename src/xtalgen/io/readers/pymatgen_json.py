@@ -188,10 +188,10 @@ def _items(content: Any, name: str, depth: int = 0) -> list[tuple[str, Any]] | N
         return [(f"item {index}", item) for index, item in enumerate(content)]
     if not isinstance(content, dict):
         return None
+    if {"data", "meta"} <= content.keys() and isinstance(content["data"], dict):  # OPTIMADE's answer for one entry
+        content = content["data"]
     if _structure_of(content)[0] is not None:
         return [(name, content)]
-    if {"data", "meta"} <= content.keys() and isinstance(content["data"], dict):  # OPTIMADE's answer for one entry
-        return [(name, content["data"])]
     frame = _rows_of_frame(content)
     if frame is not None:
         return frame
