@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtalgen.io.folders import check_structure_file
 from xtalgen.io.structure_files import FORMATS
 from xtalgen.io.writers.registry import FORMS, USUAL
 from xtalgen.io.writers.symmetric_cif import SYMPREC
 from xtalgen.runtime.errors import one_line
-from xtalgen.runtime.parallel import available_cores
-from xtalgen.stages.import_structures import check_structure_file
 
 if TYPE_CHECKING:
     from xtalgen.commands.converting import Converted
@@ -45,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     with one_line():
         form = _check(args)
         from xtalgen.commands.converting import Conversion, convert
+        from xtalgen.runtime.parallel import available_cores
 
         found = convert(
             Conversion(
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
                 seed=args.seed,
                 symprec=args.symprec,
                 targets=args.targets,
-                workers=args.workers,
+                workers=args.workers or available_cores(),
             )
         )
         sys.stdout.write(_as_json(found) if args.json else report(found))
@@ -137,10 +137,10 @@ def _parser() -> argparse.ArgumentParser:
         "--symprec",
         type=float,
         default=SYMPREC,
-        metavar="Å",
+        metavar="ANGSTROM",
         help="tolerance of the symmetry that CIFs state (default: %(default)s Å); 0 writes P 1",
     )
     add("--targets", type=Path, metavar="FILE", help="with atombench: the crystals that are predicted")
     add("--json", action="store_true", help="print what was done as JSON")
-    add("--workers", type=int, default=available_cores(), help="processes (default: all cores)")
+    add("--workers", type=int, help="processes (default: all cores)")
     return parser

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from user_files import SALT, cif, frames, statuses, zipped
-from xtalgen.io.folders import find_files, iterate_folder
+from xtalgen.io.folders import check_structure_file, find_files, iterate_folder
 from xtalgen.io.structure_files import parse_entry
-from xtalgen.stages.import_structures import check_structure_file, iterate_structures, read_structures
+from xtalgen.stages.import_structures import iterate_structures, read_structures
 
 POSCAR = SALT.to(fmt="poscar")
 
