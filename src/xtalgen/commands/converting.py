@@ -18,7 +18,7 @@ from xtalgen.io.writers.encoding import name_of
 from xtalgen.io.writers.registry import FORMS, TARGET, Form
 from xtalgen.runtime.atomic import unfinished
 from xtalgen.runtime.parallel import Failure, map_items, progress_bar
-from xtalgen.stages.import_structures import iterate_structures, parts_of, read_structures
+from xtalgen.stages.import_structures import Summary, iterate_structures, parts_of, read_structures
 
 log = logging.getLogger(__name__)
 BATCH = 1024  # crystals that are encoded at once
@@ -67,7 +67,7 @@ def convert(conversion: Conversion) -> Converted:
     What was parsed is kept beside `out` until all is written, so that a killed run resumes. Raises ValueError or
     OSError, saying what to do, when a file is wrong as a whole, or when no row is a crystal.
     """
-    form = FORMS[conversion.form]
+    form, summary = FORMS[conversion.form], Summary(conversion.structures)
     found = Converted(conversion.out)
     parts = parts_of(
         conversion.structures,
@@ -78,7 +78,7 @@ def convert(conversion: Conversion) -> Converted:
     crystals = iterate_structures(
         conversion.structures, conversion.workers, conversion.column, files=conversion.files, parts=parts
     )
-    rows = _drawn(_counted(crystals, found), form, conversion)
+    rows = _drawn(_counted(crystals, summary), form, conversion)
     if conversion.targets is not None:
         rows = iter(_with_targets(list(rows), read_structures(conversion.targets, conversion.workers)))
     listed = conversion.out.with_name(f"{conversion.out.name}.failed.csv")
@@ -89,15 +89,15 @@ def convert(conversion: Conversion) -> Converted:
     else:
         listed.unlink()
     parts.clear()
-    if not found.written or found.failures.total() == found.drawn:
-        raise ValueError(f"{conversion.structures}: none of its {found.read:,} entries is a crystal. Check its format.")
+    summary.report()
+    summary.require_crystals()
+    found.read = summary.counts.total()
     return found
 
 
-def _counted(crystals: Iterable[Crystal], found: Converted) -> Iterator[Crystal]:
+def _counted(crystals: Iterable[Crystal], summary: Summary) -> Iterator[Crystal]:
     for crystal in crystals:
-        found.read += 1
-        yield crystal
+        yield from summary.of([crystal])
 
 
 def _drawn(crystals: Iterable[Crystal], form: Form, conversion: Conversion) -> Iterator[Crystal]:

@@ -25,8 +25,7 @@ def outcome(path):
     """Returns the statuses of a file's rows, and the message where the file is refused."""
     found = []
     try:
-        for entry in iterate_entries(path):
-            found.append(parse_entry(entry).status)
+        found.extend(parse_entry(entry).status for entry in iterate_entries(path))
     except ValueError as error:
         return found, str(error)
     return found, None
