@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": "predict structures for formulas, from the same weights",
     "relax": "relax structures with a machine-learned potential",
     "explore": "write a page that shows structures on a map and in 3D",
+    "convert": "write crystal structures in another form, such as those of benchmarks",
     "data": "fetch and list data sets, and say where files are kept",
     "doctor": "show devices, potentials, weights, caches and versions",
 }

@@ -2,12 +2,15 @@
 
 import csv
 import io
-import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xtalgen.crystals import Crystal
+from xtalgen.io.writers.encoding import to_cif
+from xtalgen.io.writers.registry import FORMS, USUAL
+from xtalgen.io.writers.symmetric_cif import SYMPREC
 from xtalgen.runtime.atomic import write_text
 
 Facts = Sequence[Mapping[str, Any]]  # what is known of each crystal, by column
@@ -18,8 +21,8 @@ def check_output(out: Path) -> None:
 
     Imports and writes nothing.
     """
-    if out.suffix.lower() not in FORMATS:
-        raise ValueError(f"{out}: unknown suffix; crystals are written as {', '.join(FORMATS)}. Rename the output.")
+    if _suffix(out) is None:
+        raise ValueError(f"{out}: unknown suffix; crystals are written as {', '.join(SUFFIXES)}. Rename the output.")
     if out.is_dir():
         raise IsADirectoryError(f"{out}: is a folder. Give the name of a file.")
 
@@ -27,48 +30,31 @@ def check_output(out: Path) -> None:
 def write_crystals(crystals: Sequence[Crystal], out: Path, facts: Facts) -> None:
     """Writes crystals to a file, atomically, in the format of its suffix.
 
-    Formats of structures hold those with a usable geometry; tables (.csv, .parquet) and the page have a row of every
-    one. facts: columns of each crystal. The same crystals give the same bytes.
+    Forms of structures hold the crystals that are ok; tables (.csv, .parquet) and the page have a row for each, with all
+    that is known of it (facts: its columns). The same crystals give the same bytes.
     """
-    FORMATS[out.suffix.lower()](crystals, out, facts)
+    OWN.get(out.suffix.lower(), _write_form)(crystals, out, facts)
 
 
-def _write_zip(crystals: Sequence[Crystal], out: Path, facts: Facts) -> None:
-    from xtalgen.io.zip_files import write_zip
-
-    texts = _cifs(crystals)
-    files = {
-        f"{re.sub(r'[^A-Za-z0-9._-]', '_', fact['id'])}-{fact['formula']}.cif": text
-        for fact, text in zip(facts, texts, strict=True)
-        if text
-    }
-    write_zip({"crystals.csv": _csv(facts), **files}, out)
-
-
-def _write_cif(crystals: Sequence[Crystal], out: Path, facts: Facts) -> None:
-    texts = zip(facts, _cifs(crystals), strict=True)
-    write_text(out, "\n".join(re.sub(r"(?m)^data_.*$", f"data_{fact['id']}", text) for fact, text in texts if text))
+def _write_form(crystals: Sequence[Crystal], out: Path, facts: Facts) -> None:
+    """Writes crystals in a form of `io.writers`, under their ids, with the energies that relaxation gave."""
+    del facts  # these forms hold structures
+    form = FORMS[USUAL[_suffix(out)]]
+    rows = [
+        replace(row, info={"source_name": row.id, "energy_given": row.info.get("energy"), "error": row.status})
+        for row in crystals
+        if row.ok or form.failed
+    ]
+    form.write(((row, form.encode(row, SYMPREC) if row.ok else None) for row in rows), out)
 
 
 def _write_csv(crystals: Sequence[Crystal], out: Path, facts: Facts) -> None:
-    texts = zip(facts, _cifs(crystals), strict=True)
-    write_text(out, _csv([{**fact, "cif": text} for fact, text in texts]))
-
-
-def _write_extxyz(crystals: Sequence[Crystal], out: Path, facts: Facts) -> None:
-    from ase import Atoms
-    from ase.io import write
-
-    from xtalgen.structure.geometry import usable
-
-    frames = []
-    for crystal, fact in zip(crystals, facts, strict=True):
-        if usable(crystal):
-            atoms = Atoms(crystal.atomic_numbers, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True)
-            atoms.info = {name: value for name, value in fact.items() if isinstance(value, str | int | float)}
-            frames.append(atoms)
+    texts = [to_cif(crystal) if crystal.ok else None for crystal in crystals]
+    rows = [{**fact, "cif": cif} for fact, cif in zip(facts, texts, strict=True)]
     text = io.StringIO()
-    write(text, frames, format="extxyz")
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     write_text(out, text.getvalue())
 
 
@@ -100,29 +86,16 @@ def _write_page(crystals: Sequence[Crystal], out: Path, facts: Facts) -> None:
         write_explorer(sets, [], options=Options(out.stem), umap=UmapConfig(), cache=None, out=out)
 
 
-def _cifs(crystals: Sequence[Crystal]) -> list[str | None]:
-    """Returns the CIF of each crystal, its cell without symmetry; None where there is no usable geometry."""
-    from pymatgen.io.cif import CifWriter
-
-    from xtalgen.structure.geometry import usable
-    from xtalgen.structure.pymatgen import to_structure
-
-    return [str(CifWriter(to_structure(crystal))) if usable(crystal) else None for crystal in crystals]
+def _suffix(out: Path) -> str | None:
+    """Returns the longest suffix of a file that can be written, such as ".jsonl.gz"; None where there is none."""
+    fitting = [suffix for suffix in SUFFIXES if out.name.lower().endswith(suffix)]
+    return max(fitting, key=len) if fitting else None
 
 
-def _csv(rows: Facts) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-FORMATS: dict[str, Callable[[Sequence[Crystal], Path, Facts], None]] = {
-    ".zip": _write_zip,
-    ".cif": _write_cif,
-    ".extxyz": _write_extxyz,
+# Tables and the page hold all that is known of each crystal; the other forms are those of `xtalgen convert`.
+OWN: dict[str, Callable[[Sequence[Crystal], Path, Facts], None]] = {
     ".csv": _write_csv,
     ".parquet": _write_parquet,
     ".html": _write_page,
 }
+SUFFIXES = (*(suffix for suffix in USUAL if suffix not in OWN and suffix != ".csv.gz"), *OWN)

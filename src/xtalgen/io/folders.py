@@ -1,4 +1,4 @@
-"""Folders of structure files, read recursively as one set."""
+"""What a user may give, a structure file or a folder of them; a folder is read recursively as one set."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 from xtalgen.io.entries import Entry
 from xtalgen.io.readers.tables import has_structures
 from xtalgen.io.streams import Position
-from xtalgen.io.structure_files import FORMATS, find_suffix, iterate_entries
+from xtalgen.io.structure_files import FORMATS, check_suffix, find_suffix, iterate_entries
 
 MATTERGEN = "generated_crystals.extxyz"  # holds all crystals of MatterGen's output folder, beside copies as CIFs
 ENERGIES = "energies.npy"  # the energy of each of its crystals, in eV
@@ -20,6 +20,21 @@ KINDS = {".xyz": ".extxyz", ".vasp": "POSCAR", ".poscar": "POSCAR", ".contcar": 
 # Names that a reader gives to entries without one of their own.
 NUMBERED = re.compile(r"(frame|row|line|item|crystal|id) \d+( evaluation \d+)?")
 LISTED = 8
+
+
+def check_structure_file(structures: Path, files: str | None = None) -> None:
+    """Raises ValueError or OSError, saying what to do, unless a path is a structure file or a folder of such files.
+
+    Of files only the names are read; files: pattern of those of a folder.
+    """
+    if structures.is_dir():
+        find_files(structures, files)
+        return
+    if not structures.exists():
+        raise FileNotFoundError(f"{structures}: there is no such file.")
+    if not structures.is_file():
+        raise OSError(f"{structures}: is a pipe or a device. Write its content to a file, and give that.")
+    check_suffix(structures)
 
 
 def iterate_folder(

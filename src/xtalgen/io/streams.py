@@ -89,7 +89,7 @@ def decoded(content: bytes) -> str:
 
 @dataclass
 class _Survey:
-    """What one pass over a stream finds: size, whether all is white space, encoding, about the longest line in bytes."""
+    """What one pass over a stream finds: size and longest line in bytes, blankness, encoding."""
 
     size: int = 0
     blank: bool = True

@@ -43,16 +43,16 @@ def map_items(
 
     function: a picklable module-level function. timeout: seconds per item, None for no limit. Each worker process runs
     on one thread, which is fastest for small crystals. Shows a progress bar named `label` when standard error is a
-    terminal, or moves `bar` on, which belongs to the caller. With one worker and no timeout the work is done in this process. Processes without an initializer are kept
-    for the next call, to avoid repeated imports.
+    terminal, or moves `bar` on, which belongs to the caller. With one worker and no timeout the work is done in this
+    process. Processes without an initializer are kept for the next call, to avoid repeated imports.
     """
-    with contextlib.nullcontext(bar) if bar is not None else progress_bar(label, len(items)) as bar:
+    with contextlib.nullcontext(bar) if bar is not None else progress_bar(label, len(items)) as shown:
         if workers == 1 and timeout is None:
             if initializer:
                 initializer(*initargs)
             for item in items:
                 yield _attempt(function, item)
-                bar.update()
+                shown.update()
             return
         if not items:
             return
@@ -65,7 +65,7 @@ def map_items(
             for future in futures:
                 _await(future)
                 yield _outcome(future, timeout)
-                bar.update()
+                shown.update()
             finished = True
         finally:
             if finished and initializer is None and workers not in _kept:

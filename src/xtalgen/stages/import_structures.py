@@ -19,7 +19,7 @@ import pyarrow as pa
 from xtalgen.crystals import Crystal, to_table
 from xtalgen.datasets.releases import Release, describe_release, fetch_release
 from xtalgen.io.entries import Entry
-from xtalgen.io.folders import find_files, iterate_folder
+from xtalgen.io.folders import check_structure_file, iterate_folder
 from xtalgen.io.shards import Parts, split, write_batches
 from xtalgen.io.streams import Position
 from xtalgen.io.structure_files import FORMATS, check_suffix, iterate_entries, parse_entry, read_entries
@@ -176,21 +176,6 @@ def _note_repeats(crystals: Iterable[Crystal]) -> Iterator[Crystal]:
         repeated = f"an earlier entry is called {name!r}, too"
         warning = "; ".join(filter(None, (crystal.info.get("warning"), repeated)))
         yield replace(crystal, info={**crystal.info, "warning": warning})
-
-
-def check_structure_file(structures: Path, files: str | None = None) -> None:
-    """Raises ValueError or OSError, saying what to do, unless a path is a structure file or a folder of such files.
-
-    Of files only the names are read; files: pattern of those of a folder.
-    """
-    if structures.is_dir():
-        find_files(structures, files)
-        return
-    if not structures.exists():
-        raise FileNotFoundError(f"{structures}: there is no such file.")
-    if not structures.is_file():
-        raise OSError(f"{structures}: is a pipe or a device. Write its content to a file, and give that.")
-    check_suffix(structures)
 
 
 @dataclass

@@ -158,7 +158,9 @@ def test_a_file_without_a_crystal_ends_with_an_error_and_keeps_its_rows(tmp_path
 
 def test_folders_and_pipes_are_called_so(tmp_path):
     (tmp_path / "mine.cif").mkdir()
-    with pytest.raises(ValueError, match=r"mine\.cif: no structure file in this folder \(it is empty\)\. Give a folder"):
+    with pytest.raises(
+        ValueError, match=r"mine\.cif: no structure file in this folder \(it is empty\)\. Give a folder"
+    ):
         import_structures(tmp_path / "mine.cif", out=[tmp_path / "out.parquet"], workers=1)
     os.mkfifo(tmp_path / "pipe.cif")
     with pytest.raises(OSError, match=r"pipe\.cif: is a pipe or a device"):

@@ -21,7 +21,7 @@ COLUMNS = "id, numbers, positions, cell, pbc, energy, key_value_pairs"
 
 
 def split_trajectory(stream: BufferedIOBase, name: str) -> Iterator[Entry]:
-    """Yields the frames of an ASE trajectory. Raises ValueError when it is none, such as the pickles of ASE before 3.9."""
+    """Yields the frames of an ASE trajectory. Raises ValueError when it is none, such as a pickle of ASE 3.8."""
     del name  # frames have numbers
     from ase.io import ulm
 
@@ -38,7 +38,7 @@ def split_trajectory(stream: BufferedIOBase, name: str) -> Iterator[Entry]:
         try:
             frame = reader[index]
             info = frame.get("info") or {}
-            given = frame.calculator if "calculator" in frame else {}
+            given = frame.get("calculator")
             # The first frame alone holds what all have in common.
             content = (
                 frame.cell,
@@ -46,7 +46,7 @@ def split_trajectory(stream: BufferedIOBase, name: str) -> Iterator[Entry]:
                 frame.numbers if "numbers" in frame else first.numbers,
                 frame.pbc if "pbc" in frame else first.pbc,
             )
-            energy = given.get("energy") if given else None
+            energy = None if given is None else given.get("energy")
         except Exception as error:  # noqa: BLE001 - as above
             yield Entry(label, "broken", f"{type(error).__name__}: {error}")
             continue

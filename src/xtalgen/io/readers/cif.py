@@ -22,6 +22,7 @@ from xtalgen.io.checks import (
     make_crystal,
     make_lattice,
 )
+from xtalgen.io.entries import CrystalError
 from xtalgen.io.readers.cif_symmetry import (
     SAME_SITE,
     Symmetry,
@@ -41,7 +42,6 @@ from xtalgen.io.readers.cif_syntax import (
     read_number,
     split_blocks,
 )
-from xtalgen.io.entries import CrystalError
 from xtalgen.structure.standard_cell import sort_atoms
 
 THIRDS = (1 / 3, 2 / 3)

@@ -188,6 +188,8 @@ def _items(content: Any, name: str, depth: int = 0) -> list[tuple[str, Any]] | N
         return [(f"item {index}", item) for index, item in enumerate(content)]
     if not isinstance(content, dict):
         return None
+    if {"data", "meta"} <= content.keys() and isinstance(content["data"], dict):  # OPTIMADE's answer for one entry
+        content = content["data"]
     if _structure_of(content)[0] is not None:
         return [(name, content)]
     frame = _rows_of_frame(content)

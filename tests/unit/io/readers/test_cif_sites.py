@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from xtalgen.io.checks import check_lattice
-from xtalgen.io.readers.cif import read_cif
 from xtalgen.io.entries import CrystalError
+from xtalgen.io.readers.cif import read_cif
 from xtalgen.io.structure_files import read_crystal
 
 CIF = """\
