@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xtalgen.commands.choices import DEFAULT_MODEL, DEVICES, shipped_weights
-from xtalgen.commands.outputs import FORMATS, check_output
+from xtalgen.commands.outputs import SUFFIXES, check_output
 
 if TYPE_CHECKING:
     from xtalgen.commands.results import CrystalSet
 
 EXIT_CODES = (
-    "exit codes: 0 done; 1 the input cannot be used, or the work failed; 2 wrong arguments; 130 stopped by Ctrl-C"
+    "exit codes: 0 done; 1 the input cannot be used or the work failed; 2 wrong arguments; 130 stopped by Ctrl-C"
 )
 LISTED = 10  # crystals that a command lists
 COLUMNS = ("id", "formula", "n_atoms", "spg_num", "density", "status")
@@ -48,7 +48,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     """Adds --out, with the suffixes that can be written, and --json."""
-    about = f"file to write; its suffix decides: {', '.join(FORMATS)} (.html is a page; default: %(default)s)"
+    about = f"file to write; its suffix decides: {', '.join(SUFFIXES)} (.html is a page; default: %(default)s)"
     parser.add_argument("--out", type=_output, default=Path(default), metavar="FILE", help=about)
     add_json(parser)
 

@@ -98,4 +98,4 @@ OWN: dict[str, Callable[[Sequence[Crystal], Path, Facts], None]] = {
     ".parquet": _write_parquet,
     ".html": _write_page,
 }
-SUFFIXES = (*(suffix for suffix in USUAL if suffix not in OWN and suffix != ".csv.gz"), *OWN)
+SUFFIXES = tuple(sorted({*USUAL, *OWN} - {".csv.gz"}))

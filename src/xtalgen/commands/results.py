@@ -45,14 +45,9 @@ class CrystalSet:
     @property
     def atoms(self) -> "list[Atoms | None]":
         """The crystals as ASE atoms; None where there is no usable geometry."""
-        from ase import Atoms
+        from xtalgen.io.writers.encoding import to_atoms
 
-        return [
-            Atoms(row.atomic_numbers, cell=row.lattice, scaled_positions=row.frac_coords, pbc=True)
-            if usable(row)
-            else None
-            for row in self.rows
-        ]
+        return [to_atoms(row) if usable(row) else None for row in self.rows]
 
     @cached_property
     def crystals(self) -> "pd.DataFrame":
@@ -70,7 +65,7 @@ class CrystalSet:
         return [describe(row) for row in self.rows]
 
     def write(self, out: str | Path) -> Path:
-        """Writes the crystals to a file, in the format of its suffix (`outputs.FORMATS`), and returns its path.
+        """Writes the crystals to a file, in the format of its suffix (`outputs.SUFFIXES`), and returns its path.
 
         Raises ValueError for another suffix.
         """
@@ -87,7 +82,8 @@ class CrystalSet:
 def describe(crystal: Crystal) -> dict[str, Any]:
     """Returns what a table says of a crystal: id, status, what its geometry gives, then the columns of its row.
 
-    density in g/cm³, volume_per_atom in Å³; both, formula, n_atoms and spg_num are None without usable geometry. spg_num is found by moyo with a tolerance of 0.1 Å, unless the row has it.
+    density in g/cm³, volume_per_atom in Å³; both, formula, n_atoms and spg_num are None without usable geometry. spg_num
+    is found by moyo with a tolerance of 0.1 Å, unless the row has it.
     """
     from xtalgen.metrics.distributions import density
     from xtalgen.structure.pymatgen import reduced_formula
