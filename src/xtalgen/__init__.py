@@ -1,7 +1,7 @@
 """Train, sample, relax, score and show generative models of inorganic crystals.
 
-`score`, `generate`, `predict` and `relax` are what the commands of the same names call. Nothing heavy is imported before
-one of them is used.
+`score`, `generate`, `predict` and `relax` are what the commands of the same names call. Nothing heavy is imported
+before one of them is used.
 """
 
 import importlib

@@ -30,8 +30,8 @@ def check_output(out: Path) -> None:
 def write_crystals(crystals: Sequence[Crystal], out: Path, facts: Facts) -> None:
     """Writes crystals to a file, atomically, in the format of its suffix.
 
-    Forms of structures hold the crystals that are ok; tables (.csv, .parquet) and the page have a row for each, with all
-    that is known of it (facts: its columns). The same crystals give the same bytes.
+    Forms of structures hold the crystals that are ok; tables (.csv, .parquet) and the page have a row for each, with
+    all that is known of it (facts: its columns). The same crystals give the same bytes.
     """
     OWN.get(out.suffix.lower(), _write_form)(crystals, out, facts)
 

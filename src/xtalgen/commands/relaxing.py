@@ -6,7 +6,7 @@ from typing import Any
 
 from xtalgen.commands.inputs import write_given
 from xtalgen.commands.results import CrystalSet
-from xtalgen.crystals import read_crystals, read_table
+from xtalgen.crystals import read_crystals
 from xtalgen.potentials.registry import identify
 from xtalgen.runtime.parallel import available_cores
 from xtalgen.runtime.places import user_cache

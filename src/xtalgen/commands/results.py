@@ -82,8 +82,8 @@ class CrystalSet:
 def describe(crystal: Crystal) -> dict[str, Any]:
     """Returns what a table says of a crystal: id, status, what its geometry gives, then the columns of its row.
 
-    density in g/cm³, volume_per_atom in Å³; both, formula, n_atoms and spg_num are None without usable geometry. spg_num
-    is found by moyo with a tolerance of 0.1 Å, unless the row has it.
+    density in g/cm³, volume_per_atom in Å³; both, formula, n_atoms and spg_num are None without usable geometry.
+    spg_num is found by moyo with a tolerance of 0.1 Å, unless the row has it.
     """
     from xtalgen.metrics.distributions import density
     from xtalgen.structure.pymatgen import reduced_formula

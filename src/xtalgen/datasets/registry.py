@@ -36,7 +36,8 @@ class DataSet:
     """A data set: its splits, where it is published (empty when it is embedded or derived), licence and citation.
 
     about: what it holds; atoms: fewest and most per cell; note: what else there is to know of the source. megabytes: of
-    all splits as published, about; 0 where nothing is downloaded, or unknown. grouped_from: the data set whose crystals are redistributed by `group_of`, so that no formula is in two splits.
+    all splits as published, about; 0 where nothing is downloaded, or unknown. grouped_from: the data set whose crystals
+    are redistributed by `group_of`, so that no formula is in two splits.
     """
 
     name: str

@@ -14,8 +14,8 @@ from tqdm import tqdm
 log = logging.getLogger(__name__)
 
 BY_HAND = (
-    "name its folder: `source` of the data set in config.yaml, or `--source` of xtalgen score, or put it into the folder "
-    "of its data set under XTALGEN_DATA"
+    "name its folder: `source` of the data set in config.yaml, or `--source` of xtalgen score, or put it into the "
+    "folder of its data set under XTALGEN_DATA"
 )
 MEGABIT = 1e6 / 8  # bytes
 ATTEMPTS = 5  # consecutive failures without a new byte

@@ -19,7 +19,6 @@ from xtalgen.structure.composition import reduced_counts
 from xtalgen.structure.geometry import volume
 from xtalgen.structure.space_group import space_group
 
-
 QUICK = {"candidates": 2, "analogues": 2}
 
 
