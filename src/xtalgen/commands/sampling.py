@@ -1,5 +1,6 @@
 """Samples the models whose weights come with the package: new crystals, or structures for given formulas."""
 
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from xtalgen.structure.composition import read_formula
 from xtalgen.structure.elements import NUMBERS
 from xtalgen.structure.standard_cell import sort_atoms
 
+log = logging.getLogger(__name__)
 CHUNK = 50  # crystals per call of the model, between two steps of the progress bar
 TASKS = {"dng": "generation", "csp": "structure prediction"}
 # Models whose default settings give the likeliest structure every time: how often each is asked with other settings for
@@ -75,7 +77,11 @@ def predict(
     drawn = list(ask(targets=targets * (1 if other else k), settings=settings))
     if k > 1 and other:
         drawn += ask(targets=targets * (times * (k - 1)), settings=other)
-    return CrystalSet([row for formula in wanted for row in _most_frequent(formula, drawn, k)])
+    found = {formula: _most_frequent(formula, drawn, k) for formula in wanted}
+    for formula, rows in found.items():
+        if len(rows) < k:
+            log.info("%s: %d different structures of %d; a larger cell may have more", formula, len(rows), k)
+    return CrystalSet([row for rows in found.values() for row in rows])
 
 
 def _most_frequent(formula: str, drawn: Sequence[Crystal], k: int) -> list[Crystal]:
