@@ -1,29 +1,22 @@
 """Train, sample, relax, score and show generative models of inorganic crystals.
 
 `score`, `generate`, `predict` and `relax` are what the commands of the same names call. Nothing heavy is imported
-before one of them is used.
+before one of them is used; their types are in `__init__.pyi`.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from xtalgen.commands.relaxing import relax
-    from xtalgen.commands.results import CrystalSet, Scores
-    from xtalgen.commands.sampling import generate, predict
-    from xtalgen.commands.scoring import score
-    from xtalgen.crystals import Crystal
+from typing import Any
 
 __version__ = "0.1.0"  # the only place: pyproject.toml reads it
 __all__ = ["Crystal", "CrystalSet", "Scores", "generate", "predict", "relax", "score"]
 _HOMES = {
     "Crystal": "xtalgen.crystals",
-    "CrystalSet": "xtalgen.commands.results",
-    "Scores": "xtalgen.commands.results",
-    "generate": "xtalgen.commands.sampling",
-    "predict": "xtalgen.commands.sampling",
-    "relax": "xtalgen.commands.relaxing",
-    "score": "xtalgen.commands.scoring",
+    "CrystalSet": "xtalgen.commands.functions.results",
+    "Scores": "xtalgen.commands.functions.results",
+    "generate": "xtalgen.commands.functions.sampling",
+    "predict": "xtalgen.commands.functions.sampling",
+    "relax": "xtalgen.commands.functions.relaxing",
+    "score": "xtalgen.commands.functions.scoring",
 }
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xtalgen.datasets.registry import DATA_SETS
+from xtalgen.experiment.places import DOWNLOADS, data_root
 from xtalgen.runtime.errors import one_line
 from xtalgen.runtime.parallel import available_cores
-from xtalgen.runtime.places import DOWNLOADS, data_root
 from xtalgen.stages.data import prepare_data
 
 

@@ -7,10 +7,10 @@ import argparse
 from pathlib import Path
 
 from xtalgen.datasets.releases import read_release
+from xtalgen.experiment.places import DOWNLOADS, data_root
 from xtalgen.io.structure_files import FORMATS
 from xtalgen.runtime.errors import one_line
 from xtalgen.runtime.parallel import available_cores
-from xtalgen.runtime.places import DOWNLOADS, data_root
 from xtalgen.stages.import_structures import import_release, import_structures
 
 

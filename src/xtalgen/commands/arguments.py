@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xtalgen.commands.choices import DEFAULT_MODEL, DEVICES, shipped_weights
-from xtalgen.commands.outputs import SUFFIXES, check_output
+from xtalgen.commands.functions.outputs import SUFFIXES, check_output
 
 if TYPE_CHECKING:
-    from xtalgen.commands.results import CrystalSet
+    from xtalgen.commands.functions.results import CrystalSet
 
 EXIT_CODES = (
     "exit codes: 0 done; 1 the input cannot be used or the work failed; 2 wrong arguments; 130 stopped by Ctrl-C"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from xtalgen.commands.arguments import add_json, format_table, make_parser, to_json
 from xtalgen.commands.choices import DATA_SETS
+from xtalgen.experiment.places import DOWNLOADS, VARIABLE, data_root, user_cache
 from xtalgen.runtime.names import SPLITS
-from xtalgen.runtime.places import DOWNLOADS, VARIABLE, data_root, user_cache
 
 EXAMPLES = f"""\
 examples:

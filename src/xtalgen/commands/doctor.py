@@ -10,8 +10,8 @@ from typing import Any
 from xtalgen import __version__
 from xtalgen.commands.arguments import add_json, make_parser, to_json
 from xtalgen.commands.choices import DATA_SETS, potential_names, shipped_weights
+from xtalgen.experiment.places import data_root, user_cache
 from xtalgen.runtime.names import TRAINED_TASKS
-from xtalgen.runtime.places import data_root, user_cache
 
 PACKAGES = (
     "torch", "numpy", "pyarrow", "pymatgen", "ase", "smact", "matminer", "moyopy", "pandas", "chgnet", "mace-torch",

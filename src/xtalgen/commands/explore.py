@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
 
         for file in args.structures:
             check_structure_file(file)
-        from xtalgen.commands.exploring import explore
+        from xtalgen.commands.functions.exploring import explore
         from xtalgen.runtime.parallel import available_cores
 
         workers = args.workers or available_cores()

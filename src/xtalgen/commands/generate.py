@@ -24,6 +24,6 @@ def main(argv: list[str] | None = None) -> None:
     given = vars(parser.parse_args(argv))
     out, as_json = given.pop("out"), given.pop("json")
 
-    from xtalgen.commands.sampling import generate
+    from xtalgen.commands.functions.sampling import generate
 
     sys.stdout.write(answer(generate(**given), out, as_json=as_json))

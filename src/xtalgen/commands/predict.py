@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     given = vars(parser.parse_args(argv))
     out, as_json = given.pop("out"), given.pop("json")
 
-    from xtalgen.commands.sampling import predict
+    from xtalgen.commands.functions.sampling import predict
 
     sys.stdout.write(answer(predict(**given), out, as_json=as_json))
 

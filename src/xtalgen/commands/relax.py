@@ -41,6 +41,6 @@ def main(argv: list[str] | None = None) -> None:
         from xtalgen.stages.import_structures import check_structure_file
 
         check_structure_file(given["structures"])
-        from xtalgen.commands.relaxing import relax
+        from xtalgen.commands.functions.relaxing import relax
 
         sys.stdout.write(answer(relax(**given), out, as_json=as_json))

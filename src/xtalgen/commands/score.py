@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from xtalgen.commands.arguments import add_json, make_parser, positive, to_json
 from xtalgen.commands.choices import DATA_SETS, DEFAULT_RECIPE, ENERGIES_OF_HULL, potential_names, recipe_names
 from xtalgen.commands.data import describe_fetch
+from xtalgen.experiment.places import user_cache
 from xtalgen.io.structure_files import FORMATS
 from xtalgen.runtime.errors import one_line
-from xtalgen.runtime.places import user_cache
 
 if TYPE_CHECKING:
-    from xtalgen.commands.scoring import Scored
+    from xtalgen.commands.functions.scoring import Scored
 
 EXAMPLES = f"""\
 examples:
@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace) -> str:
     if args.dataset and args.source is None and (told := describe_fetch(args.dataset)):
         sys.stderr.write(f"{told}\n")
 
-    from xtalgen.commands.scoring import Request, score_request
+    from xtalgen.commands.functions.scoring import Request, score_request
     from xtalgen.metrics.protocols import choose_recipe
     from xtalgen.metrics.types import MetricConfig
     from xtalgen.runtime.parallel import available_cores
@@ -109,7 +109,7 @@ def _run(args: argparse.Namespace) -> str:
 
 
 def _explore(found: "Scored", name: str, seed: int) -> Path:
-    from xtalgen.commands.exploring import write_page
+    from xtalgen.commands.functions.exploring import write_page
 
     return write_page(found.ledger, found.metrics.with_name(f"{name}.html"), metrics=found.metrics, seed=seed)
 
@@ -120,7 +120,7 @@ def _as_json(found: "Scored", files: dict[str, Path]) -> str:
 
 
 def _as_text(found: "Scored", files: dict[str, Path], dataset: str | None) -> str:
-    from xtalgen.commands.report import crystal_lines, report
+    from xtalgen.commands.functions.report import crystal_lines, report
 
     scores = found.read()
     notes = "".join(f"{note}\n" for note in found.notes)
@@ -162,15 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with --task csp: leave out test crystals without a prediction; otherwise they count as missed",
     )
-    potentials = ", ".join(potential_names()[:2])
-    add("--relax", metavar="POTENTIAL", help=f"relax with a potential first: {potentials}, a MACE model; for stability")
-    add(
-        "--hull",
-        choices=ENERGIES_OF_HULL,
-        default=ENERGIES_OF_HULL[0],
-        help="energies on the hull: by the potential, from the data set, or of a phase diagram (default: %(default)s)",
-    )
-    add("--phase-diagram", type=Path, metavar="FILE", help="with --hull mp2020: entries of the Materials Project, JSON")
+    _add_relaxation(parser)
     add("--explore", action="store_true", help="also write a page that shows the crystals on a map and in 3D")
     add("--out", type=Path, help="output folder (default: that of FILE)")
     add(
@@ -183,3 +175,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="seed of random choices and resampling (default: 0)")
     add_json(parser)
     return parser
+
+
+def _add_relaxation(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    potentials = ", ".join(potential_names()[:2])
+    add("--relax", metavar="POTENTIAL", help=f"relax with a potential first: {potentials}, a MACE model; for stability")
+    add(
+        "--hull",
+        choices=ENERGIES_OF_HULL,
+        default=ENERGIES_OF_HULL[0],
+        help="energies on the hull: by the potential, from the data set, or of a phase diagram (default: %(default)s)",
+    )
+    add("--phase-diagram", type=Path, metavar="FILE", help="with --hull mp2020: entries of the Materials Project, JSON")

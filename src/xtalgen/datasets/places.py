@@ -7,9 +7,9 @@ from pathlib import Path
 
 from xtalgen.datasets.registry import DATA_SETS, DataSet
 from xtalgen.datasets.sources import SourceError, find_copy
+from xtalgen.experiment.places import DOWNLOADS
 from xtalgen.runtime.download import fetch
 from xtalgen.runtime.names import SPLITS
-from xtalgen.runtime.places import DOWNLOADS
 
 MEGABITS = 10  # per second, of the connection for which times are told
 

@@ -23,9 +23,9 @@ from xtalgen.experiment.model_traits import (
     takes_prompts,
     tasks_of,
 )
+from xtalgen.experiment.places import data_root
 from xtalgen.experiment.released_sets import OF_THE_PLAN, RELEASED, complete, what_is_wrong
 from xtalgen.runtime.names import ENERGIES, GENERATION, PROMPTED_TASKS, SHARED, SPLITS, TASKS, TRAINED_TASKS
-from xtalgen.runtime.places import data_root
 from xtalgen.runtime.provenance import PACKAGE
 
 # The one setting of training that belongs to the workflow rather than the model.
@@ -368,7 +368,7 @@ class Plan:
 
     @property
     def data_root(self) -> Path:
-        """The folder of data sets: `data_root` of the configuration, or as `runtime.places` says."""
+        """The folder of data sets: `data_root` of the configuration, or as `experiment.places` says."""
         return data_root(self.config.get("data_root"))
 
     def _found(self, source: str) -> str:

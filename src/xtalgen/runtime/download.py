@@ -149,8 +149,8 @@ def _receive(response: requests.Response, part: Path, start: int, label: str) ->
     encoded = response.headers.get("Content-Encoding", "identity") != "identity"
     expected = start + int(length) if length.isdigit() and not encoded else None
     if expected is not None:
-        size = f"{(expected - start) / 1e6:.1f} MB, {(expected - start) / (10 * MEGABIT):.0f} s at 10 Mbit/s"
-        log.info("%s: downloading %s to %s", label, size, part.parent)
+        told = f"{(expected - start) / 1e6:.1f} MB, {(expected - start) / (10 * MEGABIT):.0f} s at 10 Mbit/s"
+        log.info("%s: downloading %s to %s", label, told, part.parent)
     quiet = not sys.stderr.isatty()
     with (
         part.open("ab" if start else "wb") as file,

@@ -158,6 +158,6 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise ModuleNotFoundError("No module named 'chemiscope'", name="chemiscope")
 
-    monkeypatch.setattr("xtalgen.commands.exploring.explore", fail)
+    monkeypatch.setattr("xtalgen.commands.functions.exploring.explore", fail)
     with pytest.raises(SystemExit, match=r"chemiscope is not installed\. .* pip install 'xtalgen\[explorer\]'"):
         explore.main([str(tmp_path / "mine.json")])

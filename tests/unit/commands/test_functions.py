@@ -14,10 +14,10 @@ from pymatgen.core import DummySpecies, Lattice, Structure
 
 import xtalgen
 from crystal_cases import caesium_chloride, rock_salt
-from xtalgen.commands import relaxing
 from xtalgen.commands import score as command
-from xtalgen.commands.exploring import explore
-from xtalgen.commands.inputs import as_crystal
+from xtalgen.commands.functions import relaxing
+from xtalgen.commands.functions.exploring import explore
+from xtalgen.commands.functions.inputs import as_crystal
 from xtalgen.crystals import Crystal
 from xtalgen.structure.pymatgen import to_structure
 

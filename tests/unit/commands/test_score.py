@@ -17,7 +17,7 @@ from pymatgen.core import Lattice, Structure
 
 from crystal_cases import caesium_chloride, one_atom, rock_salt
 from xtalgen.commands import score as command
-from xtalgen.commands import scoring
+from xtalgen.commands.functions import scoring
 from xtalgen.crystals import read_crystals, to_table, write_table
 from xtalgen.featurizers.fingerprints import N_OPS
 from xtalgen.featurizers.magpie import magpie_features

@@ -10,8 +10,8 @@ import pytest
 from xtalgen.commands import generate as generate_command
 from xtalgen.commands import predict as predict_command
 from xtalgen.commands.choices import shipped_weights
-from xtalgen.commands.outputs import SUFFIXES, check_output
-from xtalgen.commands.sampling import find_weights, generate, predict
+from xtalgen.commands.functions.outputs import SUFFIXES, check_output
+from xtalgen.commands.functions.sampling import find_weights, generate, predict
 from xtalgen.crystals import Crystal, read_crystals
 from xtalgen.experiment.plan import WEIGHTS
 from xtalgen.stages.import_structures import read_structures
@@ -124,8 +124,8 @@ def test_a_page_is_written(new, tmp_path):
 
 
 def test_commands_write_and_list(new, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("xtalgen.commands.sampling.generate", lambda **_: new)
-    monkeypatch.setattr("xtalgen.commands.sampling.predict", lambda **given: (asked.append(given), new)[1])
+    monkeypatch.setattr("xtalgen.commands.functions.sampling.generate", lambda **_: new)
+    monkeypatch.setattr("xtalgen.commands.functions.sampling.predict", lambda **given: (asked.append(given), new)[1])
     asked = []
     out = tmp_path / "new.extxyz"
     generate_command.main(["-n", "4", "--out", str(out)])

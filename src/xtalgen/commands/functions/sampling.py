@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xtalgen.commands.choices import DEFAULT_MODEL, shipped_weights
-from xtalgen.commands.results import CrystalSet
+from xtalgen.commands.functions.results import CrystalSet
 from xtalgen.crystals import Crystal, read_crystals
 from xtalgen.metrics.novelty import Matching
 from xtalgen.runtime.devices import pick_device

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from xtalgen.commands.choices import DEFAULT_RECIPE
-from xtalgen.commands.inputs import GIVEN, write_given
-from xtalgen.commands.results import Scores
+from xtalgen.commands.functions.inputs import GIVEN, write_given
+from xtalgen.commands.functions.results import Scores
 from xtalgen.commands.targets import write_with_targets
 from xtalgen.crystals import read_crystals, read_facts
 from xtalgen.datasets.registry import DATA_SETS
 from xtalgen.datasets.sources import find_copy, find_source
+from xtalgen.experiment.places import DOWNLOADS, data_root, user_cache
 from xtalgen.metrics.choices import Split
 from xtalgen.metrics.protocols import choose_recipe
 from xtalgen.metrics.result_file import read_evaluation
 from xtalgen.metrics.types import MetricConfig
-from xtalgen.runtime.atomic import keep
+from xtalgen.runtime.atomic import keep, write_bytes
 from xtalgen.runtime.parallel import available_cores
-from xtalgen.runtime.places import DOWNLOADS, data_root, user_cache
 from xtalgen.runtime.provenance import PACKAGE
 from xtalgen.runtime.provenance import fingerprint as code_fingerprint
 from xtalgen.runtime.resume import content_key
@@ -176,7 +176,7 @@ def _sample(request: Request, scratch: Path) -> tuple[Path, Path]:
     given = scratch / "sample.parquet"
     make(given)
     folder = request.cache / "sets" / content_key(given)[:32]
-    return keep(folder / "sample.parquet", lambda out: out.write_bytes(given.read_bytes()), read_facts), folder
+    return keep(folder / "sample.parquet", lambda out: write_bytes(out, given.read_bytes()), read_facts), folder
 
 
 def _split(request: Request, split: str) -> Path:
@@ -257,7 +257,7 @@ def _relax(request: Request, sample: Path, folder: Path, splits: list[Path]) -> 
     # What was kept before other hulls could be asked for keeps its name.
     other = {} if request.hull == "consistent" else {"hull": request.hull}
     reference = content_key(*splits, *diagram, potential=key, **other)[:12]
-    hull = {"energies": request.hull, "phase_diagram": request.phase_diagram, "relax_steps": STEPS}
+    hull: dict[str, Any] = {"energies": request.hull, "phase_diagram": request.phase_diagram, "relax_steps": STEPS}
     return relaxed, keep(
         folder / f"hull-{reference}.parquet",
         lambda out: write_hull(relaxed, splits, cache=request.cache / "hull" / key, out=out, **hull, **shared),

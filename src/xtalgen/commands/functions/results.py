@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xtalgen.commands.outputs import check_output, write_crystals
+from xtalgen.commands.functions.outputs import check_output, write_crystals
 from xtalgen.crystals import Crystal
 from xtalgen.metrics.result_file import Evaluation
 from xtalgen.metrics.statistics.intervals import Estimate
@@ -16,7 +16,7 @@ from xtalgen.structure.matcher import arrays
 from xtalgen.structure.space_group import space_group
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
     from ase import Atoms
     from pymatgen.core import Structure
 
@@ -124,12 +124,12 @@ class Scores(CrystalSet):
         return self.evaluation.recipe
 
     def __str__(self) -> str:
-        from xtalgen.commands.report import report
+        from xtalgen.commands.functions.report import report
 
         return report(self.evaluation)
 
     def _repr_html_(self) -> str:
-        from xtalgen.commands.report import metric_rows
+        from xtalgen.commands.functions.report import metric_rows
 
         head, *rows = metric_rows(self.evaluation)[0]
         cells = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]

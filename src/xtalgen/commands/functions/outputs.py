@@ -39,7 +39,7 @@ def write_crystals(crystals: Sequence[Crystal], out: Path, facts: Facts) -> None
 def _write_form(crystals: Sequence[Crystal], out: Path, facts: Facts) -> None:
     """Writes crystals in a form of `io.writers`, under their ids, with the energies that relaxation gave."""
     del facts  # these forms hold structures
-    form = FORMS[USUAL[_suffix(out)]]
+    form = FORMS[USUAL[str(_suffix(out))]]
     rows = [
         replace(row, info={"source_name": row.id, "energy_given": row.info.get("energy"), "error": row.status})
         for row in crystals

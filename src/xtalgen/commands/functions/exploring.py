@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from xtalgen.commands.inputs import write_given
+from xtalgen.commands.functions.inputs import write_given
 from xtalgen.crystals import read_facts
 from xtalgen.explorer.crystal_sets import Files
 from xtalgen.explorer.projection import UmapConfig

@@ -4,12 +4,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from xtalgen.commands.inputs import write_given
-from xtalgen.commands.results import CrystalSet
+from xtalgen.commands.functions.inputs import write_given
+from xtalgen.commands.functions.results import CrystalSet
 from xtalgen.crystals import read_crystals
+from xtalgen.experiment.places import user_cache
 from xtalgen.potentials.registry import identify
 from xtalgen.runtime.parallel import available_cores
-from xtalgen.runtime.places import user_cache
 from xtalgen.runtime.resume import content_key
 from xtalgen.stages.relax import relax as relax_table
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from xtalgen.runtime.places import data_root, user_cache
+from xtalgen.experiment.places import data_root, user_cache
 
 
 def test_configuration_environment_cache_in_this_order(monkeypatch, tmp_path):
