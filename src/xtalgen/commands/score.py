@@ -43,7 +43,10 @@ missed.
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Scores the file named on the command line and prints its metrics."""
+    """Scores the file named on the command line and prints its metrics.
+
+    Ends the program with one line where another command would raise ValueError.
+    """
     parser = _parser()
     args = parser.parse_args(argv)
     if reason := _contradiction(args):

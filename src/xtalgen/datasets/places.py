@@ -72,7 +72,10 @@ def fetch_data_set(name: str, root: Path, splits: Sequence[str] = SPLITS) -> lis
 
 
 def base_of(name: str) -> DataSet:
-    """Returns the data set whose files are read for this one: itself, or the one that it regroups."""
+    """Returns the data set whose files are read for this one: itself, or the one that it regroups.
+
+    Raises SourceError, listing the known ones, for another name.
+    """
     if name not in DATA_SETS:
         raise SourceError(f"{name}: no data set of this name; there are {', '.join(DATA_SETS)}.")
     known = DATA_SETS[name]

@@ -66,8 +66,8 @@ def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> 
 
     name: of an entry of `POTENTIALS`, or the path of a MACE checkpoint (a pickle of mace-torch, or safetensors as the
     stage `distil` writes them). dtype: None for the family's default. Raises PotentialError for an unknown name, a
-    missing file, a precision that the family lacks, or weights that differ from `sha256`; PackageNotFoundError when the
-    family's library is not installed.
+    missing file, a precision that the family lacks, or weights that differ from `sha256`; ImportError when the family's
+    library is not installed.
     """
     entry = POTENTIALS.get(name)
     family = entry.family if entry else CHECKPOINTS

@@ -106,7 +106,7 @@ class _Popen(popen_spawn_posix.Popen):
                 key: value for key, value in prepare(name).items() if not key.startswith("init_main")
             }
             try:
-                super()._launch(process_obj)  # type: ignore[misc] - not in its stubs
+                super()._launch(process_obj)  # type: ignore[misc]  # not in its stubs
             finally:
                 spawn.get_preparation_data = prepare
 

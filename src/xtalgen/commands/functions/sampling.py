@@ -106,7 +106,11 @@ def _target(formula: str) -> Crystal:
 
 
 def find_weights(model: str, task: str, checkpoint: str | Path | None) -> Path:
-    """Returns the checkpoint to sample a task with. Raises ValueError, listing those there are, for one without."""
+    """Returns the checkpoint to sample a task with: the given one, or that which comes with the package.
+
+    Raises FileNotFoundError when there is no such file; ValueError, listing the models there are, for one without
+    weights.
+    """
     if checkpoint is not None:
         if not Path(checkpoint).is_file():
             raise FileNotFoundError(f"{checkpoint}: there is no such file. Give a checkpoint.safetensors of {model}.")

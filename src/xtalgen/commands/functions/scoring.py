@@ -128,7 +128,10 @@ def score(
 
 
 def score_request(request: Request) -> Scored:
-    """Scores structures and writes metrics and verdicts to the folder `out`; raises what `score` raises."""
+    """Scores structures and writes metrics and verdicts to the folder `out`.
+
+    Raises ValueError, OSError, DownloadError or PotentialError, as `score` does.
+    """
     warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # once per noble gas
     if request.task == "csp" and request.dataset is None:
         raise ValueError("task csp compares predictions with a test split. Name its data set.")
