@@ -22,7 +22,7 @@ from xtalgen.structure.elements import NUMBERS
 from xtalgen.structure.standard_cell import sort_atoms
 
 log = logging.getLogger(__name__)
-CHUNK = 50  # crystals per call of the model, between two steps of the progress bar
+CHUNK = 25  # crystals per call of the model, between two steps of the progress bar
 TASKS = {"dng": "generation", "csp": "structure prediction"}
 # Models whose default settings give the likeliest structure every time: how often each is asked with other settings for
 # each further structure that is wanted.
