@@ -43,13 +43,16 @@ VASP = re.compile(r"(?:^|[._-])(poscar|contcar|xdatcar)(?:[._-][^.]*)?(?:\.gz)?$
 class Format:
     """How the files of a suffix are split: stream (of text, or of bytes if binary) and name of the file → entries.
 
-    about: what such a file holds. member: whether such files are read inside a zip archive, too; alone: only where it
-    holds no other such files. limit: largest number of bytes of a format that is read as a whole; instead says what to
-    do with more. newline: where lines end, as `open` takes it. columns: whether a column is to be chosen.
+    about: what the entries are; named: the name that is kept; energy: the one that is kept, "" for none. member: whether
+    such files are read inside a zip archive, too; alone: only where it holds no other such files. limit: largest number
+    of bytes of a format that is read as a whole; instead says what to do with more. newline: where lines end, as `open`
+    takes it. columns: whether a column is to be chosen.
     """
 
     split: Callable[..., Iterable[Entry]]
     about: str
+    named: str
+    energy: str = ""
     binary: bool = False
     member: bool = False
     alone: bool = False
@@ -152,6 +155,15 @@ def _within(entry: Entry, file: str) -> Entry:
     return entry if entry.name.startswith(file) else replace(entry, name=f"{file}:{entry.name}")
 
 
+def describe_formats() -> str:
+    """Returns the list of formats as a Markdown table."""
+    rows = [
+        f"| `{suffix}` | {form.about} | {form.named} | {form.energy or 'none'} |" for suffix, form in FORMATS.items()
+    ]
+    head = "| file | entries | name kept as `source_name` | energy kept as `energy_given` |\n|---|---|---|---|\n"
+    return head + "\n".join(rows) + "\n"
+
+
 def _read_block(text: str) -> Crystal:
     return read_plain_cif(text) or read_block_of_cif(text)
 
@@ -213,26 +225,65 @@ def _parse_crystal(crystal: Crystal) -> Crystal:
     return replace(crystal, info={})
 
 
+RECORD = "`name`, `id`, `material_id`, … of the record"
+ENERGY = "`energy` of the record"
 FORMATS: dict[str, Format] = {
-    ".extxyz": Format(split_frames, 'frames, each with `Lattice="…"` in its second line', member=True),
-    ".xyz": Format(split_frames, "the same", member=True),
-    ".cif": Format(split_cif, "data blocks that hold a cell or atoms", member=True, newline=None),
-    ".zip": Format(_split_zip, "files of the text formats that hold one crystal or frames", binary=True),
-    ".csv": Format(split_csv, "rows with a CIF, a POSCAR or a pymatgen structure", newline="", columns=True),
-    ".parquet": Format(split_parquet, "the same, or a crystal table of this program", binary=True, columns=True),
-    ".json": Format(
-        split_json, "pymatgen structures, or an answer of OPTIMADE", member=True, alone=True, limit=MAX_WHOLE_BYTES,
-        instead="Write one structure per line (.jsonl)",
+    ".extxyz": Format(
+        split_frames, 'frames; each needs `Lattice="…"` in its second line',
+        "`name`, `id`, `material_id`, … of the frame, else `frame 7`", "`energy`", member=True,
     ),
-    ".jsonl": Format(split_json_lines, "a structure or record per line"),
-    ".npz": Format(_split_npz, "the arrays of CDVAE, DiffCSP and FlowMM", binary=True, limit=MAX_ARRAY_BYTES),
-    ".pt": Format(_split_tensors, "the same as tensors", binary=True, limit=MAX_ARRAY_BYTES),
-    ".traj": Format(split_trajectory, "frames of an ASE trajectory", binary=True),
-    ".db": Format(split_database, "rows of an ASE database (SQLite)", binary=True),
-    ".vasp": Format(split_poscar, "one POSCAR that names its elements", member=True, limit=MAX_POSCAR_BYTES),
-    ".poscar": Format(split_poscar, "the same; also files called POSCAR", member=True, limit=MAX_POSCAR_BYTES),
-    ".contcar": Format(split_poscar, "the same; also files called CONTCAR", member=True, limit=MAX_POSCAR_BYTES),
-    ".xdatcar": Format(split_xdatcar, "frames of VASP; also files called XDATCAR", member=True),
+    ".xyz": Format(split_frames, "as `.extxyz`", "as `.extxyz`", "`energy`", member=True),
+    ".cif": Format(split_cif, "data blocks that hold a cell or atoms", "file and block", member=True, newline=None),
+    ".zip": Format(
+        _split_zip, "members that are extxyz, CIF or files of VASP, in the archive's order; others are ignored. An "
+        "archive without any holds its crystals as `.json`", "path inside the archive", binary=True,
+    ),
+    ".csv": Format(
+        split_csv, "rows; in a column `cif`, `structure`, `LeMatStructs`, `cif_string` or `prediction`, or the one "
+        "asked for, the text of a CIF (each of its blocks is an entry), a POSCAR or a pymatgen structure, as JSON or "
+        "as Python prints its dictionary", "column `name`, `id`, `material_id`, …, else `row 7`", "column `energy`",
+        newline="", columns=True,
+    ),
+    ".parquet": Format(
+        split_parquet, "rows of a crystal table of xtalgen; else columns as in a `.csv`, where a structure may be a "
+        "record, or those of OPTIMADE", "as `.csv`", "column `energy`", binary=True, columns=True,
+    ),
+    ".json": Format(
+        split_json, "pymatgen structures: one, a list or dictionary of them, records with a key `structure`, "
+        "`relaxed_structure` or `initial_structure`, `ComputedStructureEntry`s, a pandas frame in any orientation, "
+        'also inside a wrapper such as `{"entries": […]}`; the answer of an OPTIMADE server', f"key, or {RECORD}",
+        ENERGY, member=True, alone=True, limit=MAX_WHOLE_BYTES, instead="Write one structure per line (.jsonl)",
+    ),
+    ".jsonl": Format(
+        split_json_lines, "lines, a structure or record each, of pymatgen or OPTIMADE", f"{RECORD}, else `line 7`",
+        ENERGY,
+    ),
+    ".npz": Format(
+        _split_npz, "the arrays that CDVAE, DiffCSP and FlowMM write: `frac_coords`, `atom_types` (atomic numbers), "
+        "`num_atoms`, `lengths` and `angles` (or `lattice`), with an axis of evaluations in front or not",
+        "`crystal 7`", binary=True, limit=MAX_ARRAY_BYTES,
+    ),
+    ".pt": Format(
+        _split_tensors, "the same as tensors, as these models save them", "`crystal 7`", binary=True,
+        limit=MAX_ARRAY_BYTES,
+    ),
+    ".traj": Format(
+        split_trajectory, "frames of an ASE trajectory", "`name`, `id`, … of `info`, else `frame 7`",
+        "that of the calculator", binary=True,
+    ),
+    ".db": Format(
+        split_database, "rows of an ASE database (SQLite), opened read-only",
+        "`name`, `id`, … of the key-value pairs, else `id 7`", "that of the row", binary=True,
+    ),
+    ".vasp": Format(split_poscar, "one POSCAR that names its elements", "file", member=True, limit=MAX_POSCAR_BYTES),
+    ".poscar": Format(
+        split_poscar, "as `.vasp`; also `POSCAR`, `POSCAR_12`, `Fe2O3.POSCAR`", "file", member=True,
+        limit=MAX_POSCAR_BYTES,
+    ),
+    ".contcar": Format(split_poscar, "as `.vasp`; also `CONTCAR`", "file", member=True, limit=MAX_POSCAR_BYTES),
+    ".xdatcar": Format(
+        split_xdatcar, "frames of VASP, of a fixed or changing cell; also `XDATCAR`", "`frame 7`", member=True
+    ),
 }  # fmt: skip
 PARSERS: dict[str, Callable[[Any], Crystal]] = {
     "extxyz": read_frame,
