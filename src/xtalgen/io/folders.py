@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
+from functools import partial
+from operator import truediv
 from pathlib import Path
 
 from xtalgen.io.entries import Entry
@@ -49,7 +51,7 @@ def iterate_folder(
     energies = _read_energies(files)
     for number, file in enumerate(files):
         if position is not None:
-            position.share = lambda done=number: done / len(files)
+            position.share = partial(truediv, number, len(files))
         name = file.relative_to(folder).as_posix()
         count = 0
         try:
