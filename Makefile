@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY ?= passive
 export PYTHONUTF8 ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults test-slurm check lint lint-page format format-page lock docs dag clean
+.PHONY: help setup demo test test-long test-faults test-slurm check lint lint-page format format-page lock docs dag clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -32,8 +32,11 @@ demo: $(STAMP)  ## run the whole pipeline on the embedded data set, offline, and
 	    --shared-fs-usage persistence input-output software-deployment sources storage-local-copies
 	@cat demo/results/tables.txt; echo; echo "All of it, with intervals, recipe and definitions: demo/results/tables.md; the map: demo/results/explorer.html"
 
-test: $(STAMP)  ## run all tests
+test: $(STAMP)  ## run the tests, except those of the three targets below
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-long: $(STAMP)  ## compare thousands of crystals with the original codes, learn crystals by heart, compile every network
+	$(BIN)/python -m pytest --numprocesses 2 -m long
 
 test-faults: $(STAMP)  ## inject faults (kills, full disks, truncated, corrupted and hostile files) and compare with an undisturbed run
 	$(BIN)/python -m pytest -s -q tests/faults

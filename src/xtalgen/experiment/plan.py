@@ -278,8 +278,11 @@ class Plan:
     def facts(self, name: str) -> list[str]:
         """Returns the `training.json` of a set; nothing for user-supplied checkpoints and sets."""
         run, _, task = name.partition("/")
-        if task in ("", RELEASED) or self.given(run, task):
+        if task in ("", RELEASED):
             return []
+        if self.given(run, task):
+            shipped = self._shipped(run, task).with_suffix(".json")
+            return [str(shipped)] if self.runs[run]["checkpoint"] == PRETRAINED else []
         return [f"results/train/{run}/{self.training(run, task)}/training.json"]
 
     def starts(self, run: str, task: str) -> str | None:

@@ -44,9 +44,9 @@ class Format:
     """How the files of a suffix are split: stream (of text, or of bytes if binary) and name of the file → entries.
 
     about: what the entries are; named: the name that is kept; energy: the one that is kept, "" for none. member:
-    whether such files are read inside a zip archive, too; alone: only where it holds no other such files. limit: largest
-    number of bytes of a format that is read as a whole; instead says what to do with more. newline: where lines end, as
-    `open` takes it. columns: whether a column is to be chosen.
+    whether such files are read inside a zip archive, too; alone: only where it holds no other such files. limit: number
+    of bytes up to which a format is read that is read as a whole; instead says what to do with more. newline: where
+    lines end, as `open` takes it. columns: whether a column is to be chosen.
     """
 
     split: Callable[..., Iterable[Entry]]

@@ -100,7 +100,7 @@ _ALL = (
     ),
     _lower(
         "wdist_density",
-        "Density",
+        "W(density)",
         "Wasserstein distance between the densities of at most 1,000 random valid crystals, as sampled, and of the "
         "test split.",
         CDVAE,
@@ -108,7 +108,7 @@ _ALL = (
     ),
     _lower(
         "wdist_num_elems",
-        "# Elements",
+        "W(# elements)",
         "Wasserstein distance between the numbers of distinct elements of at most 1,000 random valid crystals and of "
         "the test split.",
         CDVAE,

@@ -25,6 +25,7 @@ from xtalgen.report.score_table import (
     Column,
     align,
     escape,
+    explain_marks,
     heads,
     origins,
     score_block,
@@ -42,6 +43,13 @@ TABLES = (
     ("Conditional Generation", ("conditional",), CONDITIONAL),
     ("Infilling", ("infilling",), INFILLING),
 )
+# How many of them a terminal shows; the page has all.
+IN_TERMINAL = 3
+# The values that the page begins with.
+SUMMARY = (
+    ("Generated crystals", GENERATION, (*DE_NOVO[:2], *(c for c in STABILITY if c.metric in {"novel", "sun", "msun"}))),
+    ("Predicted crystals", ("csp",), (PREDICTION[0], PREDICTION[2], PREDICTION[3])),
+)
 # Facts beside the scores of a table, by its title.
 FACTS = {"Stability": STABILITY_FACTS}
 
@@ -50,9 +58,9 @@ INTRODUCTION = f"""\
 
 Every value stands with its 95 % interval, as `value [low, high]`. A rate has the number of crystals asked for, `n`, as
 its denominator, failures included; where another number of crystals stands behind a value it follows as `(n = …)`.
-**Bold**: best of the rows scored here in that table, where there are two or more. `†`: may be as good as the best (p ≥
-0.05; the lines below a table name the test). `{NONE}`: no value; the footnote says why. *Italic*: published by others,
-not run here. Rows share a table when they share data set and recipe. Columns are [defined below](#definitions);
+**Bold**: best of the rows scored here in that table, unless all are equal. A line below each table explains its marks;
+the next ones name the test. `{NONE}`: no value; the footnote says why. *Italic*: published by others, not run here.
+Rows share a table when they share data set and recipe. Columns are [defined below](#definitions);
 [the recipe](#recipe) of every number follows the tables.
 """
 
@@ -60,6 +68,7 @@ not run here. Rows share a table when they share data set and recipe. Columns ar
 def markdown(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> str:
     """Returns the page of tables."""
     sections = [
+        _summary(rows),
         *(section for table in TABLES for section in _sections(rows, others, *table)),
         released_block(rows),
         _cost(rows, others),
@@ -72,12 +81,9 @@ def markdown(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> st
 
 
 def compact(rows: Sequence[Evaluation]) -> str:
-    """Returns the scores without intervals, for a terminal.
-
-    `*` marks the best of several rows, `≈` a lead within noise.
-    """
+    """Returns the seed's two tables and that of stability without intervals, for a terminal, with their legends."""
     parts = []
-    for title, tasks, every in TABLES:
+    for title, tasks, every in TABLES[:IN_TERMINAL]:
         for name, group in _groups(rows, tasks):
             if not _has(group, every):
                 continue
@@ -87,7 +93,7 @@ def compact(rows: Sequence[Evaluation]) -> str:
             names = [text.replace("Property Distribution: ", "") for text in heads(group, columns)]
             head = ["", *(fact.head for fact in first), *names, "n", *(fact.head for fact in last)]
             body = [
-                [row.run, *told(row, first), *line, str(row.n), *told(row, last)]
+                [row.run, *padded(told(row, first)), *line, *padded([f"{row.n:,}", *told(row, last)])]
                 for row, line in zip(group, cells, strict=True)
             ]
             # With many columns one line per metric is easier to read than one line per set.
@@ -96,8 +102,35 @@ def compact(rows: Sequence[Evaluation]) -> str:
             lines = [
                 "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in turned
             ]
-            parts.append("\n".join([f"{title.capitalize()} on {name.replace('`', '')}", *lines]))
+            legend = explain_marks(group, columns)
+            caption = f"{title.capitalize()} on {name.replace('`', '')}"
+            parts.append("\n".join([caption, *lines, *([legend] if legend else [])]))
     return "\n\n".join([*parts, *released_lines(rows)]) + "\n"
+
+
+def padded(cells: Sequence[str]) -> list[str]:
+    """Returns cells with room where scores have their mark."""
+    return [f"{cell} " for cell in cells]
+
+
+def _summary(rows: Sequence[Evaluation]) -> str:
+    """Returns what one reads first: the leading values of every set without intervals, and where the rest stands."""
+    lines = ["## Summary", ""]
+    for title, tasks, every in SUMMARY:
+        for name, group in _groups(rows, tasks):
+            columns = [column for column in every if any(row.value(column.metric).value is not None for row in group)]
+            if not columns:
+                continue
+            cells = scores(group, columns, plain=True)
+            first = origins(group)
+            head = ["Method", *(fact.head for fact in first), *heads(group, columns), "n"]
+            body = [
+                [escape(row.run), *told(row, first), *map(str.strip, line), f"{row.n:,}"]
+                for row, line in zip(group, cells, strict=True)
+            ]
+            legend = explain_marks(group, columns)
+            lines += [f"{title} on {name}:", "", *align([head, *body]), "", *([f"{legend}.", ""] if legend else [])]
+    return "\n".join(lines)
 
 
 def _groups(rows: Sequence[Evaluation], tasks: Sequence[str]) -> Iterator[tuple[str, list[Evaluation]]]:

@@ -1,6 +1,5 @@
 """Tables of scores: columns, formatting of values, bold marks and footnotes."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 from xtalgen.metrics.registry import METRICS
 from xtalgen.metrics.result_file import Evaluation, flatten
 from xtalgen.metrics.statistics.intervals import Estimate
-from xtalgen.metrics.statistics.significance import compare, find_lead
+from xtalgen.metrics.statistics.significance import find_lead
+from xtalgen.report.marks import best_rows, decimals, legend, marks
 
 NONE = "\N{EN DASH}"  # in place of a missing value
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -49,8 +49,8 @@ DE_NOVO = (
     Column("comp_valid", "Validity: Composition"),
     Column("cov_recall", "Coverage: Recall"),
     Column("cov_precision", "Coverage: Precision"),
-    Column("wdist_density", "Property Distribution: Density"),
-    Column("wdist_num_elems", "Property Distribution: # Elements"),
+    Column("wdist_density", "Property Distribution: W(density)"),
+    Column("wdist_num_elems", "Property Distribution: W(# elements)"),
 )
 PREDICTION = (
     Column("match_rate"),
@@ -103,8 +103,12 @@ def score_block(group: Sequence[Evaluation], columns: Sequence[Column], facts: S
         for row, line in zip(group, cells, strict=True)
     ]
     footnotes = [f"{str(number).translate(SUPERSCRIPT)} {escape(reason)}  " for reason, number in notes.items()]
-    leads = describe_leads(group, columns)
-    return [*align([head, *body]), *(["", *footnotes] if footnotes else []), *(["", *leads] if leads else [])]
+    below = [
+        [explained + "."] if (explained := explain_marks(group, columns)) else [],
+        footnotes,
+        describe_leads(group, columns),
+    ]
+    return [*align([head, *body]), *(line for lines in below if lines for line in ("", *lines))]
 
 
 def told(row: Evaluation, facts: Sequence[Fact]) -> list[str]:
@@ -160,42 +164,36 @@ def heads(group: Sequence[Evaluation], columns: Sequence[Column]) -> list[str]:
 def scores(
     group: Sequence[Evaluation], columns: Sequence[Column], *, plain: bool = False, notes: dict[str, int] | None = None
 ) -> list[list[str]]:
-    """Returns the cells of the table, one list per row.
+    """Returns the cells of the table, one list per row, with their marks; the best are bold.
 
-    plain: no intervals; the only marks are `*` for the best and `≈` where its lead is within noise. notes: collects the
-    reasons of missing values and their numbers.
+    plain: neither bold nor intervals, and a place for the mark behind each value. notes: collects the reasons of
+    missing values and their numbers.
     """
     notes = {} if notes is None else notes
     by_column = []
     for column in columns:
         values = [row.value(column.metric) for row in group]
-        digits, scale = _digits(column.metric, values), 100.0 if METRICS[column.metric].percent else 1.0
-        best = best_rows(column.metric, values, digits)
-        lead = "≈" if _within_noise(group, column.metric) else "*"
+        digits, scale = decimals(column.metric, values), 100.0 if METRICS[column.metric].percent else 1.0
+        found = marks(group, column.metric)
+        best = best_rows(column.metric, values, digits) if any(found) else set()
         cells = []
-        for index, (row, value) in enumerate(zip(group, values, strict=True)):
+        for index, (row, value, mark) in enumerate(zip(group, values, found, strict=True)):
             if value.value is None:
                 number = notes.setdefault(value.reason or "no value", len(notes) + 1)
-                cells.append(NONE if plain else NONE + str(number).translate(SUPERSCRIPT))
+                cells.append(f"{NONE} " if plain else NONE + str(number).translate(SUPERSCRIPT))
             elif plain:
-                cells.append(_number(value.value * scale, digits) + (lead if index in best else " "))
+                cells.append(_number(value.value * scale, digits) + (mark or " "))
             else:
                 text = _with_interval(value, scale, digits)
-                mark = " †" if best and index not in best and _undecided(group, column.metric, index, best) else ""
                 count = f" (n = {value.n:,})" if value.n is not None and value.n != row.n else ""
-                cells.append((f"**{text}**" if index in best else text) + mark + count)
+                cells.append((f"**{text}**" if index in best else text) + f" {mark}".rstrip() + count)
         by_column.append(cells)
     return [list(line) for line in zip(*by_column, strict=True)]
 
 
-def best_rows(metric: str, values: Sequence[Estimate], digits: int) -> set[int]:
-    """Returns the rows whose value is best as written, ties included; none where fewer than two rows have a value."""
-    scale = 100.0 if METRICS[metric].percent else 1.0
-    written = {i: round(value.value * scale, digits) for i, value in enumerate(values) if value.value is not None}
-    if len(written) < 2:
-        return set()
-    best = (max if METRICS[metric].better == "higher" else min)(written.values())
-    return {index for index, number in written.items() if number == best}
+def explain_marks(group: Sequence[Evaluation], columns: Sequence[Column]) -> str:
+    """Returns the legend of the marks in a table, in one line; empty where nothing is marked."""
+    return legend(mark for column in columns for mark in marks(group, column.metric))
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -226,34 +224,6 @@ def _bound(group: Sequence[Evaluation], column: Column) -> str:
     return f"{below}E ≤ {_thresholds(group, column.threshold)}"
 
 
-def _within_noise(group: Sequence[Evaluation], metric: str) -> bool:
-    found = find_lead(group, metric)
-    return found is not None and found.comparison.noise
-
-
-def _undecided(group: Sequence[Evaluation], metric: str, index: int, best: set[int]) -> bool:
-    """Whether a row may equal one of the best: by a test, or by overlapping intervals where there is none."""
-    for other in best:
-        found = compare(group[other], group[index], metric)
-        noise = _overlap(group[other].value(metric), group[index].value(metric)) if found is None else found.noise
-        if noise:
-            return True
-    return False
-
-
-def _digits(metric: str, values: Sequence[Estimate]) -> int:
-    """Returns the decimals of a column: the narrowest interval's half width gets a digit of at least 4."""
-    scale, least, most = (100.0, 1, 2) if METRICS[metric].percent else (1.0, 3, 4)
-    halves = [
-        (value.high - value.low) / 2 * scale for value in values if value.low is not None and value.high is not None
-    ]
-    numbers = [value.value for value in values if value.value is not None]
-    if not METRICS[metric].percent and not halves and all(number == int(number) for number in numbers):
-        return 0  # counts
-    needed = [math.ceil(-math.log10(half / 4)) for half in halves if half > 0]
-    return min(most, max([least, *needed]))
-
-
 def _number(value: float, digits: int) -> str:
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text
@@ -265,12 +235,6 @@ def _with_interval(value: Estimate, scale: float, digits: int) -> str:
     if value.low is None or value.high is None:
         return text
     return f"{text} [{_number(value.low * scale, digits)}, {_number(value.high * scale, digits)}]"
-
-
-def _overlap(one: Estimate, other: Estimate) -> bool:
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        return False
-    return one.low <= other.high and other.low <= one.high
 
 
 def _magnitude(value: Any) -> str:

@@ -23,7 +23,8 @@ from xtalgen.explorer.layout import Layout, layout
 from xtalgen.explorer.projection import UmapConfig
 from xtalgen.explorer.scripts import PAGE, bundle
 from xtalgen.metrics.registry import METRICS
-from xtalgen.metrics.result_file import flatten
+from xtalgen.metrics.result_file import Evaluation, flatten
+from xtalgen.report.marks import MEANING, marks
 from xtalgen.runtime.atomic import write_text
 
 STATUS_WORDS = {
@@ -159,10 +160,12 @@ def _header(sets: Sequence[CrystalSet], columns: list[Column], placed: Layout, o
     descriptors = f"Map: {embeddings.pop()}, principal components laid out by UMAP." if embeddings else ""
     recipes = [crystal_set.evaluation.recipe for crystal_set in sets if crystal_set.evaluation]
     below = [recipe.get("metastable_below") for recipe in recipes if recipe.get("metastable_below") is not None]
-    colours = iter(range(len(sets)))
+    colours, marked = iter(range(len(sets))), _marks(sets)
+    described = [item.describe(-1 if item.reference else next(colours)) for item in sets]
     return {
         "ids": [row.id for row in rows],
-        "sets": [item.describe(-1 if item.reference else next(colours)) for item in sets],
+        "sets": [{**shown, "marks": found} for shown, found in zip(described, marked, strict=True)],
+        "marks": MEANING,
         "columns": [column.describe() for column in columns],
         "elements": elements(),
         "space_groups": space_groups(),
@@ -176,6 +179,21 @@ def _header(sets: Sequence[CrystalSet], columns: list[Column], placed: Layout, o
         "notes": [note for crystal_set in sets for note in crystal_set.notes],
         "sources": _sources(sets, options),
     }
+
+
+def _marks(sets: Sequence[CrystalSet]) -> list[dict[str, str]]:
+    """Returns the marks of each set's scores by metric; sets of one data set and recipe are compared, as in tables."""
+    found: list[dict[str, str]] = [{} for _ in sets]
+    groups: dict[tuple[str, str], list[tuple[int, Evaluation]]] = {}
+    for place, item in enumerate(sets):
+        if item.evaluation:
+            key = (item.evaluation.dataset, item.evaluation.recipe_name)
+            groups.setdefault(key, []).append((place, item.evaluation))
+    for group in groups.values():
+        for name in METRICS:
+            for (place, _), mark in zip(group, marks([row for _, row in group], name), strict=True):
+                found[place] |= {name: mark} if mark else {}
+    return found
 
 
 def _metric(name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from xtalgen.crystals import Crystal
 from xtalgen.runtime.parallel import Failure, map_items
@@ -13,6 +14,7 @@ from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.geometry import usable
 
 DIGITS = 9
+TOLERANCES = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,9 @@ def energies_above_hull(
 ) -> list[AboveHull]:
     """Returns the energy of each phase above the convex hull of the references alone, in eV/atom.
 
-    A phase that would lower the hull gets a negative value. One phase diagram (pymatgen) is made per chemical system.
-    Status "no_energy" for None, "no_terminal" when the reference lacks a pure element, "hull_error" when no diagram
-    could be made.
+    A phase that would lower the hull gets a negative value.
+    Status "no_energy" for None, "no_terminal" when the reference lacks a pure element, "hull_error" when the
+    cheapest mixture of references was not found.
     """
     lowest = _lowest(references)
     # A hull needs the pure elements at its corners.
@@ -132,16 +134,38 @@ def _within(system: frozenset[int], lowest: dict[frozenset[int], list[Phase]]) -
 
 
 def _above_hull(task: tuple[list[Phase], list[Phase]]) -> list[float]:
-    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
-    from pymatgen.core import Composition, Element
+    """Returns the energy above the hull of phases of one chemical system, given its reference phases.
 
-    def composition(phase: Phase) -> Composition:
-        return Composition({Element.from_Z(number).symbol: count for number, count in phase.counts})
-
+    The hull's energy at a composition c (fractions of the elements) is that of the cheapest mixture of references:
+    min E·x subject to C x = c, x ≥ 0. So its cost grows gently with the number of elements; that of the whole hull
+    (Qhull) grows exponentially, and an untrained model likes to give each atom an element of its own.
+    """
     references, phases = task
-    entries = [PDEntry(made := composition(phase), phase.energy_per_atom * made.num_atoms) for phase in references]
-    diagram = PhaseDiagram(entries)
-    # E_above = E - E_hull(composition); the phase itself is not part of the hull, so it may lie below.
-    hull = [diagram.get_hull_energy_per_atom(composition(phase)) for phase in phases]
+    elements = sorted(frozenset().union(*(phase.system for phase in references)))
+    fractions = np.stack([_fractions(phase, elements) for phase in references], axis=1)
+    energies = np.array([phase.energy_per_atom for phase in references])
     # Rounded, so that a crystal on the hull is at exactly 0 rather than ±1e-16, where "≤ 0" would be arbitrary.
-    return [round(float(phase.energy_per_atom - energy), DIGITS) for phase, energy in zip(phases, hull, strict=True)]
+    return [
+        round(float(phase.energy_per_atom - _lowest_mixture(energies, fractions, _fractions(phase, elements))), DIGITS)
+        for phase in phases
+    ]
+
+
+def _fractions(phase: Phase, elements: Sequence[int]) -> Float[np.ndarray, " elements"]:
+    counts = dict(phase.counts)
+    found = np.array([counts.get(number, 0) for number in elements], dtype=float)
+    return found / found.sum()
+
+
+def _lowest_mixture(
+    energies: Float[np.ndarray, " phases"],
+    fractions: Float[np.ndarray, "elements phases"],
+    wanted: Float[np.ndarray, " elements"],
+) -> float:
+    """Returns the energy, in eV/atom, of the cheapest mixture of phases with the wanted fractions of elements."""
+    from scipy.optimize import linprog
+
+    found = linprog(energies, A_eq=fractions, b_eq=wanted, method="highs-ds", options=TOLERANCES)
+    if not found.success:
+        raise ArithmeticError(f"no mixture of the reference phases found: {found.message}")
+    return float(found.fun)

@@ -31,7 +31,7 @@ def test_equal_pymatgens_on_embedded_crystals():
         assert bonds.crystal_nn_bonds(crystal.lattice, crystal.frac_coords) == pymatgen_bonds(crystal), crystal.id
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_equal_pymatgens_on_200_crystals_of_mp_20(shared_data):
     for crystal in mp_20(shared_data, 200):
         assert bonds.crystal_nn_bonds(crystal.lattice, crystal.frac_coords) == pymatgen_bonds(crystal), crystal.id

@@ -48,7 +48,7 @@ def test_forty_real_crystals_equal_matminer(shared_data):
     assert_equals_matminer(samples)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_thousand_real_crystals_equal_matminer(shared_data):
     """The values were made with matminer; where a last digit decides they hold on one kind of processor only."""
     values, compared, uncertain = crystal_nn_values.read_values(), 0, 0

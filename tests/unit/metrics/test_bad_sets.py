@@ -90,6 +90,7 @@ def test_nothing_to_score(sample, recipe):
     assert all(scores.metrics[name].reason for name in REASONS - {"wdist_num_elems"})
 
 
+@pytest.mark.long
 def test_ten_thousand_times_the_same_crystal():
     sample = [replace(rock_salt(), id=f"x{i}") for i in range(2)]
     few = score(sample).metrics

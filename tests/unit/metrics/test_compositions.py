@@ -123,7 +123,7 @@ def test_search_equals_the_packages_enumeration(table, states):
         assert comp_valid(reduced, table) == by_the_package(reduced, states), reduced
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("table", ["smact_2_2_1", "smact14"])
 def test_search_equals_enumeration_on_20_000_formulas(table):
     """Real ones, of MP-20's kind: up to four elements, half of them with oxygen, sulphur, a halogen or hydrogen."""

@@ -76,6 +76,7 @@ def test_truth_of_the_library_against_itself(tmp_path, monkeypatch):
     assert check_truth(real_crystals.embedded(40), tmp_path, monkeypatch) > 0.8
 
 
+@pytest.mark.long
 def test_truth_of_mp_20_against_itself(shared_data, tmp_path, monkeypatch):
     crystals = real_crystals.mp_20(shared_data, 250)
     assert check_truth(crystals, tmp_path, monkeypatch) == pytest.approx(0.9, abs=0.04)
@@ -95,7 +96,7 @@ def without_type_checks():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("without_type_checks")
 def test_published_sample_has_its_published_values(shared_data):
     # DiffCSP's paper, MP-20: COV-R 99.71 %, COV-P 99.76 %, W(density) 0.3502, W(elements) 0.3398 in one unseeded draw.

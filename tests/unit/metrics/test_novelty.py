@@ -100,7 +100,7 @@ def test_verdicts_equal_pymatgen_on_samples(shared_data):
     assert [kind.novel for kind in found] == novel
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_thousand_verdicts_equal_plain_pymatgen(shared_data):
     """Pairs of real crystals of one formula, as they come, with nothing reduced beforehand."""
     crystals = {}

@@ -214,7 +214,7 @@ def test_bonds_of_real_crystals_train_a_model(tmp_path):
     assert len(reconstruct(checkpoint, crystals, FAST, 0, "cpu")) == 8
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_few_crystals_of_mp_20_are_learnt_by_heart(tmp_path, shared_data):
     """Eight crystals, some 50 seconds of one core; all match with seeds 0 to 2, one thread or two.
 

@@ -1,5 +1,7 @@
 """The weights that come with the package: each is readable, small, described, and samples at once."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -34,4 +36,7 @@ def test_shipped_weights_are_small_and_described():
     assert sum(file.stat().st_size for file in FILES) <= 25 * 2**20
     for folder in {file.parent for file in FILES}:
         card = (folder / "card.md").read_text()
+        for file in folder.glob("*.safetensors"):
+            made = json.loads(file.with_suffix(".json").read_text())
+            assert (made["model"], made["task"]) == (folder.name, file.stem)
         assert [word for word in ("| data |", "| budget |", "| licence |", "| not for |") if word not in card] == []

@@ -278,7 +278,7 @@ def test_subsets_of_the_shared_data_sets_parse(shared_data, tmp_path, dataset, s
     assert (table["e_above_hull"].null_count == 0) == (dataset == "mpts_52")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("split", "rows"), [("val", 9047), ("test", 9046)])
 def test_all_rows_of_the_published_splits_parse(shared_data, tmp_path, split, rows):
     table = read_table(prepare(tmp_path, "mp_20", split, source=shared_data / "mp_20"))

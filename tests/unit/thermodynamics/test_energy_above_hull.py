@@ -56,5 +56,13 @@ def test_equals_one_phase_diagram_of_everything():
     assert min(known) < 0 < max(known)
 
 
+def test_a_crystal_of_twenty_elements_is_no_dearer_than_others():
+    """An untrained model gives each atom an element of its own; a whole hull in twenty dimensions would not end."""
+    elements = [Phase(((number, 1),), 0.0) for number in range(1, 21)]
+    pairs = [Phase(((a, 1), (b, 1)), -0.1) for a in range(1, 21) for b in range(a + 1, 21)]
+    soup = Phase(tuple((number, 1) for number in range(1, 21)), 0.5)
+    assert values([soup], [*elements, *pairs]) == [0.6]
+
+
 def _symbol(number):
     return {3: "Li", 8: "O", 11: "Na", 17: "Cl", 26: "Fe"}[number]

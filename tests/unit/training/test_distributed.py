@@ -62,7 +62,7 @@ def test_two_processes_take_the_steps_of_one(data):
     assert '"processes": 2' in (two / "training.json").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_that_share_out_a_base_take_the_same_steps(data):
     base = save_base(data / "base")
     settings = {"base": base, "base_precision": "float32", "epochs": 2, "batch_size": 4, "parts": 2, "warmup_steps": 1}

@@ -15,7 +15,7 @@ from xtalgen.models.manifolds.lattices import gram_of
 from xtalgen.training.performance import compile_network, mean_flop, peak_flop_per_s, peak_memory, products
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_networks_compile_as_one_graph_and_give_the_same_losses(root):
     environment = os.environ | {"PYTHONPATH": f"{root}/src:{root}/tests/helpers"}
     command = [sys.executable, str(root / "tests/helpers/compiled_networks.py")]

@@ -90,34 +90,42 @@ export function scoreTable(header) {
   const heads = sets.map((set) => make("th", {}, [set.name, make("small", {}, `${origin(set)}n = ${counted(set.n)}`)]));
   const head = make("tr", {}, [make("th", {}, ""), ...heads]);
   const body = metrics.map((metric) => scoreRow(metric, sets));
+  const meanings = Object.entries(header.marks).filter(([mark]) =>
+    sets.some((set) => Object.values(set.marks).includes(mark)),
+  );
+  const legend = meanings.map(([mark, meaning]) => `${mark} ${meaning}. `).join("");
   return [
     make("table", {}, [make("thead", {}, head), make("tbody", {}, body)]),
     make(
       "p",
       { class: "note" },
-      "Shares are of all crystals requested; intervals are 95 %. Hover a name for its definition.",
+      `${legend}↑ higher is better, ↓ lower. Shares are of all crystals requested; intervals are 95 %. Hover a name for its definition.`,
     ),
   ];
 }
 
 function scoreRow(metric, sets) {
-  const found = sets.map((set) => set.metrics[metric.name]);
-  const known = found.filter((score) => score && score.value !== null).map((score) => score.value);
-  const best = known.length > 1 ? Math[metric.better === "higher" ? "max" : "min"](...known) : null;
   const unit = metric.percent || !metric.unit ? "" : ` (${metric.unit})`;
   const better = metric.better === "higher" ? "Higher is better." : "Lower is better.";
   const title = `${metric.definition} ${better} ${metric.reference}`;
-  const head = make("th", { scope: "row", title }, metric.label + unit);
-  return make("tr", {}, [head, ...found.map((score) => scoreCell(metric, score, best))]);
+  const arrow = metric.better === "higher" ? "↑" : "↓";
+  const head = make("th", { scope: "row", title }, `${metric.label}${unit} ${arrow}`);
+  return make("tr", {}, [
+    head,
+    ...sets.map((set) => scoreCell(metric, set.metrics[metric.name], set.marks[metric.name])),
+  ]);
 }
 
-function scoreCell(metric, score, best) {
+function scoreCell(metric, score, mark) {
   if (!score) return make("td", {}, "");
   if (score.value === null) return make("td", { title: score.reason }, "–");
   const [value, low, high] = [score.value, score.low, score.high].map((number) => scoreText(metric, number));
   const interval = low === null ? null : make("small", {}, `${low.replace(" %", "")} – ${high.replace(" %", "")}`);
   const title = score.n === null ? null : `n = ${score.n}`;
-  return make("td", { class: score.value === best ? "best" : null, title }, [value, interval]);
+  return make("td", { class: mark && mark !== "≈" ? "best" : null, title }, [
+    value + (mark ? ` ${mark}` : ""),
+    interval,
+  ]);
 }
 
 function scoreText(metric, value) {
