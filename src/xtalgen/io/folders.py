@@ -49,13 +49,14 @@ def iterate_folder(
     """
     files = find_files(folder, pattern)
     energies = _read_energies(files)
+    of_file = position if len(files) == 1 else None
     for number, file in enumerate(files):
-        if position is not None:
+        if position is not None and of_file is None:
             position.share = partial(truediv, number, len(files))
         name = file.relative_to(folder).as_posix()
         count = 0
         try:
-            for entry in iterate_entries(file, column):
+            for entry in iterate_entries(file, column, of_file):
                 given = energies[count] if energies is not None and count < len(energies) else entry.energy
                 yield replace(entry, name=_full_name(entry.name, file.name, name), energy=given)
                 count += 1

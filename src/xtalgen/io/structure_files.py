@@ -6,10 +6,14 @@ possibly in worker processes, and always returns a crystal with a status. A form
 file to its entries in `FORMATS`, and a function from the content of an entry to a crystal in `PARSERS`.
 """
 
+import gzip
 import io
 import re
 import zipfile
+import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BufferedIOBase
@@ -34,6 +38,7 @@ from xtalgen.structure.standard_cell import sort_atoms
 # Guards against archives that expand excessively.
 MAX_BYTES = 16 * 1024**3
 MAX_WHOLE_BYTES = 512 * 1024**2  # of a file that is read as a whole, which takes some eight times as much memory
+PROBE = 2 * 1024**2  # of the beginning of a large file
 MAX_POSCAR_BYTES = 64 * 1024**2
 # VASP's files have names in place of suffixes: POSCAR, CONTCAR.gz, POSCAR_12, Fe2O3.CONTCAR.
 VASP = re.compile(r"(?:^|[._-])(poscar|contcar|xdatcar)(?:[._-][^.]*)?(?:\.gz)?$", re.IGNORECASE)
@@ -82,6 +87,8 @@ def iterate_entries(path: Path, column: str | None = None, position: Position | 
     split = partial(chosen.split, column=column) if chosen.columns else chosen.split
     none = True
     lines = chosen.limit is None
+    if lines and not chosen.binary and path.stat().st_size > PROBE:
+        _probe(path, split, chosen.newline)
     with opened(path, limit, chosen.instead, binary=chosen.binary, lines=lines, position=position) as (raw, encoding):
         try:
             stream = raw if chosen.binary else text_stream(raw, encoding, chosen.newline)
@@ -94,6 +101,17 @@ def iterate_entries(path: Path, column: str | None = None, position: Position | 
             raise ValueError(f"{path}: {error}") from error
     if none:
         raise ValueError(f"{path}: no crystal found. Check that it is a {suffix} file that holds some.")
+
+
+def _probe(path: Path, split: Callable[..., Iterable[Entry]], newline: str | None) -> None:
+    """Raises the ValueError that a reader raises for the beginning of a large file, before the rest of it is read."""
+    with suppress(OSError, EOFError, zlib.error, NotTextError):  # what these are about is told later
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+            text = decoded(file.read(PROBE))
+        try:
+            deque(split(io.StringIO(text, newline=newline), path.name), maxlen=0)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
 
 def check_suffix(path: Path) -> str:

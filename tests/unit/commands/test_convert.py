@@ -138,7 +138,7 @@ def test_a_killed_run_resumes(tmp_path, many, monkeypatch):
             raise KeyboardInterrupt
         return map(function, batch)
 
-    monkeypatch.setattr(stage, "map_items", parse)
+    monkeypatch.setattr(stage, "map_in_chunks", parse)
     conversion = Conversion(many, "parquet", tmp_path / "out.parquet")
     with pytest.raises(KeyboardInterrupt):
         convert(conversion)
