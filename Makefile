@@ -26,11 +26,16 @@ $(STAMP): requirements.lock
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirement requirements.lock
 	@touch $@
 
-demo: $(STAMP)  ## run the whole pipeline on the embedded data set, offline, and print the table
-	@$(BIN)/snakemake --cores 2 --snakefile Snakefile --directory demo \
-	    --rerun-incomplete --quiet rules progress --show-failed-logs \
+demo: $(STAMP)  ## run the whole pipeline on the embedded data set, offline, and print the tables
+	@PYTHONPATH=src $(BIN)/snakemake --cores 2 --snakefile Snakefile --directory demo \
+	    --rerun-incomplete --logger xtalgen --show-failed-logs \
 	    --shared-fs-usage persistence input-output software-deployment sources storage-local-copies
-	@cat demo/results/tables.txt; echo; echo "All of it, with intervals, recipe and definitions: demo/results/tables.md; the map: demo/results/explorer.html"
+	@cat demo/results/tables.txt
+	@echo
+	@echo "All tables, with intervals, recipe and definitions:  demo/results/tables.md"
+	@echo "The map of all crystals, to open in a browser:       demo/results/explorer.html"
+	@echo "Candidates for new crystals, as CIF and CSV:         demo/results/candidates/"
+	@echo "Next: your own crystals (docs/guides/own-structures.md), or MP-20 on this machine (examples/)"
 
 test: $(STAMP)  ## run the tests, except those of the three targets below
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -1,4 +1,4 @@
-"""Writes the generated pages (`make docs`): configuration, metrics, recipes, data sets, formats, the graph.
+"""Writes the generated pages (`make docs`): configuration, metrics, recipes, data sets, formats, graph of the rules.
 
 With --check nothing is written and a stale page is an error.
 """
@@ -71,7 +71,7 @@ def draw_graph() -> str:
 def build() -> dict[Path, str]:
     """Returns the generated pages: path → text."""
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    readme = (ROOT / "README.md").read_text()
+    pipeline = (ROOT / "docs/concepts/pipeline.md").read_text()
     data = (ROOT / "docs/reference/data.md").read_text()
     data = DATA_SETS.sub(lambda found: found[1] + describe_data_sets() + found[2], data)
     data = RELEASES.sub(lambda found: found[1] + describe_releases() + found[2], data)
@@ -80,12 +80,12 @@ def build() -> dict[Path, str]:
     own = FORMS.sub(lambda found: found[1] + describe_forms() + found[2], own)
     graph = draw_graph()
     return {
+        ROOT / "docs/concepts/pipeline.md": GRAPH.sub(lambda found: found[1] + graph + found[2], pipeline),
         ROOT / "docs/guides/own-structures.md": own,
         ROOT / "docs/reference/config.md": describe_config(schema),
         ROOT / "docs/reference/data.md": data,
         ROOT / "docs/reference/metrics.md": describe_metrics(),
         ROOT / "docs/reference/recipes.md": describe_recipes(),
-        ROOT / "README.md": GRAPH.sub(lambda found: found[1] + graph + found[2], readme),
     }
 
 

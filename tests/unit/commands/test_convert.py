@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import pytest
 
 from user_files import SALT, cif, frames, zipped
 from xtalgen.commands import convert as command
+from xtalgen.commands import converting
 from xtalgen.commands.converting import Conversion, convert, draw
 from xtalgen.crystals import read_crystals
 from xtalgen.io.structure_files import parse_entry, read_entries
+from xtalgen.io.writers.registry import FORMS
 from xtalgen.stages import import_structures as stage
 
 ROOT = Path(__file__).parents[3]
@@ -149,6 +152,26 @@ def test_a_killed_run_resumes(tmp_path, many, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.extxyz", "out.parquet"]
     convert(conversion)
     assert (tmp_path / "out.parquet").read_bytes() == resumed
+
+
+@pytest.mark.parametrize("form", ["extxyz", "lemat-genbench", "cif"])
+def test_many_rows_cost_no_more_memory_than_few(tmp_path, monkeypatch, form):
+    for module in (stage, converting):
+        monkeypatch.setattr(module, "BATCH", 20)
+        # In this process, so that what it holds is measured.
+        monkeypatch.setattr(module, "map_in_chunks", lambda function, batch, **_: map(function, batch))
+    monkeypatch.setattr("xtalgen.io.streams.PIECE", 10_000)
+    monkeypatch.setattr(stage, "FEW_ENTRIES", 5)
+    path, out = tmp_path / "mine.extxyz", tmp_path / f"out{(FORMS[form].suffixes)[0]}"
+    peaks = []
+    for count in (20, 60, 240):  # the first imports what takes memory once
+        path.write_text("".join(FRAME.format(name=index, z=2 + index / 1000) for index in range(count)))
+        tracemalloc.start()
+        found = convert(Conversion(path, form, out, n=0, symprec=0.0))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert found.written == count
+    assert peaks[2] < peaks[1] + 300_000
 
 
 def test_parts_of_another_file_are_not_taken(tmp_path, many, monkeypatch):

@@ -67,8 +67,8 @@ def test_sections_and_column_order(paths):
     page, _ = made(paths)
     titles = re.findall(r"^## (\w[\w ]*)", page, re.MULTILINE)
     assert [title.removesuffix(" on ") for title in titles] == [
-        "Summary", "De Novo Generation", "Crystal Structure Prediction", "Stability", "Cost", "Funnel", "Failures", "Recipe",
-        "Definitions",
+        "Summary", "De Novo Generation", "Crystal Structure Prediction", "Stability", "Cost", "Funnel", "Failures",
+        "Recipe", "Definitions",
     ]  # fmt: skip
     head = section(page, "Crystal Structure").splitlines()[2]
     assert re.match(r"\| Method \| Match rate \(%\) ↑ +\| RMSE ↓ +\| Match rate, unfiltered", head)

@@ -2,7 +2,7 @@
 
 import sys
 
-ROOT = Path(workflow.basedir)
+ROOT = Path(str(workflow.current_basedir)).parents[2]  # also where this is a module of another workflow
 sys.path.insert(0, str(ROOT / "src"))
 
 from xtalgen.experiment.config_file import check_config_file
