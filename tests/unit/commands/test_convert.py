@@ -154,7 +154,7 @@ def test_a_killed_run_resumes(tmp_path, many, monkeypatch):
     assert (tmp_path / "out.parquet").read_bytes() == resumed
 
 
-@pytest.mark.parametrize("form", ["extxyz", "lemat-genbench", "cif"])
+@pytest.mark.parametrize("form", ["extxyz", "lemat-genbench"])
 def test_many_rows_cost_no_more_memory_than_few(tmp_path, monkeypatch, form):
     for module in (stage, converting):
         monkeypatch.setattr(module, "BATCH", 20)
@@ -164,14 +164,14 @@ def test_many_rows_cost_no_more_memory_than_few(tmp_path, monkeypatch, form):
     monkeypatch.setattr(stage, "FEW_ENTRIES", 5)
     path, out = tmp_path / "mine.extxyz", tmp_path / f"out{(FORMS[form].suffixes)[0]}"
     peaks = []
-    for count in (20, 60, 240):  # the first imports what takes memory once
+    for count in (10, 40, 160):
         path.write_text("".join(FRAME.format(name=index, z=2 + index / 1000) for index in range(count)))
-        tracemalloc.start()
-        found = convert(Conversion(path, form, out, n=0, symprec=0.0))
+        if count > 10:  # the first imports what takes memory once
+            tracemalloc.start()
+        assert convert(Conversion(path, form, out, n=0)).written == count
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert found.written == count
-    assert peaks[2] < peaks[1] + 300_000
+    assert peaks[2] < peaks[1] + 200_000
 
 
 def test_parts_of_another_file_are_not_taken(tmp_path, many, monkeypatch):
