@@ -13,7 +13,7 @@ from pathlib import Path
 from xtalgen.io.entries import Entry
 from xtalgen.io.readers.tables import has_structures
 from xtalgen.io.streams import Position
-from xtalgen.io.structure_files import FORMATS, check_suffix, find_suffix, iterate_entries
+from xtalgen.io.structure_files import FORMATS, check_column, check_suffix, find_suffix, iterate_entries
 
 MATTERGEN = "generated_crystals.extxyz"  # holds all crystals of MatterGen's output folder, beside copies as CIFs
 ENERGIES = "energies.npy"  # the energy of each of its crystals, in eV
@@ -49,6 +49,7 @@ def iterate_folder(
     """
     files = find_files(folder, pattern)
     energies = _read_energies(files)
+    check_column(files[0], column)
     of_file = position if len(files) == 1 else None
     for number, file in enumerate(files):
         if position is not None and of_file is None:

@@ -80,6 +80,7 @@ def iterate_entries(path: Path, column: str | None = None, position: Position | 
     """
     suffix = check_suffix(path)
     chosen = FORMATS[suffix]
+    check_column(path, column)
     limit = min(MAX_BYTES, chosen.limit or MAX_BYTES)
     if path.stat().st_size > limit:
         why = f" ({suffix} is read as a whole)" if limit < MAX_BYTES else ""
@@ -123,6 +124,14 @@ def check_suffix(path: Path) -> str:
     if suffix is None:
         raise ValueError(explain_suffix(path, (*FORMATS, "POSCAR, CONTCAR, XDATCAR, and text files with .gz behind")))
     return suffix
+
+
+def check_column(path: Path, column: str | None) -> None:
+    """Raises ValueError where a column is asked for of a file that has none."""
+    suffix = check_suffix(path)
+    if column is not None and not FORMATS[suffix].columns:
+        tables = " and ".join(name for name, form in FORMATS.items() if form.columns)
+        raise ValueError(f"{path}: a {suffix} file has no column `{column}`; {tables} have some. Leave --column out.")
 
 
 def find_suffix(path: Path) -> str | None:

@@ -202,6 +202,9 @@ MISTAKES = [
     (["mine.cif", "--files", "*.cif", "--out", "a.csv"], "is no folder, so --files has nothing to choose"),
     (["mine.csv", "--out", "mine.csv"], "is the file that is read"),
     (["mine.cif", "-n", "-1", "--out", "a.csv"], "give a number of crystals, or 0 for all"),
+    (["mine.cif", "--column", "x", "--out", "a.csv"], "a .cif file has no column `x`; .csv and .parquet have some"),
+    (["none", "--files", "x", "--out", "a.csv"], "none: there is no such file"),
+    (["cifs", "--column", "x", "--out", "a.csv"], "a .cif file has no column `x`"),
     (["mine.csv", "--column", "relaxed", "--out", "a.extxyz"], "no column `relaxed`; there are 'id', 'cif'"),
 ]
 
@@ -213,6 +216,8 @@ def test_mistakes_are_told_in_one_line(tmp_path, monkeypatch, words, message):
     (tmp_path / "mine.pdb").write_text("x")
     (tmp_path / "mine.csv").write_text(f'id,cif\n1,"{cif()}"\n')
     (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "cifs").mkdir()
+    (tmp_path / "cifs" / "a.cif").write_text(cif())
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(SystemExit) as caught:
         run(*words)
