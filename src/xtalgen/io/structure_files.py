@@ -155,7 +155,8 @@ def parse_entry(entry: Entry) -> Crystal:
     try:
         crystal = PARSERS[entry.kind](entry.content)
     except CrystalError as error:
-        return Crystal(id="", status=error.status, info={**info, "error": str(error)})
+        name = error.name or entry.name
+        return Crystal(id="", status=error.status, info={**info, "source_name": name, "error": str(error)})
     except Exception as error:  # noqa: BLE001 - a broken crystal is data, whatever a parser raises
         return Crystal(id="", status="unparsable", info={**info, "error": f"{type(error).__name__}: {error}"})
     warning = "; ".join(filter(None, (entry.warning, crystal.info.get("warning")))) or None

@@ -61,7 +61,7 @@ def test_what_has_no_place_is_listed_beside_the_output(tmp_path, many, capsys):
     run(many, "--out", tmp_path / "out.db")
     assert len(read_entries(tmp_path / "out.db")) == 28
     listed = list(csv.DictReader((tmp_path / "out.db.failed.csv").open()))
-    assert [row["name"] for row in listed] == ["frame 2", "frame 29"]
+    assert [row["name"] for row in listed] == ["mp-2", "mp-29"]
     assert "no Lattice=" in listed[0]["error"]
     assert "listed in" in capsys.readouterr().out
 
