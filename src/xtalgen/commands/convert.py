@@ -88,7 +88,7 @@ def _as_json(found: "Converted") -> str:
 
 def _check(args: argparse.Namespace) -> str:
     """Returns the form to write. Raises ValueError or OSError, saying what to do, when an argument is wrong."""
-    if args.files and not args.structures.is_dir():
+    if args.files and args.structures.is_file():
         raise ValueError(f"{args.structures}: is no folder, so --files has nothing to choose. Leave it out.")
     check_structure_file(args.structures, args.files)
     name, out = args.to or _form_of(args.out), args.out

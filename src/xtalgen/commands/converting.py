@@ -17,7 +17,7 @@ from xtalgen.crystals import Crystal
 from xtalgen.io.writers.encoding import name_of
 from xtalgen.io.writers.registry import FORMS, TARGET, Form
 from xtalgen.runtime.atomic import unfinished
-from xtalgen.runtime.parallel import Failure, map_items, progress_bar
+from xtalgen.runtime.parallel import Failure, map_in_chunks, progress_bar
 from xtalgen.stages.import_structures import Summary, iterate_structures, parts_of, read_structures
 
 log = logging.getLogger(__name__)
@@ -154,14 +154,8 @@ def _encoded(crystals: Iterable[Crystal], conversion: Conversion) -> Iterator[tu
     with progress_bar(f"write {conversion.form}") as bar:
         while batch := list(islice(remaining, BATCH)):
             few = len(batch) <= FEW
-            results = map_items(
-                encode,
-                batch,
-                workers=1 if few else conversion.workers,
-                timeout=None if few else SECONDS_PER_CRYSTAL,
-                label="write",
-                bar=bar,
-            )
+            timeout = None if few else SECONDS_PER_CRYSTAL
+            results = map_in_chunks(encode, batch, workers=1 if few else conversion.workers, timeout=timeout, bar=bar)
             for crystal, result in zip(batch, results, strict=True):
                 if isinstance(result, Failure):
                     error = f"cannot be written as {conversion.form}: {result.message}"

@@ -38,11 +38,14 @@ class Entry:
 
 
 class CrystalError(ValueError):
-    """A crystal cannot be used; `status` is that of its row, the message says why."""
+    """A crystal cannot be used; `status` is that of its row, the message says why.
 
-    def __init__(self, status: str, message: str) -> None:
+    name: what the text itself calls the crystal, where the entry's name does not say it.
+    """
+
+    def __init__(self, status: str, message: str, name: str | None = None) -> None:
         super().__init__(status, message)
-        self.status, self.message = status, message
+        self.status, self.message, self.name = status, message, name
 
     def __str__(self) -> str:
         return self.message

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
+from functools import partial
+from operator import truediv
 from pathlib import Path
 
 from xtalgen.io.entries import Entry
 from xtalgen.io.readers.tables import has_structures
 from xtalgen.io.streams import Position
-from xtalgen.io.structure_files import FORMATS, check_suffix, find_suffix, iterate_entries
+from xtalgen.io.structure_files import FORMATS, check_column, check_suffix, find_suffix, iterate_entries
 
 MATTERGEN = "generated_crystals.extxyz"  # holds all crystals of MatterGen's output folder, beside copies as CIFs
 ENERGIES = "energies.npy"  # the energy of each of its crystals, in eV
@@ -47,13 +49,15 @@ def iterate_folder(
     """
     files = find_files(folder, pattern)
     energies = _read_energies(files)
+    check_column(files[0], column)
+    of_file = position if len(files) == 1 else None
     for number, file in enumerate(files):
-        if position is not None:
-            position.share = lambda done=number: done / len(files)
+        if position is not None and of_file is None:
+            position.share = partial(truediv, number, len(files))
         name = file.relative_to(folder).as_posix()
         count = 0
         try:
-            for entry in iterate_entries(file, column):
+            for entry in iterate_entries(file, column, of_file):
                 given = energies[count] if energies is not None and count < len(energies) else entry.energy
                 yield replace(entry, name=_full_name(entry.name, file.name, name), energy=given)
                 count += 1

@@ -45,13 +45,13 @@ def opened(
     packed = path.name.lower().endswith(".gz")
     total = max(1, path.stat().st_size)
     with path.open("rb") as plain, gzip.open(plain) if packed else plain as file:
-        if binary and not file.peek(1):  # type: ignore[attr-defined]
+        if binary and not file.peek(1):
             raise ValueError(f"{path} is empty. Put crystals into it.")
-        encoding = None if binary else _check(path, file, limit, remedy, lines=lines)  # type: ignore[arg-type]
+        encoding = None if binary else _check(path, file, limit, remedy, lines=lines)
         file.seek(0)
         if position is not None:
             position.share = lambda: 1.0 if plain.closed else plain.tell() / total
-        yield file, encoding  # type: ignore[misc]
+        yield file, encoding
 
 
 def _check(path: Path, file: BufferedIOBase, limit: int, remedy: str, *, lines: bool) -> str | None:

@@ -6,10 +6,14 @@ possibly in worker processes, and always returns a crystal with a status. A form
 file to its entries in `FORMATS`, and a function from the content of an entry to a crystal in `PARSERS`.
 """
 
+import gzip
 import io
 import re
 import zipfile
+import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BufferedIOBase
@@ -34,6 +38,7 @@ from xtalgen.structure.standard_cell import sort_atoms
 # Guards against archives that expand excessively.
 MAX_BYTES = 16 * 1024**3
 MAX_WHOLE_BYTES = 512 * 1024**2  # of a file that is read as a whole, which takes some eight times as much memory
+PROBE = 2 * 1024**2  # of the beginning of a large file
 MAX_POSCAR_BYTES = 64 * 1024**2
 # VASP's files have names in place of suffixes: POSCAR, CONTCAR.gz, POSCAR_12, Fe2O3.CONTCAR.
 VASP = re.compile(r"(?:^|[._-])(poscar|contcar|xdatcar)(?:[._-][^.]*)?(?:\.gz)?$", re.IGNORECASE)
@@ -43,13 +48,16 @@ VASP = re.compile(r"(?:^|[._-])(poscar|contcar|xdatcar)(?:[._-][^.]*)?(?:\.gz)?$
 class Format:
     """How the files of a suffix are split: stream (of text, or of bytes if binary) and name of the file → entries.
 
-    about: what such a file holds. member: whether such files are read inside a zip archive, too; alone: only where it
-    holds no other such files. limit: largest number of bytes of a format that is read as a whole; instead says what to
-    do with more. newline: where lines end, as `open` takes it. columns: whether a column is to be chosen.
+    about: what the entries are; named: the name that is kept; energy: the one that is kept, "" for none. member:
+    whether such files are read inside a zip archive, too; alone: only where it holds no other such files. limit: number
+    of bytes up to which a format is read that is read as a whole; instead says what to do with more. newline: where
+    lines end, as `open` takes it. columns: whether a column is to be chosen.
     """
 
     split: Callable[..., Iterable[Entry]]
     about: str
+    named: str
+    energy: str = ""
     binary: bool = False
     member: bool = False
     alone: bool = False
@@ -72,6 +80,7 @@ def iterate_entries(path: Path, column: str | None = None, position: Position | 
     """
     suffix = check_suffix(path)
     chosen = FORMATS[suffix]
+    check_column(path, column)
     limit = min(MAX_BYTES, chosen.limit or MAX_BYTES)
     if path.stat().st_size > limit:
         why = f" ({suffix} is read as a whole)" if limit < MAX_BYTES else ""
@@ -79,6 +88,8 @@ def iterate_entries(path: Path, column: str | None = None, position: Position | 
     split = partial(chosen.split, column=column) if chosen.columns else chosen.split
     none = True
     lines = chosen.limit is None
+    if lines and not chosen.binary and path.stat().st_size > PROBE:
+        _probe(path, split, chosen.newline)
     with opened(path, limit, chosen.instead, binary=chosen.binary, lines=lines, position=position) as (raw, encoding):
         try:
             stream = raw if chosen.binary else text_stream(raw, encoding, chosen.newline)
@@ -93,6 +104,17 @@ def iterate_entries(path: Path, column: str | None = None, position: Position | 
         raise ValueError(f"{path}: no crystal found. Check that it is a {suffix} file that holds some.")
 
 
+def _probe(path: Path, split: Callable[..., Iterable[Entry]], newline: str | None) -> None:
+    """Raises the ValueError that a reader raises for the beginning of a large file, before the rest of it is read."""
+    with suppress(OSError, EOFError, zlib.error, NotTextError):  # what these are about is told later
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+            text = decoded(file.read(PROBE))
+        try:
+            deque(split(io.StringIO(text, newline=newline), path.name), maxlen=0)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
 def check_suffix(path: Path) -> str:
     """Returns the suffix of a structure file in `FORMATS`, such as ".json" for x.json.gz, or ".contcar" for CONTCAR.
 
@@ -102,6 +124,14 @@ def check_suffix(path: Path) -> str:
     if suffix is None:
         raise ValueError(explain_suffix(path, (*FORMATS, "POSCAR, CONTCAR, XDATCAR, and text files with .gz behind")))
     return suffix
+
+
+def check_column(path: Path, column: str | None) -> None:
+    """Raises ValueError where a column is asked for of a file that has none."""
+    suffix = check_suffix(path)
+    if column is not None and not FORMATS[suffix].columns:
+        tables = " and ".join(name for name, form in FORMATS.items() if form.columns)
+        raise ValueError(f"{path}: a {suffix} file has no column `{column}`; {tables} have some. Leave --column out.")
 
 
 def find_suffix(path: Path) -> str | None:
@@ -125,7 +155,8 @@ def parse_entry(entry: Entry) -> Crystal:
     try:
         crystal = PARSERS[entry.kind](entry.content)
     except CrystalError as error:
-        return Crystal(id="", status=error.status, info={**info, "error": str(error)})
+        name = error.name or entry.name
+        return Crystal(id="", status=error.status, info={**info, "source_name": name, "error": str(error)})
     except Exception as error:  # noqa: BLE001 - a broken crystal is data, whatever a parser raises
         return Crystal(id="", status="unparsable", info={**info, "error": f"{type(error).__name__}: {error}"})
     warning = "; ".join(filter(None, (entry.warning, crystal.info.get("warning")))) or None
@@ -150,6 +181,15 @@ def read_crystal(text: str) -> Crystal:
 def _within(entry: Entry, file: str) -> Entry:
     """Returns an entry of one file of several, with the file's name before a name that only counts entries."""
     return entry if entry.name.startswith(file) else replace(entry, name=f"{file}:{entry.name}")
+
+
+def describe_formats() -> str:
+    """Returns the list of formats as a Markdown table."""
+    rows = [
+        f"| `{suffix}` | {form.about} | {form.named} | {form.energy or 'none'} |" for suffix, form in FORMATS.items()
+    ]
+    head = "| file | entries | name kept as `source_name` | energy kept as `energy_given` |\n|---|---|---|---|\n"
+    return head + "\n".join(rows) + "\n"
 
 
 def _read_block(text: str) -> Crystal:
@@ -213,26 +253,65 @@ def _parse_crystal(crystal: Crystal) -> Crystal:
     return replace(crystal, info={})
 
 
+RECORD = "`name`, `id`, `material_id`, … of the record"
+ENERGY = "`energy` of the record"
 FORMATS: dict[str, Format] = {
-    ".extxyz": Format(split_frames, 'frames, each with `Lattice="…"` in its second line', member=True),
-    ".xyz": Format(split_frames, "the same", member=True),
-    ".cif": Format(split_cif, "data blocks that hold a cell or atoms", member=True, newline=None),
-    ".zip": Format(_split_zip, "files of the text formats that hold one crystal or frames", binary=True),
-    ".csv": Format(split_csv, "rows with a CIF, a POSCAR or a pymatgen structure", newline="", columns=True),
-    ".parquet": Format(split_parquet, "the same, or a crystal table of this program", binary=True, columns=True),
-    ".json": Format(
-        split_json, "pymatgen structures, or an answer of OPTIMADE", member=True, alone=True, limit=MAX_WHOLE_BYTES,
-        instead="Write one structure per line (.jsonl)",
+    ".extxyz": Format(
+        split_frames, 'frames; each needs `Lattice="…"` in its second line',
+        "`name`, `id`, `material_id`, … of the frame, else `frame 7`", "`energy`", member=True,
     ),
-    ".jsonl": Format(split_json_lines, "a structure or record per line"),
-    ".npz": Format(_split_npz, "the arrays of CDVAE, DiffCSP and FlowMM", binary=True, limit=MAX_ARRAY_BYTES),
-    ".pt": Format(_split_tensors, "the same as tensors", binary=True, limit=MAX_ARRAY_BYTES),
-    ".traj": Format(split_trajectory, "frames of an ASE trajectory", binary=True),
-    ".db": Format(split_database, "rows of an ASE database (SQLite)", binary=True),
-    ".vasp": Format(split_poscar, "one POSCAR that names its elements", member=True, limit=MAX_POSCAR_BYTES),
-    ".poscar": Format(split_poscar, "the same; also files called POSCAR", member=True, limit=MAX_POSCAR_BYTES),
-    ".contcar": Format(split_poscar, "the same; also files called CONTCAR", member=True, limit=MAX_POSCAR_BYTES),
-    ".xdatcar": Format(split_xdatcar, "frames of VASP; also files called XDATCAR", member=True),
+    ".xyz": Format(split_frames, "as `.extxyz`", "as `.extxyz`", "`energy`", member=True),
+    ".cif": Format(split_cif, "data blocks that hold a cell or atoms", "file and block", member=True, newline=None),
+    ".zip": Format(
+        _split_zip, "members that are extxyz, CIF or files of VASP, in the archive's order; others are ignored. An "
+        "archive without any holds its crystals as `.json`", "path inside the archive", binary=True,
+    ),
+    ".csv": Format(
+        split_csv, "rows; in a column `cif`, `structure`, `LeMatStructs`, `cif_string` or `prediction`, or the one "
+        "asked for, the text of a CIF (each of its blocks is an entry), a POSCAR or a pymatgen structure, as JSON or "
+        "as Python prints its dictionary", "column `name`, `id`, `material_id`, …, else `row 7`", "column `energy`",
+        newline="", columns=True,
+    ),
+    ".parquet": Format(
+        split_parquet, "rows of a crystal table of xtalgen; else columns as in a `.csv`, where a structure may be a "
+        "record, or those of OPTIMADE", "as `.csv`", "column `energy`", binary=True, columns=True,
+    ),
+    ".json": Format(
+        split_json, "pymatgen structures: one, a list or dictionary of them, records with a key `structure`, "
+        "`relaxed_structure` or `initial_structure`, `ComputedStructureEntry`s, a pandas frame in any orientation, "
+        'also inside a wrapper such as `{"entries": […]}`; the answer of an OPTIMADE server', f"key, or {RECORD}",
+        ENERGY, member=True, alone=True, limit=MAX_WHOLE_BYTES, instead="Write one structure per line (.jsonl)",
+    ),
+    ".jsonl": Format(
+        split_json_lines, "lines, a structure or record each, of pymatgen or OPTIMADE", f"{RECORD}, else `line 7`",
+        ENERGY,
+    ),
+    ".npz": Format(
+        _split_npz, "the arrays that CDVAE, DiffCSP and FlowMM write: `frac_coords`, `atom_types` (atomic numbers), "
+        "`num_atoms`, `lengths` and `angles` (or `lattice`), with an axis of evaluations in front or not",
+        "`crystal 7`", binary=True, limit=MAX_ARRAY_BYTES,
+    ),
+    ".pt": Format(
+        _split_tensors, "the same as tensors, as these models save them", "`crystal 7`", binary=True,
+        limit=MAX_ARRAY_BYTES,
+    ),
+    ".traj": Format(
+        split_trajectory, "frames of an ASE trajectory", "`name`, `id`, … of `info`, else `frame 7`",
+        "that of the calculator", binary=True,
+    ),
+    ".db": Format(
+        split_database, "rows of an ASE database (SQLite), opened read-only",
+        "`name`, `id`, … of the key-value pairs, else `id 7`", "that of the row", binary=True,
+    ),
+    ".vasp": Format(split_poscar, "one POSCAR that names its elements", "file", member=True, limit=MAX_POSCAR_BYTES),
+    ".poscar": Format(
+        split_poscar, "as `.vasp`; also `POSCAR`, `POSCAR_12`, `Fe2O3.POSCAR`", "file", member=True,
+        limit=MAX_POSCAR_BYTES,
+    ),
+    ".contcar": Format(split_poscar, "as `.vasp`; also `CONTCAR`", "file", member=True, limit=MAX_POSCAR_BYTES),
+    ".xdatcar": Format(
+        split_xdatcar, "frames of VASP, of a fixed or changing cell; also `XDATCAR`", "`frame 7`", member=True
+    ),
 }  # fmt: skip
 PARSERS: dict[str, Callable[[Any], Crystal]] = {
     "extxyz": read_frame,

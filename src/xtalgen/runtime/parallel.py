@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import popen_spawn_posix, spawn
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
@@ -18,6 +19,9 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+CHUNK = 32  # items that go to a process together
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def map_items(
         if not items:
             return
         pool = _kept.pop(workers, None) if initializer is None else None
-        pool = pool or _new_pool(workers, initializer, initargs)
+        if pool is None or not pool.active:  # it fails where its processes could not be started again
+            pool = _new_pool(workers, initializer, initargs)
         finished = False
         _deaths.clear()
         try:
@@ -74,6 +79,24 @@ def map_items(
                 _abandon(pool)
             else:
                 _end(pool)
+
+
+def map_in_chunks(
+    function: Callable[[Any], Any], items: Sequence[Any], *, workers: int, timeout: float | None, bar: "tqdm[Any]"
+) -> Iterator[Any]:
+    """Yields what `map_items` does, once all is done, with less traffic between processes: for items of milliseconds.
+
+    `CHUNK` items go to a process together, within the time limit of one. Where it runs out or the process dies, they go
+    again one by one, so that an item costs itself only. `bar` is moved on.
+    """
+    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    how: dict[str, Any] = {"workers": workers, "timeout": timeout, "label": "", "bar": tqdm(disable=True)}
+    results = []
+    for chunk, result in zip(chunks, map_items(partial(_attempt_each, function), chunks, **how), strict=True):
+        results.append(result)
+        bar.update(len(chunk))
+    for chunk, result in zip(chunks, results, strict=True):
+        yield from map_items(function, chunk, **how) if isinstance(result, Failure) else result
 
 
 def progress_bar(label: str, total: int | None = None) -> "tqdm[Any]":
@@ -183,6 +206,10 @@ def _attempt(function: Callable[[Any], Any], item: Any) -> Any:
         return function(item)
     except Exception as error:  # noqa: BLE001 - a broken crystal is data, whatever it raises
         return Failure("error", f"{type(error).__name__}: {error}")
+
+
+def _attempt_each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    return [_attempt(function, item) for item in items]
 
 
 def _outcome(future: Any, timeout: float | None) -> Any:

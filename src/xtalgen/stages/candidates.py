@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xtalgen.crystals import ContractError, Crystal, from_table, read_crystals, read_table
-from xtalgen.io.writers.archives import zip_writer
+from xtalgen.io.writers.archives import write_zip
 from xtalgen.metrics.candidates import NEEDED, choose, is_finite
 from xtalgen.structure.space_group import space_group
 
@@ -67,9 +67,7 @@ def write_candidates(
         files |= {f"vasp/{file.removesuffix('.cif')}/{name}": text for name, text in inputs.items()}
     if chosen:
         files["candidates.extxyz"] = _extxyz(chosen, rows)
-    with zip_writer(out) as add:
-        for file, text in {"candidates.csv": _csv(rows), **files}.items():
-            add(file, text)
+    write_zip({"candidates.csv": _csv(rows), **files}, out)
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

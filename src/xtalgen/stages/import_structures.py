@@ -24,7 +24,7 @@ from xtalgen.io.shards import Parts, split, write_batches
 from xtalgen.io.streams import Position
 from xtalgen.io.structure_files import FORMATS, check_suffix, iterate_entries, parse_entry, read_entries
 from xtalgen.runtime.atomic import file_sum
-from xtalgen.runtime.parallel import Failure, map_items, progress_bar
+from xtalgen.runtime.parallel import Failure, map_in_chunks, progress_bar
 from xtalgen.runtime.provenance import PACKAGE
 from xtalgen.runtime.provenance import fingerprint as code_fingerprint
 from xtalgen.runtime.resume import content_key
@@ -273,14 +273,8 @@ def parse_entries(
                 yield from kept
                 continue
             crystals = []
-            results = map_items(
-                parse_entry,
-                batch,
-                workers=1 if few else workers,
-                timeout=None if few else SECONDS_PER_ENTRY,
-                label="import structures",
-                bar=bar,
-            )
+            timeout = None if few else SECONDS_PER_ENTRY
+            results = map_in_chunks(parse_entry, batch, workers=1 if few else workers, timeout=timeout, bar=bar)
             for entry, result in zip(batch, results, strict=True):
                 crystals.append(_unparsable(entry, result.message) if isinstance(result, Failure) else result)
             if parts is not None and not few:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import pytest
 
 from user_files import SALT, cif, frames, zipped
 from xtalgen.commands import convert as command
+from xtalgen.commands import converting
 from xtalgen.commands.converting import Conversion, convert, draw
 from xtalgen.crystals import read_crystals
 from xtalgen.io.structure_files import parse_entry, read_entries
+from xtalgen.io.writers.registry import FORMS
 from xtalgen.stages import import_structures as stage
 
 ROOT = Path(__file__).parents[3]
@@ -58,7 +61,7 @@ def test_what_has_no_place_is_listed_beside_the_output(tmp_path, many, capsys):
     run(many, "--out", tmp_path / "out.db")
     assert len(read_entries(tmp_path / "out.db")) == 28
     listed = list(csv.DictReader((tmp_path / "out.db.failed.csv").open()))
-    assert [row["name"] for row in listed] == ["frame 2", "frame 29"]
+    assert [row["name"] for row in listed] == ["mp-2", "mp-29"]
     assert "no Lattice=" in listed[0]["error"]
     assert "listed in" in capsys.readouterr().out
 
@@ -138,7 +141,7 @@ def test_a_killed_run_resumes(tmp_path, many, monkeypatch):
             raise KeyboardInterrupt
         return map(function, batch)
 
-    monkeypatch.setattr(stage, "map_items", parse)
+    monkeypatch.setattr(stage, "map_in_chunks", parse)
     conversion = Conversion(many, "parquet", tmp_path / "out.parquet")
     with pytest.raises(KeyboardInterrupt):
         convert(conversion)
@@ -149,6 +152,26 @@ def test_a_killed_run_resumes(tmp_path, many, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.extxyz", "out.parquet"]
     convert(conversion)
     assert (tmp_path / "out.parquet").read_bytes() == resumed
+
+
+@pytest.mark.parametrize("form", ["extxyz", "lemat-genbench"])
+def test_many_rows_cost_no_more_memory_than_few(tmp_path, monkeypatch, form):
+    for module in (stage, converting):
+        monkeypatch.setattr(module, "BATCH", 20)
+        # In this process, so that what it holds is measured.
+        monkeypatch.setattr(module, "map_in_chunks", lambda function, batch, **_: map(function, batch))
+    monkeypatch.setattr("xtalgen.io.streams.PIECE", 10_000)
+    monkeypatch.setattr(stage, "FEW_ENTRIES", 5)
+    path, out = tmp_path / "mine.extxyz", tmp_path / f"out{(FORMS[form].suffixes)[0]}"
+    peaks = []
+    for count in (10, 40, 160):
+        path.write_text("".join(FRAME.format(name=index, z=2 + index / 1000) for index in range(count)))
+        if count > 10:  # the first imports what takes memory once
+            tracemalloc.start()
+        assert convert(Conversion(path, form, out, n=0)).written == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < peaks[1] + 200_000
 
 
 def test_parts_of_another_file_are_not_taken(tmp_path, many, monkeypatch):
@@ -179,6 +202,9 @@ MISTAKES = [
     (["mine.cif", "--files", "*.cif", "--out", "a.csv"], "is no folder, so --files has nothing to choose"),
     (["mine.csv", "--out", "mine.csv"], "is the file that is read"),
     (["mine.cif", "-n", "-1", "--out", "a.csv"], "give a number of crystals, or 0 for all"),
+    (["mine.cif", "--column", "x", "--out", "a.csv"], "a .cif file has no column `x`; .csv and .parquet have some"),
+    (["none", "--files", "x", "--out", "a.csv"], "none: there is no such file"),
+    (["cifs", "--column", "x", "--out", "a.csv"], "a .cif file has no column `x`"),
     (["mine.csv", "--column", "relaxed", "--out", "a.extxyz"], "no column `relaxed`; there are 'id', 'cif'"),
 ]
 
@@ -190,6 +216,8 @@ def test_mistakes_are_told_in_one_line(tmp_path, monkeypatch, words, message):
     (tmp_path / "mine.pdb").write_text("x")
     (tmp_path / "mine.csv").write_text(f'id,cif\n1,"{cif()}"\n')
     (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "cifs").mkdir()
+    (tmp_path / "cifs" / "a.cif").write_text(cif())
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(SystemExit) as caught:
         run(*words)

@@ -243,7 +243,7 @@ def test_tables_are_written_while_the_file_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("xtalgen.stages.import_structures.FEW_ENTRIES", 5)
     monkeypatch.setattr("xtalgen.stages.import_structures.BATCH", 20)
     # In this process, so that what it holds is measured.
-    monkeypatch.setattr("xtalgen.stages.import_structures.map_items", lambda parse, batch, **_: map(parse, batch))
+    monkeypatch.setattr("xtalgen.stages.import_structures.map_in_chunks", lambda parse, batch, **_: map(parse, batch))
     peaks = []
     for count in (20, 200, 1000):  # the first imports what takes memory once
         path = tmp_path / "mine.extxyz"

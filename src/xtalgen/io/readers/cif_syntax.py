@@ -26,7 +26,7 @@ ITEM = re.compile(r"^\s*(data_|_\w)", re.IGNORECASE | re.MULTILINE)
 CRYSTAL = re.compile(r"\s*_(cell[_.]length|atom_site[_.])", re.IGNORECASE)
 PLACEHOLDERS = ("", ".", "?")
 PIECE = 1 << 16  # characters
-LEADING = 1 << 24  # characters of a file among which the first item of a CIF must be
+LEADING = 1 << 20  # characters of a file among which the first item of a CIF must be
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Block:
 def split_cif(stream: TextIOBase, name: str) -> Iterator[Entry]:
     """Yields one entry per data block that describes a crystal; a block's label counts where there are several.
 
-    Raises ValueError for a long text in whose first 16 million characters there is nothing of a CIF.
+    Raises ValueError for a long text in whose first million characters there is nothing of a CIF.
     """
     _check_beginning(stream)
     stream.seek(0)
@@ -72,7 +72,7 @@ def _check_beginning(stream: TextIOBase) -> None:
         if ITEM.search(piece):
             return
         if read >= LEADING:
-            raise ValueError("its first 16 MB hold no data block and no item: not a CIF. Check what the file is.")
+            raise ValueError("its first MB holds no data block and no item: not a CIF. Check what the file is.")
 
 
 def _entry(name: str, block: str) -> Entry:

@@ -19,6 +19,7 @@ COLUMNS = (
     "cif", "structure", "lematstructs", "cif_string", "prediction", "relaxed_structure", "final_structure",
     "initial_structure", "poscar",
 )  # fmt: skip
+LISTED, LONGEST = 30, 50  # columns, and letters of each, that an error names
 MAX_HEAD = 1 << 20  # characters of a CSV's first line
 ROWS = 512  # of a Parquet file in memory at once
 
@@ -58,7 +59,8 @@ def find_column(columns: Sequence[str], column: str | None) -> tuple[str, str | 
     usual = [name for name in COLUMNS if name in lowered]
     wanted = column.strip().lower() if column else (usual or COLUMNS)[0]
     if lowered.count(wanted) != 1:
-        there = ", ".join(repr(head) if head else "'' (no name)" for head in columns)
+        there = ", ".join(repr(head[:LONGEST]) if head else "'' (no name)" for head in columns[:LISTED])
+        there += f" and {len(columns) - LISTED:,} more" if len(columns) > LISTED else ""
         number = "several columns" if wanted in lowered else "no column"
         raise ValueError(
             f"{number} `{column or wanted}`; there are {there}. Name the column of the structures `{COLUMNS[0]}` or "

@@ -3,7 +3,7 @@
 import contextlib
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from xtalgen.runtime.atomic import unfinished
@@ -25,6 +25,13 @@ def zip_writer(path: Path) -> Iterator[Callable[[str, str], None]]:
             archive.writestr(member, text)
 
         yield add
+
+
+def write_zip(files: Mapping[str, str], path: Path) -> None:
+    """Writes an archive of files: name → text."""
+    with zip_writer(path) as add:
+        for name, text in files.items():
+            add(name, text)
 
 
 class FileNames:

@@ -37,7 +37,7 @@ def write_cifs(rows: Iterable[tuple[Crystal, str]], out: Path) -> None:
 
 
 def write_mattergen(rows: Iterable[tuple[Crystal, tuple[str, str]]], out: Path) -> None:
-    """Writes a folder as MatterGen does (microsoft/mattergen, `save_structures`), from frames and CIFs.
+    """Writes a folder as MatterGen does (microsoft/mattergen, common/utils/eval_utils.py), from frames and CIFs.
 
     `energies.npy`, one energy (eV) per crystal for `mattergen-evaluate --energies_path`, is left out with a warning
     where a crystal has none.

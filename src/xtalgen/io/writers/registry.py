@@ -86,3 +86,14 @@ FORMS: dict[str, Form] = {
 }  # fmt: skip
 # What a suffix stands for where no form is asked for.
 USUAL = {suffix: name for name, form in reversed(FORMS.items()) for suffix in form.suffixes}
+
+
+def describe_forms() -> str:
+    """Returns the list of forms as a Markdown table."""
+    rows = [
+        f"| `{name}` | {form.about} | {', '.join(f'`{suffix}`' for suffix in form.suffixes) or 'folder'} | "
+        f"{'keep a row without a structure' if form.failed else 'are listed in `OUT.failed.csv`'} |"
+        for name, form in FORMS.items()
+    ]
+    head = "| `--to` | what is written | `--out` ends in | entries that are no crystals |\n|---|---|---|---|\n"
+    return head + "\n".join(rows) + "\n"

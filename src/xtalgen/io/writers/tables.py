@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import Any, TextIO
 
 import pyarrow as pa
 
@@ -91,8 +91,8 @@ def _write_records(records: Iterable[dict[str, Any]], out: Path) -> None:
 def _text(path: Path) -> Iterator[TextIO]:
     """Yields a text file, packed with gzip where its name ends so; the same content gives the same bytes."""
     with unfinished(path) as part, part.open("wb") as plain, contextlib.ExitStack() as stack:
-        raw: IO[bytes] = plain
         if path.name.lower().endswith(".gz"):
-            raw = stack.enter_context(gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0))  # type: ignore[assignment]
-        file = stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", newline=""))
-        yield file
+            packed = stack.enter_context(gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0))
+            yield stack.enter_context(io.TextIOWrapper(packed, encoding="utf-8", newline=""))
+        else:
+            yield stack.enter_context(io.TextIOWrapper(plain, encoding="utf-8", newline=""))
