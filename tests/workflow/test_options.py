@@ -101,13 +101,13 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src/xtalgen")))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
 def test_options_that_the_program_names(path):
     assert not [wrong for text in texts_of(path) for wrong in wrong_options(text)]
 
 
 def test_errors_of_stages_say_whose_option_they_name():
-    paths = [path for path in SOURCES if path.parent.name != "commands"]
+    paths = [path for path in SOURCES if "commands" not in path.parts]
     assert not [
         f"{path.name}: {option}"
         for path in paths
