@@ -7,7 +7,10 @@ import sys
 from xtalgen.runtime.errors import one_line
 
 # Subcommand → what it does; `xtalgen.commands.NAME` has its `main`.
-COMMANDS = {"score": "score a file of crystal structures without the workflow"}
+COMMANDS = {
+    "score": "score a file of crystal structures without the workflow",
+    "convert": "write crystal structures in another form, such as those of benchmarks",
+}
 
 
 def main(argv: list[str] | None = None) -> None:

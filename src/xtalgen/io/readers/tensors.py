@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xtalgen.io.entries import Entry
-from xtalgen.io.npz import MAX_BYTES, NAMES, split_arrays
+from xtalgen.io.readers.npz import MAX_BYTES, NAMES, split_arrays
 
 REFUSED = (
     "such a file can run code when it is read, so only one of plain tensors is ({reason}). Load it where you trust it "
@@ -46,6 +46,7 @@ def _load(raw: bytes) -> dict[str, Any]:
     except Exception as error:
         # A pickle can fail in any way; torch's message goes on with advice to run the file's code, which is not ours.
         reason = str(error).replace("Weights only load failed.", "").strip().partition("\n")[0]
+        reason = reason.partition("In PyTorch 2.6")[0].rstrip() or "no tensors in it"
         raise ValueError(REFUSED.format(reason=f"{type(error).__name__}: {reason[:200]}")) from error
     return content if isinstance(content, dict) else {}
 

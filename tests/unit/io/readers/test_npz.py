@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from xtalgen.io.npz import read_arrays
+from xtalgen.io.readers.npz import read_arrays
 from xtalgen.stages.import_structures import read_structures
 
 GOOD = {

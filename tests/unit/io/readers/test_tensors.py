@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from xtalgen.io.tensors import read_tensors
+from xtalgen.io.readers.tensors import read_tensors
 from xtalgen.stages.import_structures import read_structures
 
 GOOD = {

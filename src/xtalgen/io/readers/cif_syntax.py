@@ -7,8 +7,10 @@ More lenient than the standard, as many files need: data_ may be indented, a dot
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from io import TextIOBase
+from itertools import chain, islice
 
-from xtalgen.io.entries import CrystalError
+from xtalgen.io.entries import MAX_MEMBER_BYTES, CrystalError, Entry
 
 TOKEN = re.compile(
     r"^;(?P<field>[^\n]*(?:\n(?!;)[^\n]*)*)\n;"  # a text field: from a semicolon that begins a line to the next one
@@ -20,8 +22,11 @@ TOKEN = re.compile(
 )
 NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eEdD]([+-]?\d+))?(?:\(\d*\)?)?")
 FRACTION = re.compile(r"([+-]?\d+)/(\d+)")
+ITEM = re.compile(r"^\s*(data_|_\w)", re.IGNORECASE | re.MULTILINE)
 CRYSTAL = re.compile(r"\s*_(cell[_.]length|atom_site[_.])", re.IGNORECASE)
 PLACEHOLDERS = ("", ".", "?")
+PIECE = 1 << 16  # characters
+LEADING = 1 << 20  # characters of a file among which the first item of a CIF must be
 
 
 @dataclass
@@ -43,6 +48,37 @@ class Block:
         """Returns the first value of the first of the names that has one; "" for none and for placeholders."""
         values = (self.items[name][0] for name in names if self.items.get(name))
         return next((value.strip() for value in values if value.strip() not in PLACEHOLDERS), "")
+
+
+def split_cif(stream: TextIOBase, name: str) -> Iterator[Entry]:
+    """Yields one entry per data block that describes a crystal; a block's label counts where there are several.
+
+    Raises ValueError for a long text in whose first million characters there is nothing of a CIF.
+    """
+    _check_beginning(stream)
+    stream.seek(0)
+    fields = has_text_fields(stream)
+    stream.seek(0)
+    blocks = iterate_blocks((line.rstrip("\n") for line in stream), fields)
+    first = list(islice(blocks, 2))
+    for label, block in chain(first, blocks):
+        yield _entry(f"{name}:{label}" if len(first) > 1 else name, block)
+
+
+def _check_beginning(stream: TextIOBase) -> None:
+    read = 0
+    while piece := stream.read(PIECE):
+        read += len(piece)
+        if ITEM.search(piece):
+            return
+        if read >= LEADING:
+            raise ValueError("its first MB holds no data block and no item: not a CIF. Check what the file is.")
+
+
+def _entry(name: str, block: str) -> Entry:
+    if len(block) > MAX_MEMBER_BYTES:
+        return Entry(name, "broken", f"longer than {MAX_MEMBER_BYTES} characters")
+    return Entry(name, "cif", block)
 
 
 def split_blocks(text: str) -> list[tuple[str, str]]:

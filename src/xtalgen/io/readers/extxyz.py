@@ -4,18 +4,16 @@ A frame is a line with the number of atoms, a line of key=value pairs, and a lin
 is read: `Lattice`, `pbc`, `Properties`, `energy` and a name. Other keys and columns may hold anything.
 """
 
-import math
 import re
 from collections.abc import Iterator
 from io import TextIOBase
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
 from xtalgen.crystals import Crystal
 from xtalgen.io.checks import atomic_number, check_lattice, check_numbers, check_periodic, make_crystal
-from xtalgen.io.entries import CrystalError, Entry, find_name
+from xtalgen.io.entries import CrystalError, Entry, find_name, finite_number
 
 PAIR = re.compile(
     r"(?P<key>\"[^\"]*\"|[^\s=\"']+)\s*=\s*"
@@ -64,10 +62,18 @@ def read_frame(text: str) -> Crystal:
     if len(lines) - 2 < size:
         raise CrystalError("unparsable", f"cut off: {max(0, len(lines) - 2)} of {size} atoms are there")
     pairs = read_pairs(lines[1])
+    try:
+        return _read_atoms(lines[2 : size + 2], pairs)
+    except CrystalError as error:
+        error.name = find_name(pairs)
+        raise
+
+
+def _read_atoms(lines: list[str], pairs: dict[str, str]) -> Crystal:
     lattice = _read_lattice(pairs)
     check_periodic(_read_pbc(pairs))
     columns, width = _read_properties(pairs.get("properties", DEFAULT_PROPERTIES))
-    rows = [line.split() for line in lines[2 : size + 2]]
+    rows = [line.split() for line in lines]
     short = next((index for index, row in enumerate(rows) if len(row) < width), None)
     if short is not None:
         raise CrystalError("unparsable", f"atom {short + 1} has {len(rows[short])} of {width} columns")
@@ -75,7 +81,7 @@ def read_frame(text: str) -> Crystal:
     numbers = _read_numbers(rows, columns)
     frac_coords = np.linalg.solve(lattice.T, positions.T).T
     return make_crystal(
-        lattice, frac_coords, numbers, source_name=find_name(pairs), energy_given=_number(pairs.get("energy"))
+        lattice, frac_coords, numbers, source_name=find_name(pairs), energy_given=finite_number(pairs.get("energy"))
     )
 
 
@@ -144,11 +150,3 @@ def _read_numbers(rows: list[list[str]], columns: dict[str, slice]) -> np.ndarra
     if all(word.lstrip("+-").isdigit() for word in words):
         return check_numbers(np.array([int(word) for word in words]))
     return np.array([atomic_number(word) for word in words])
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

@@ -9,8 +9,8 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from xtalgen.datasets.embedded import all_records
-from xtalgen.io.cif import read_plain_cif
 from xtalgen.io.entries import CrystalError
+from xtalgen.io.readers.cif import read_plain_cif
 from xtalgen.io.structure_files import read_crystal
 from xtalgen.structure.standard_cell import standardise
 

@@ -9,9 +9,9 @@ from pymatgen.core import Structure
 from pymatgen.io.cif import CifParser, CifWriter
 
 from xtalgen.datasets.embedded import all_records
-from xtalgen.io.cif import read_block_of_cif, read_cif
-from xtalgen.io.cif_symmetry import read_formula_sum, read_operation
 from xtalgen.io.entries import CrystalError
+from xtalgen.io.readers.cif import read_block_of_cif, read_cif
+from xtalgen.io.readers.cif_symmetry import read_formula_sum, read_operation
 from xtalgen.structure.lattice import wrap
 
 CUBIC, HEXAGONAL = (5.4, 5.4, 5.4, 90, 90, 90), (4.5, 4.5, 11.8, 90, 90, 120)

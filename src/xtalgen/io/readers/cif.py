@@ -22,7 +22,8 @@ from xtalgen.io.checks import (
     make_crystal,
     make_lattice,
 )
-from xtalgen.io.cif_symmetry import (
+from xtalgen.io.entries import CrystalError
+from xtalgen.io.readers.cif_symmetry import (
     SAME_SITE,
     Symmetry,
     choose,
@@ -32,7 +33,7 @@ from xtalgen.io.cif_symmetry import (
     same_place,
     unique_images,
 )
-from xtalgen.io.cif_syntax import (
+from xtalgen.io.readers.cif_syntax import (
     PLACEHOLDERS,
     Block,
     check_items,
@@ -41,7 +42,6 @@ from xtalgen.io.cif_syntax import (
     read_number,
     split_blocks,
 )
-from xtalgen.io.entries import CrystalError
 from xtalgen.structure.standard_cell import sort_atoms
 
 THIRDS = (1 / 3, 2 / 3)

@@ -7,11 +7,12 @@ import zipfile
 
 import numpy as np
 import pytest
+from monty.serialization import dumpfn
 from pymatgen.core import Lattice, Structure
 
 from xtalgen.io.entries import CrystalError
-from xtalgen.io.poscar import read_poscar
-from xtalgen.io.pymatgen_json import read_structure
+from xtalgen.io.readers.poscar import read_poscar
+from xtalgen.io.readers.pymatgen_json import read_structure
 from xtalgen.io.structure_files import parse_entry, read_entries
 
 SALT = {
@@ -176,3 +177,20 @@ def test_json_in_a_zip_is_read_where_it_stands_alone(tmp_path):
         crystals = [parse_entry(entry) for entry in read_entries(tmp_path / "mine.zip")]
         assert [crystal.info["source_name"] for crystal in crystals] == wanted
         assert [crystal.status for crystal in crystals] == ["ok", "unknown_element"][: len(wanted)]
+
+
+def test_the_list_of_chemeleon_as_monty_writes_it(tmp_path):
+    dumpfn([MADE, MADE], tmp_path / "mine.json.gz")
+    crystals = [parse_entry(entry) for entry in read_entries(tmp_path / "mine.json.gz")]
+    assert [crystal.status for crystal in crystals] == ["ok", "ok"]
+    assert [crystal.info["source_name"] for crystal in crystals] == ["item 0", "item 1"]
+
+
+def test_records_of_matbench_discovery_and_a_dictionary_with_such_names(tmp_path):
+    record = {"material_id": "wbm-1-1", "mace_structure": SALT, "mace_energy": -7.5}
+    (tmp_path / "2026-01-01-geo-opt.jsonl").write_text(json.dumps(record) + "\n")
+    (entry,) = read_entries(tmp_path / "2026-01-01-geo-opt.jsonl")
+    assert entry.name == "wbm-1-1"
+    assert parse_entry(entry).ok
+    (tmp_path / "mine.json").write_text(json.dumps({"a_structure": SALT, "b_structure": SALT}))
+    assert [entry.name for entry in read_entries(tmp_path / "mine.json")] == ["a_structure", "b_structure"]

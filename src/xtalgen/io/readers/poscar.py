@@ -1,8 +1,10 @@
-"""VASP's POSCAR and CONTCAR, read with pymatgen's reader."""
+"""VASP's POSCAR, CONTCAR and XDATCAR, read with pymatgen's reader."""
 
 import re
 import warnings
+from collections.abc import Iterator
 from io import TextIOBase
+from itertools import islice
 
 import numpy as np
 
@@ -10,10 +12,43 @@ from xtalgen.crystals import Crystal
 from xtalgen.io.checks import atomic_number, check_lattice, make_crystal
 from xtalgen.io.entries import CrystalError, Entry
 
+HEADER = 7  # lines: comment, scale, three vectors, elements, counts
+MAX_ATOMS = 100_000
+FRAME = re.compile(r"\s*(direct\s+configuration\s*=|konfig\s*=)", re.IGNORECASE)
+
 
 def split_poscar(stream: TextIOBase, name: str) -> list[Entry]:
     """Returns the one entry of a file."""
     return [Entry(name, "poscar", stream.read())]
+
+
+def split_xdatcar(stream: TextIOBase, name: str) -> Iterator[Entry]:
+    """Yields the frames of an XDATCAR, each as the text of a POSCAR; a changing cell repeats the header before a frame.
+
+    Raises ValueError where it does not begin with a header of seven lines that names elements and counts atoms.
+    """
+    del name  # frames have numbers
+    header: list[str] = []
+    new: list[str] = []
+    frame = 0
+    for line in stream:
+        if not FRAME.match(line):
+            new.append(line)
+            if len(new) > HEADER + 1:  # one blank line may stand between frames
+                break
+            continue
+        found = [one for one in new if one.strip()]
+        header, new = found if len(found) >= HEADER else header, []
+        counts = header[HEADER - 1].split() if header else []
+        if not counts or not all(count.isdigit() for count in counts):
+            raise ValueError("does not begin with a cell, elements and their numbers. Give an XDATCAR of VASP 5.")
+        atoms = list(islice(stream, min(sum(map(int, counts)), MAX_ATOMS)))
+        yield Entry(f"frame {frame}", "poscar", "".join([*header[:HEADER], "Direct\n", *atoms]))
+        frame += 1
+    if any(line.strip() for line in new):
+        if frame == 0:
+            raise ValueError("holds no line `Direct configuration=`. Give an XDATCAR of VASP 5.")
+        yield Entry(f"frame {frame}", "broken", "no line `Direct configuration=` where a frame should begin")
 
 
 def read_poscar(text: str) -> Crystal:
@@ -45,4 +80,4 @@ def _symbols(text: str) -> list[str]:
         return []
     counts = [word for word in lines[1] if word.isdigit()]
     names = [re.split(r"[_/]", word)[0] for word in lines[0][: len(counts)]]
-    return [name for name, count in zip(names, counts, strict=False) for _ in range(min(int(count), 100_000))]
+    return [name for name, count in zip(names, counts, strict=False) for _ in range(min(int(count), MAX_ATOMS))]

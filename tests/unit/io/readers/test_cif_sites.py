@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from xtalgen.io.checks import check_lattice
-from xtalgen.io.cif import read_cif
 from xtalgen.io.entries import CrystalError
+from xtalgen.io.readers.cif import read_cif
 from xtalgen.io.structure_files import read_crystal
 
 CIF = """\
@@ -161,7 +161,7 @@ def test_several_crystals_in_the_text_of_one_row_are_a_status():
 
 
 def test_a_semicolon_that_opens_no_text_field_hides_no_block():
-    from xtalgen.io.cif_syntax import split_blocks
+    from xtalgen.io.readers.cif_syntax import split_blocks
 
     text = cif(TYPED, "Na1 Na 0 0 0")
     assert len(split_blocks(text + ";stray\n" + text)) == 2

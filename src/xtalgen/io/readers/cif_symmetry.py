@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float
 
 from xtalgen.io.checks import atomic_number
-from xtalgen.io.cif_syntax import PLACEHOLDERS, Block, read_number
 from xtalgen.io.entries import CrystalError
+from xtalgen.io.readers.cif_syntax import PLACEHOLDERS, Block, read_number
 from xtalgen.structure.space_group_settings import SpaceGroupSetting, SymbolError, find_settings, fits_cell, operations
 
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")

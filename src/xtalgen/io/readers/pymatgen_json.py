@@ -1,4 +1,4 @@
-"""JSON of pymatgen structures, single or in common collections: lists, records, data frames, lines.
+"""JSON of structures, of pymatgen or OPTIMADE, single or in common collections: lists, records, data frames, lines.
 
 Not parsed by pymatgen, which would import the classes that a file names.
 """
@@ -15,18 +15,21 @@ import numpy as np
 from xtalgen.crystals import Crystal
 from xtalgen.io.checks import atomic_number, check_lattice, check_periodic, make_crystal, make_lattice
 from xtalgen.io.entries import CrystalError, Entry, find_name
+from xtalgen.io.readers.optimade import is_optimade, read_optimade
 
 # Keys of a record's structure; the first one present is used.
 STRUCTURE_KEYS = (
     "structure", "relaxed_structure", "final_structure", "initial_structure", "computed_structure_entry", "entry",
-    "cif", "poscar",
+    "cif", "poscar", "attributes",
 )  # fmt: skip
+ENDING = "_structure"  # of the keys of matbench-discovery: mace_structure
 PARAMETERS = (("a", "b", "c"), ("alpha", "beta", "gamma"))
 FORMS = (
     "a pymatgen Structure as a dictionary, a list or dictionary of structures, or records with a key `structure` "
     "(pandas: to_json(orient='records'))"
 )
 WRAPPER_DEPTH = 3
+WRONG_LINES = 1000
 # Of a structure in Python's form: Python's parser may end the process on a text of many nested brackets.
 MAX_DEPTH = 50
 MAX_BRACKETS = 1_000_000
@@ -53,14 +56,23 @@ def split_json(stream: TextIOBase, name: str) -> Iterator[Entry]:
 
 
 def split_json_lines(lines: Iterable[str], name: str) -> Iterator[Entry]:
-    """Yields one entry per line that is not empty; a line that cannot be read keeps its entry."""
+    """Yields one entry per line that is not empty; a line that cannot be read keeps its entry.
+
+    Raises ValueError where none of the first thousand lines can.
+    """
     del name  # lines have numbers
+    none = True
     for index, line in enumerate(line for line in lines if line.strip()):
         try:
             item = json.loads(line)
+            none = False
         except (json.JSONDecodeError, RecursionError) as error:
+            if none and index >= WRONG_LINES:
+                raise ValueError(f"none of its first {index:,} lines is JSON ({error}). Write it again.") from error
             yield Entry(f"line {index}", "broken", f"not readable JSON ({error})")
         else:
+            if index == 0 and isinstance(item, dict) and "x-optimade" in item:
+                continue  # the head of a file of OPTIMADE
             yield _entry(f"line {index}", item)
 
 
@@ -98,7 +110,12 @@ def _depth(text: str) -> int:
 
 
 def read_structure(structure: Mapping[str, Any]) -> Crystal:
-    """Returns the crystal of the dictionary of a pymatgen Structure, atoms in its order. Raises CrystalError."""
+    """Returns the crystal of the dictionary of a pymatgen Structure, or of OPTIMADE's attributes, atoms in its order.
+
+    Raises CrystalError.
+    """
+    if is_optimade(structure):
+        return read_optimade(structure)
     try:
         lattice = _read_lattice(structure["lattice"])
         sites = [_read_site(site, lattice) for site in structure["sites"]]
@@ -153,9 +170,12 @@ def _structure_of(item: Any) -> tuple[dict[str, Any] | str | None, list[str], An
         return (item if "\n" in item or "\\n" in item or item.lstrip().startswith("{") else None), [], None
     if not isinstance(item, dict):
         return None, [], None
-    if {"lattice", "sites"} <= item.keys():
+    if {"lattice", "sites"} <= item.keys() or is_optimade(item):
         return item, [], item.get("energy")
-    keys = [key for key in STRUCTURE_KEYS if _structure_of(item.get(key))[0] is not None]
+    # Of a record with a name: in a dictionary of structures such a key is the name of one.
+    endings = [key for key in item if str(key).endswith(ENDING) and key not in STRUCTURE_KEYS]
+    others = endings if find_name(item) else []
+    keys = [key for key in (*STRUCTURE_KEYS, *others) if _structure_of(item.get(key))[0] is not None]
     if not keys:
         return None, [], None
     structure, _, energy = _structure_of(item[keys[0]])
@@ -168,6 +188,8 @@ def _items(content: Any, name: str, depth: int = 0) -> list[tuple[str, Any]] | N
         return [(f"item {index}", item) for index, item in enumerate(content)]
     if not isinstance(content, dict):
         return None
+    if {"data", "meta"} <= content.keys() and isinstance(content["data"], dict):  # OPTIMADE's answer for one entry
+        content = content["data"]
     if _structure_of(content)[0] is not None:
         return [(name, content)]
     frame = _rows_of_frame(content)

@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from xtalgen.io.entries import CrystalError
-from xtalgen.io.extxyz import read_frame
+from xtalgen.io.readers.extxyz import read_frame
 from xtalgen.stages.import_structures import read_structures
 
 LATTICE = 'Lattice="4 0 0 0 4 0 0 0 4"'
