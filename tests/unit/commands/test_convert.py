@@ -184,6 +184,21 @@ def test_parts_of_another_file_are_not_taken(tmp_path, many, monkeypatch):
     assert second[0].frac_coords[1, 2] == 0.75
 
 
+def test_damaged_parts_are_made_again(tmp_path, many, monkeypatch, caplog):
+    monkeypatch.setattr(stage, "FEW_ENTRIES", 3)
+    read = [list(stage.iterate_structures(many, 1, parts=stage.parts_of(many, tmp_path / ".parts")))]
+    (part,) = (tmp_path / ".parts").iterdir()
+    whole = part.read_bytes()
+    for content in (whole, whole[: len(whole) // 2], b"", whole[:300] + b"\0" * 40 + whole[340:]):
+        part.write_bytes(content)
+        read.append(list(stage.iterate_structures(many, 1, parts=stage.parts_of(many, tmp_path / ".parts"))))
+    assert "computed again" in caplog.text
+    for rows in read:
+        assert [row.status for row in rows] == [row.status for row in read[0]]
+        assert [row.info["source_name"] for row in rows] == [row.info["source_name"] for row in read[0]]
+        assert all((a.frac_coords == b.frac_coords).all() for a, b in zip(rows, read[0], strict=True) if a.ok)
+
+
 def test_a_file_without_a_crystal(tmp_path):
     (tmp_path / "mine.zip").write_bytes(zipped(a_cif="x"))
     with pytest.raises(SystemExit, match=r"error: .*mine\.zip: none of its 1 entries is a crystal"):
