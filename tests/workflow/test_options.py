@@ -21,7 +21,7 @@ COMMAND = re.compile(
 OTHERS = {"--account", "--partition", "--qos", "--constraint", "--gpus", "--gres", "--time", "--mem-per-cpu"}
 OTHERS |= {"--mail-type", "--local-dir", "--no-deps", "--dest"}
 # An option with its owner behind.
-OWNED = re.compile(r"`?--[a-z-]+`? (?:of |\()(?:xtalgen score|workflow/scripts/\w+\.py)")
+OWNED = re.compile(r"`?--[a-z-]+`? (?:of |\()(?:xtalgen \w+|workflow/scripts/\w+\.py)|xtalgen \w+ [A-Z]+ --[a-z-]+")
 # Programs of ours that a page names without their path.
 PROGRAMS = [*ROOT.glob("workflow/scripts/*.py"), *ROOT.glob("benchmarks/*.py"), ROOT / "docs/build.py"]
 COMMANDS = sorted((ROOT / "src/xtalgen/commands").glob("*.py"))

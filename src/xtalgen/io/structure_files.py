@@ -131,7 +131,10 @@ def check_column(path: Path, column: str | None) -> None:
     suffix = check_suffix(path)
     if column is not None and not FORMATS[suffix].columns:
         tables = " and ".join(name for name, form in FORMATS.items() if form.columns)
-        raise ValueError(f"{path}: a {suffix} file has no column `{column}`; {tables} have some. Leave --column out.")
+        raise ValueError(
+            f"{path}: a {suffix} file has no column `{column}`; {tables} have some. "
+            "Leave out --column of xtalgen score."
+        )
 
 
 def find_suffix(path: Path) -> str | None:

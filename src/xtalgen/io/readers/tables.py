@@ -64,7 +64,7 @@ def find_column(columns: Sequence[str], column: str | None) -> tuple[str, str | 
         number = "several columns" if wanted in lowered else "no column"
         raise ValueError(
             f"{number} `{column or wanted}`; there are {there}. Name the column of the structures `{COLUMNS[0]}` or "
-            f"`{COLUMNS[1]}`, or say which it is (--column)."
+            f"`{COLUMNS[1]}`, or say which it is (--column of xtalgen score)."
         )
     if column or len(usual) == 1:
         return wanted, None

@@ -95,5 +95,5 @@ def describe_forms() -> str:
         f"{'keep a row without a structure' if form.failed else 'are listed in `OUT.failed.csv`'} |"
         for name, form in FORMS.items()
     ]
-    head = "| `--to` | what is written | `--out` ends in | entries that are no crystals |\n|---|---|---|---|\n"
-    return head + "\n".join(rows) + "\n"
+    head = "| form (`--to` of xtalgen convert) | what is written | the file ends in | entries that are no crystals |"
+    return "\n".join([head, "|---|---|---|---|", *rows, ""])
