@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 from multiprocessing import active_children
 
@@ -140,3 +142,40 @@ def test_an_item_of_a_chunk_costs_itself_only():
         found = list(map_in_chunks(_die_at_seven, range(40), workers=1, timeout=60.0, bar=bar))
     assert [one for one in found if not isinstance(one, Failure)] == [*range(7), 8, *range(10, 40)]
     assert [one.kind for one in found if isinstance(one, Failure)] == ["crash", "error"]
+
+
+KILLED = """
+import os, time
+from pathlib import Path
+from xtalgen.runtime.parallel import map_items
+
+def work(path):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(300)
+
+if __name__ == "__main__":
+    list(map_items(work, ["PATH"], workers=2, timeout=None, label="work"))
+"""
+
+
+def test_workers_end_with_the_process_that_started_them(root, tmp_path):
+    """A killed job would otherwise go on computing beside its successor."""
+    (tmp_path / "killed.py").write_text(KILLED.replace("PATH", str(tmp_path / "pid")))
+    parent = subprocess.Popen([sys.executable, tmp_path / "killed.py"], env={**os.environ, "PYTHONPATH": f"{root}/src"})
+    deadline = time.monotonic() + 60
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    worker = int((tmp_path / "pid").read_text())
+    parent.kill()
+    parent.wait()
+    while running(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not running(worker)
+
+
+def running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
