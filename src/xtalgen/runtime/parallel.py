@@ -60,9 +60,10 @@ def map_items(
             return
         if not items:
             return
-        pool = _kept.pop(workers, None) if initializer is None else None
+        script = _is_in_script(function)
+        pool = _kept.pop(workers, None) if initializer is None and not script else None
         if pool is None or not pool.active:  # it fails where its processes could not be started again
-            pool = _new_pool(workers, initializer, initargs)
+            pool = _new_pool(workers, initializer, initargs, script=script)
         finished = False
         _deaths.clear()
         try:
@@ -73,7 +74,7 @@ def map_items(
                 shown.update()
             finished = True
         finally:
-            if finished and initializer is None and workers not in _kept:
+            if finished and initializer is None and not script and workers not in _kept:
                 _kept[workers] = pool
             elif _deaths:
                 _abandon(pool)
@@ -108,16 +109,24 @@ def progress_bar(label: str, total: int | None = None) -> "tqdm[Any]":
 _kept: dict[int, ProcessPool] = {}
 
 
-def _new_pool(workers: int, initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> ProcessPool:
+def _new_pool(
+    workers: int, initializer: Callable[..., None] | None, initargs: tuple[Any, ...], *, script: bool
+) -> ProcessPool:
     threading.excepthook = _note
-    return ProcessPool(max_workers=workers, context=_Context(), initializer=_start, initargs=(initializer, initargs))
+    context = multiprocessing.get_context("spawn") if script else _Context()
+    return ProcessPool(max_workers=workers, context=context, initializer=_start, initargs=(initializer, initargs))
+
+
+def _is_in_script(function: Any) -> bool:
+    """Whether a function, or one that it calls, is defined in the main module, which workers must then import."""
+    parts = (function, getattr(function, "func", None), *getattr(function, "args", ()))
+    return any(getattr(part, "__module__", None) == "__main__" for part in parts)
 
 
 class _Popen(popen_spawn_posix.Popen):
     """Starts a process that does not import the main module again.
 
-    A user's script that calls the package would otherwise run once more in every worker. All functions that workers run
-    are in modules.
+    A user's script that calls the package would otherwise run once more in every worker.
     """
 
     method = "spawn"
