@@ -17,7 +17,7 @@ from pymatgen.io.cif import CifParser, CifWriter
 
 from xtalgen.datasets.embedded import all_records
 from xtalgen.datasets.sources import find_source, read_source
-from xtalgen.io.cif import read_plain_cif
+from xtalgen.io.readers.cif import read_plain_cif
 from xtalgen.io.structure_files import read_crystal
 from xtalgen.structure.standard_cell import standardise
 

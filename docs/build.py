@@ -1,4 +1,4 @@
-"""Writes the generated pages (`make docs`): configuration, metrics, recipes, data sets, the graph of the rules.
+"""Writes the generated pages (`make docs`): configuration, metrics, recipes, data sets, formats, graph of the rules.
 
 With --check nothing is written and a stale page is an error.
 """
@@ -13,12 +13,16 @@ import yaml
 
 from xtalgen.datasets.registry import describe_data_sets
 from xtalgen.experiment.released_sets import describe_releases
+from xtalgen.io.structure_files import describe_formats
+from xtalgen.io.writers.registry import describe_forms
 from xtalgen.metrics.protocols import describe_recipes
 from xtalgen.metrics.registry import describe_metrics
 
 ROOT = Path(__file__).parents[1]
 DATA_SETS = re.compile(r"(<!-- data sets -->\n).*?(<!-- /data sets -->)", re.DOTALL)
 RELEASES = re.compile(r"(<!-- released samples -->\n).*?(<!-- /released samples -->)", re.DOTALL)
+FORMATS = re.compile(r"(<!-- formats -->\n).*?(<!-- /formats -->)", re.DOTALL)
+FORMS = re.compile(r"(<!-- forms -->\n).*?(<!-- /forms -->)", re.DOTALL)
 GRAPH = re.compile(r"(<!-- graph -->\n).*?(<!-- /graph -->)", re.DOTALL)
 
 
@@ -71,9 +75,13 @@ def build() -> dict[Path, str]:
     data = (ROOT / "docs/reference/data.md").read_text()
     data = DATA_SETS.sub(lambda found: found[1] + describe_data_sets() + found[2], data)
     data = RELEASES.sub(lambda found: found[1] + describe_releases() + found[2], data)
+    own = (ROOT / "docs/guides/own-structures.md").read_text()
+    own = FORMATS.sub(lambda found: found[1] + describe_formats() + found[2], own)
+    own = FORMS.sub(lambda found: found[1] + describe_forms() + found[2], own)
     graph = draw_graph()
     return {
         ROOT / "docs/concepts/pipeline.md": GRAPH.sub(lambda found: found[1] + graph + found[2], pipeline),
+        ROOT / "docs/guides/own-structures.md": own,
         ROOT / "docs/reference/config.md": describe_config(schema),
         ROOT / "docs/reference/data.md": data,
         ROOT / "docs/reference/metrics.md": describe_metrics(),

@@ -1,6 +1,7 @@
 """What all tests share: the repository's root and the real crystals, where they lie beside it."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+# Tests see no data sets of the user; those that need real ones set it to `shared_data`.
+os.environ["XTALGEN_DATA"] = str(Path(tempfile.gettempdir()) / "xtalgen-tests-without-data")
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ COMMAND = re.compile(
 OTHERS = {"--account", "--partition", "--qos", "--constraint", "--gpus", "--gres", "--time", "--mem-per-cpu"}
 OTHERS |= {"--mail-type", "--local-dir", "--no-deps", "--dest"}
 # An option with its owner behind.
-OWNED = re.compile(r"`?--[a-z-]+`? (?:of |\()(?:xtalgen score|workflow/scripts/\w+\.py)")
+OWNED = re.compile(r"`?--[a-z-]+`? (?:of |\()(?:xtalgen \w+|workflow/scripts/\w+\.py)|xtalgen \w+ [A-Z]+ --[a-z-]+")
 # Programs of ours that a page names without their path.
 PROGRAMS = [*ROOT.glob("workflow/scripts/*.py"), *ROOT.glob("benchmarks/*.py"), ROOT / "docs/build.py"]
 COMMANDS = sorted((ROOT / "src/xtalgen/commands").glob("*.py"))
@@ -101,13 +101,13 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src/xtalgen")))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
 def test_options_that_the_program_names(path):
     assert not [wrong for text in texts_of(path) for wrong in wrong_options(text)]
 
 
 def test_errors_of_stages_say_whose_option_they_name():
-    paths = [path for path in SOURCES if path.parent.name != "commands"]
+    paths = [path for path in SOURCES if "commands" not in path.parts]
     assert not [
         f"{path.name}: {option}"
         for path in paths

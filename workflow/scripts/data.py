@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xtalgen.datasets.registry import DATA_SETS
+from xtalgen.experiment.places import DOWNLOADS, data_root
 from xtalgen.runtime.errors import one_line
 from xtalgen.runtime.parallel import available_cores
 from xtalgen.stages.data import prepare_data
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="take a random subset of this many crystals")
     parser.add_argument("--seed", type=int, default=0, help="seed of the subset")
     parser.add_argument("--workers", type=int, default=available_cores(), help="worker processes")
-    parser.add_argument("--downloads", type=Path, default=Path("results/downloads"), help="folder of downloaded files")
+    parser.add_argument("--downloads", type=Path, default=data_root() / DOWNLOADS, help="where fetched files are kept")
     parser.add_argument("--out", type=Path, required=True, help="table to write (.parquet)")
     arguments = parser.parse_args(argv)
     with one_line():

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from xtalgen.datasets.releases import read_release
+from xtalgen.experiment.places import DOWNLOADS, data_root
 from xtalgen.io.structure_files import FORMATS
 from xtalgen.runtime.errors import one_line
 from xtalgen.runtime.parallel import available_cores
@@ -18,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--structures", type=Path, help=f"a file that ends in {', '.join(FORMATS)}")
     parser.add_argument("--released", nargs=2, metavar=("NAME", "JSON"), help="name and entry of released samples")
-    parser.add_argument("--downloads", type=Path, default=Path("results/downloads"), help="folder of fetched files")
+    parser.add_argument("--downloads", type=Path, default=data_root() / DOWNLOADS, help="where fetched files are kept")
     parser.add_argument("--workers", type=int, default=available_cores(), help="processes for large files")
     parser.add_argument("--out", type=Path, required=True, nargs="+", help="table to write; several: contiguous shards")
     args = parser.parse_args(argv)

@@ -1,1 +1,1 @@
-"""Implementations shared by the command line and the Python functions: one module per public function."""
+"""The commands of `xtalgen`, one module each; `functions` holds what they and the functions of the package do."""

@@ -35,8 +35,9 @@ class Split:
 class DataSet:
     """A data set: its splits, where it is published (empty when it is embedded or derived), licence and citation.
 
-    about: what it holds; atoms: fewest and most per cell; note: what else there is to know of the source. grouped_from:
-    the data set whose crystals are redistributed by `group_of`, so that no formula is in two splits.
+    about: what it holds; atoms: fewest and most per cell; note: what else there is to know of the source. megabytes: of
+    all splits as published, about; 0 where nothing is downloaded, or unknown. grouped_from: the data set whose crystals
+    are redistributed by `group_of`, so that no formula is in two splits.
     """
 
     name: str
@@ -49,6 +50,7 @@ class DataSet:
     repository: str = ""
     commit: str = ""
     folder: str = ""
+    megabytes: int = 0
     grouped_from: str = ""
     caveat: str = field(default="", compare=False)
 
@@ -81,6 +83,7 @@ DATA_SETS = {
             repository=CDVAE,
             commit=CDVAE_COMMIT,
             folder="data/mp_20",
+            megabytes=59,
             splits={
                 "train": Split(27_136, "b1c9d498565ac2fd8d075a51ff2ef5e51ba6c21f"),
                 "val": Split(
@@ -102,6 +105,7 @@ DATA_SETS = {
         ),
         DataSet(
             name="mp_20_grouped",
+            megabytes=59,
             grouped_from="mp_20",
             splits={},  # their sizes follow from the published splits
             about="the crystals of `mp_20`, all of one reduced formula in one split",
@@ -115,6 +119,7 @@ DATA_SETS = {
             repository=DIFFCSP,
             commit="main",  # no commit is known; the blob ids protect the content
             folder="data/mpts_52",
+            megabytes=73,
             splits={
                 "train": Split(27_380, "28c53b0a0fd3f32fb8078aca8e5b484e372790c6"),
                 "val": Split(5_000, "a377ba0ca7bee37ee69d9f50f8362eaa35d9f690"),

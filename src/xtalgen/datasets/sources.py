@@ -75,6 +75,14 @@ def find_source(place: Path, split: str) -> Path:
     )
 
 
+def find_copy(root: Path, dataset: str, split: str) -> Path | None:
+    """Returns the user's copy of a split in the folder of all data sets: `root/DATASET/SPLIT.csv` and the like."""
+    try:
+        return find_source(root / dataset, split)
+    except SourceError:
+        return None
+
+
 def read_source(path: Path, split: str) -> Source:
     """Returns the rows of a file. Raises SourceError when the file is damaged, lacks a column or repeats an id."""
     kind = next((kind for kind in KINDS for end in COMPRESSIONS if path.name.lower().endswith(kind + end)), None)

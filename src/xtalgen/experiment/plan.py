@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xtalgen.experiment.config_values import check_settings
-from xtalgen.experiment.data_set_names import published_sets
+from xtalgen.experiment.data_set_names import based_on, published_sets
 from xtalgen.experiment.model_traits import (
     model_file,
     needs_base,
@@ -23,8 +23,9 @@ from xtalgen.experiment.model_traits import (
     takes_prompts,
     tasks_of,
 )
+from xtalgen.experiment.places import data_root
 from xtalgen.experiment.released_sets import OF_THE_PLAN, RELEASED, complete, what_is_wrong
-from xtalgen.runtime.names import ENERGIES, GENERATION, PROMPTED_TASKS, SHARED, TASKS, TRAINED_TASKS
+from xtalgen.runtime.names import ENERGIES, GENERATION, PROMPTED_TASKS, SHARED, SPLITS, TASKS, TRAINED_TASKS
 from xtalgen.runtime.provenance import PACKAGE
 
 # The one setting of training that belongs to the workflow rather than the model.
@@ -33,6 +34,7 @@ BUDGET = "max_seconds"
 PRETRAINED = "pretrained"
 WEIGHTS = PACKAGE / "weights"
 PUBLISHED_SETS = published_sets()
+ALL_SPLITS = "structures"  # stem of the file that holds every split of a data set
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
@@ -152,7 +154,11 @@ class Plan:
     @property
     def released(self) -> Mapping[str, Mapping[str, Any]]:
         """The sets of released samples by name, each with what is known of it."""
-        return {name: complete(name, entry) for name, entry in self.config.get("released", {}).items()}
+        entries = {name: complete(name, entry) for name, entry in self.config.get("released", {}).items()}
+        return {
+            name: entry | ({"source": self._found(entry["source"])} if "source" in entry else {})
+            for name, entry in entries.items()
+        }
 
     @property
     def reference(self) -> str:
@@ -332,7 +338,7 @@ class Plan:
         source = self.source(dataset)
         if source is None or not Path(source).is_dir():
             return [Path(source)] if source else []
-        names = (split, "structures")  # the second holds all splits
+        names = (split, ALL_SPLITS)
         return sorted(file for file in Path(source).iterdir() if file.name.split(".")[0] in names)
 
     def files_in_settings(self, run: str, stage: str, task: str) -> list[str]:
@@ -349,8 +355,26 @@ class Plan:
         return list(dict.fromkeys(map(self.dataset, self.shown())))
 
     def source(self, dataset: str) -> str | None:
-        """Returns the folder or file of a data set; None where it is downloaded or embedded."""
-        return self.config["datasets"][dataset].get("source")
+        """Returns the folder or file of a data set; None where it is downloaded or embedded.
+
+        Without `source` it is the user's copy in the data root, where that has every split.
+        """
+        given = self.config["datasets"][dataset].get("source")
+        if given is not None:
+            return self._found(given)
+        folder = self.data_root / based_on(dataset)
+        copies = [any(folder.glob(f"{name}.*")) for name in (*SPLITS, ALL_SPLITS)]
+        return str(folder) if dataset in PUBLISHED_SETS and (all(copies[:-1]) or copies[-1]) else None
+
+    @property
+    def data_root(self) -> Path:
+        """The folder of data sets: `data_root` of the configuration, or as `experiment.places` says."""
+        return data_root(self.config.get("data_root"))
+
+    def _found(self, source: str) -> str:
+        """Returns a configured path as it is or, where only that exists, below the data root."""
+        below = self.data_root / source
+        return str(below) if not Path(source).exists() and below.exists() else source
 
 
 def _apart(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:

@@ -1,11 +1,13 @@
 """Entries of structure files: one crystal each, not parsed yet, and the error of a crystal that cannot be used."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 2 * 1024**3  # of a file that is kept in memory, packed or not
+MAX_MEMBER_BYTES = 16 * 1024**2  # of one crystal's text
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy")
 NAME_KEYS = (
     "name",
@@ -36,11 +38,14 @@ class Entry:
 
 
 class CrystalError(ValueError):
-    """A crystal cannot be used; `status` is that of its row, the message says why."""
+    """A crystal cannot be used; `status` is that of its row, the message says why.
 
-    def __init__(self, status: str, message: str) -> None:
+    name: what the text itself calls the crystal, where the entry's name does not say it.
+    """
+
+    def __init__(self, status: str, message: str, name: str | None = None) -> None:
         super().__init__(status, message)
-        self.status, self.message = status, message
+        self.status, self.message, self.name = status, message, name
 
     def __str__(self) -> str:
         return self.message
@@ -51,6 +56,15 @@ def find_name(values: Any) -> str | None:
     lowered = {str(key).strip().lower(): value for key, value in dict(values).items()}
     found = (lowered.get(key) for key in NAME_KEYS)
     return next((str(name) for name in found if isinstance(name, str | int | float) and str(name).strip()), None)
+
+
+def finite_number(value: Any) -> float | None:
+    """Returns a value as a number; None where it is none, or is not finite."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def explain_suffix(path: Path, allowed: Sequence[str]) -> str:

@@ -1,16 +1,66 @@
 """Large tables of crystals: written batch by batch, and split into the shards that jobs share out."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xtalgen.crystals import CONTRACT, check_table, read_facts
+from xtalgen.crystals import CONTRACT, Crystal, check_table, read_crystals, read_facts, to_table, write_table
 from xtalgen.runtime.atomic import unfinished
 
+log = logging.getLogger(__name__)
 ROWS = 2048  # in memory at once
+
+
+class Parts:
+    """Crystals of a long job, kept in a folder until the job is finished, so that it resumes.
+
+    key: returns what they depend on; those of another key are made again.
+    """
+
+    def __init__(self, folder: Path, key: Callable[[], str], columns: Mapping[str, pa.DataType]) -> None:
+        self.folder = folder
+        self.columns = columns
+        self._key, self._found = key, ""
+
+    @property
+    def key(self) -> str:
+        """What the parts depend on, computed once."""
+        self._found = self._found or self._key()
+        return self._found
+
+    def read(self, start: int, count: int) -> list[Crystal] | None:
+        """Returns the crystals from row `start`; None where they are not there, or not those of this job."""
+        path = self._path(start)
+        if not path.is_file():
+            return None
+        try:
+            facts, crystals = read_facts(path), read_crystals(path)
+        except ValueError as error:
+            log.warning("%s; computed again", error)
+            return None
+        if facts.get("key") != self.key or len(crystals) != count:
+            return None
+        return [replace(crystal, id="") for crystal in crystals]
+
+    def write(self, start: int, crystals: Sequence[Crystal]) -> None:
+        """Keeps the crystals from row `start`."""
+        rows = [replace(crystal, id=str(start + index)) for index, crystal in enumerate(crystals)]
+        write_table(to_table(rows, self.columns), self._path(start), key=self.key)
+
+    def clear(self) -> None:
+        """Deletes the parts."""
+        for path in self.folder.glob("part-*.parquet"):
+            path.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _path(self, start: int) -> Path:
+        return self.folder / f"part-{start:09d}.parquet"
 
 
 def write_batches(batches: Iterable[pa.Table], path: Path, **metadata: str) -> None:

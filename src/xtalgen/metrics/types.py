@@ -68,7 +68,8 @@ def count_survivors(n: int, steps: Mapping[str, Flags]) -> list[tuple[str, int]]
 class Inputs:
     """Everything that generated crystals are scored with; lists of crystals and fingerprints in the sample's order.
 
-    known: what a novel crystal is not in; train standardises coverage.
+    known: what a novel crystal is not in; train standardises coverage. Without a data set, train and test are empty and
+    known is None.
     """
 
     sample: CrystalList
@@ -76,7 +77,7 @@ class Inputs:
     hull: CrystalList | None
     train: CrystalList
     test: CrystalList
-    known: CrystalList
+    known: CrystalList | None
     fingerprints: Fingerprints | None
     references: Fingerprints | None
     limits: Cutoffs

@@ -48,25 +48,48 @@ class Chgnet(PotentialFamily):
 
 
 def batched_chgnet(model: Any, device: str) -> Callable[[Geometry], Prediction]:
-    """Returns the batched potential of a CHGNet model. It raises ValueError when an atom has no neighbours."""
+    """Returns the batched potential of a CHGNet model. It raises ValueError when an atom has no neighbours.
+
+    Forces and stress come from one backward pass. CHGNet's own prediction makes two, each with the graph of a second
+    derivative, which only a training needs: three times the work. The parameters then need no gradient either.
+    """
+    import torch
+    from chgnet.model.model import BatchedGraph
     from pymatgen.core import Lattice, Structure
 
+    model.eval().requires_grad_(False)
+
+    def graph(geometry: Geometry, lattice: np.ndarray, atoms: slice) -> Any:
+        numbers, positions = geometry.atomic_numbers[atoms], geometry.positions[atoms]
+        structure = Structure(Lattice(lattice), numbers.tolist(), positions, coords_are_cartesian=True)
+        return model.graph_converter(structure).to(device)
+
     def evaluate(geometry: Geometry) -> Prediction:
-        graphs = []
-        for lattice, atoms in zip(geometry.lattices, geometry.slices, strict=True):
-            numbers, positions = geometry.atomic_numbers[atoms], geometry.positions[atoms]
-            structure = Structure(Lattice(lattice), numbers.tolist(), positions, coords_are_cartesian=True)
-            graphs.append(model.graph_converter(structure).to(device))
-        results = model.predict_graph(graphs, task="efs", batch_size=len(graphs))
-        results = results if isinstance(results, list) else [results]  # one graph gives one dictionary
-        per_atom = geometry.n_atoms if model.is_intensive else np.ones(len(graphs))
+        pairs = zip(geometry.lattices, geometry.slices, strict=True)
+        graphs = [graph(geometry, lattice, atoms) for lattice, atoms in pairs]
+        batch = BatchedGraph.from_graphs(
+            graphs, model.bond_basis_expansion, model.angle_basis_expansion, compute_stress=True
+        )
+        energy = model._compute(batch)["e"]  # noqa: SLF001 - the public ways make the second derivative's graph
+        n_atoms = torch.as_tensor(geometry.n_atoms, device=energy.device) if model.is_intensive else 1
+        variables = [*batch.atom_positions, *batch.strains]
+        gradients = torch.autograd.grad((energy * n_atoms).sum(), variables)
+        forces, virials = gradients[: len(graphs)], torch.stack(gradients[len(graphs) :])
+        if model.composition_model is not None:
+            energy = energy + model.composition_model(graphs)
+        stress = virials / torch.stack(list(batch.volumes))[:, None, None]
         return Prediction(
-            energy=np.array([float(result["e"]) for result in results]) * per_atom,
-            forces=np.concatenate([np.asarray(result["f"], dtype=np.float64) for result in results]),
-            stress=np.stack([np.asarray(result["s"], dtype=np.float64) for result in results]) * EV_PER_GPA_A3,
+            energy=_array((energy * n_atoms).detach()),
+            forces=-_array(torch.cat(forces)),
+            stress=_array(stress),
         )
 
     return evaluate
+
+
+def _array(values: Any) -> np.ndarray:
+    """Returns a tensor as an array of float64."""
+    return np.asarray(values.cpu().numpy(), dtype=np.float64)
 
 
 def crystal_features(model: Any, crystal: Crystal) -> Float[np.ndarray, " features"]:

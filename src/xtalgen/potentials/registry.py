@@ -66,10 +66,12 @@ def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> 
 
     name: of an entry of `POTENTIALS`, or the path of a MACE checkpoint (a pickle of mace-torch, or safetensors as the
     stage `distil` writes them). dtype: None for the family's default. Raises PotentialError for an unknown name, a
-    missing file, a precision that the family lacks, or weights that differ from `sha256`.
+    missing file, a precision that the family lacks, or weights that differ from `sha256`; ImportError when the family's
+    library is not installed.
     """
     entry = POTENTIALS.get(name)
     family = entry.family if entry else CHECKPOINTS
+    installed = importlib.metadata.version(family.package)
     file = family.find_weights(entry) if entry else Path(name).absolute()
     if not file.is_file():
         known = ", ".join(POTENTIALS)
@@ -91,7 +93,7 @@ def identify(name: str, sha256: str | None = None, dtype: str | None = None) -> 
         family.name,
         file,
         found,
-        version=f"{family.package} {importlib.metadata.version(family.package)}",
+        version=f"{family.package} {installed}",
         licence=entry.licence if entry else "as the owner of the file says",
         dtype=dtype,
         energy_floor=floor,

@@ -13,7 +13,11 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
-BY_HAND = "name its folder: `source` of the data set in config.yaml, or `--source` of xtalgen score"
+BY_HAND = (
+    "name its folder: `source` of the data set in config.yaml, or `--source` of xtalgen score, or put it into the "
+    "folder of its data set under XTALGEN_DATA"
+)
+MEGABIT = 1e6 / 8  # bytes
 ATTEMPTS = 5  # consecutive failures without a new byte
 FIRST_PAUSE = 1.0  # seconds; doubles with each failure
 LONGEST_PAUSE = 30.0
@@ -144,6 +148,9 @@ def _receive(response: requests.Response, part: Path, start: int, label: str) ->
     length = response.headers.get("Content-Length", "")
     encoded = response.headers.get("Content-Encoding", "identity") != "identity"
     expected = start + int(length) if length.isdigit() and not encoded else None
+    if expected is not None:
+        told = f"{(expected - start) / 1e6:.1f} MB, {(expected - start) / (10 * MEGABIT):.0f} s at 10 Mbit/s"
+        log.info("%s: downloading %s to %s", label, told, part.parent)
     quiet = not sys.stderr.isatty()
     with (
         part.open("ab" if start else "wb") as file,

@@ -32,6 +32,21 @@ MEMORY = (
     "Raise the limit (ulimit -v; of a job `mem_mb` of its rule), use fewer processes (--workers of xtalgen score), or "
     "give fewer structures at once"
 )
+# Libraries that come with an extra of the package, by module or distribution.
+EXTRAS = {
+    "accelerate": "language",
+    "gguf": "language",
+    "peft": "language",
+    "transformers": "language",
+    "chgnet": "relax",
+    "e3nn": "relax",
+    "mace": "relax",
+    "mace-torch": "relax",
+    "chemiscope": "explorer",
+    "umap": "explorer",
+    "matplotlib": "workflow",
+    "snakemake": "workflow",
+}
 # How libraries say it: PyTorch, the C library, the dynamic linker, C++, threads that find no room for their stack.
 SIGNS_OF_MEMORY = ("out of memory", "allocate memory", "failed to map segment", "bad_alloc", "can't start new thread")
 
@@ -75,6 +90,8 @@ def explain(error: Exception) -> str | None:
             f"{error.filename}: {error.strerror}" if error.filename else text.removeprefix(f"[Errno {error.errno}] ")
         )
         return f"{where}. {REMEDIES[error.errno]}"
+    if isinstance(error, ImportError) and (extra := EXTRAS.get(str(error.name).partition(".")[0])):
+        return f"{error.name} is not installed. Install it with xtalgen's extra: pip install 'xtalgen[{extra}]'."
     ours = type(error).__module__.partition(".")[0] == PACKAGE.name
     if ours or (isinstance(error, ValueError | RuntimeError | TypeError | OSError) and _raised_here(error)):
         return text

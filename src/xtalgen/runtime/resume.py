@@ -16,9 +16,16 @@ PART = 100  # results per file
 
 
 def content_key(*files: Path, **settings: Any) -> str:
-    """Returns a hash of the contents of files and of settings, the key of the parts made from them."""
+    """Returns a hash of the contents of files and of settings, the key of the parts made from them.
+
+    Of a folder, the names and contents of all files below it count.
+    """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for file in files:
+        if file.is_dir():
+            below = sorted(path for path in file.rglob("*") if path.is_file())
+            digest.update(content_key(*below, names=[path.relative_to(file).as_posix() for path in below]).encode())
+            continue
         with file.open("rb") as opened:
             digest.update(b"\0" + hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()

@@ -3,14 +3,13 @@
 import csv
 import io
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from xtalgen.crystals import ContractError, Crystal, from_table, read_crystals, read_table
+from xtalgen.io.writers.archives import write_zip
 from xtalgen.metrics.candidates import NEEDED, choose, is_finite
-from xtalgen.runtime.atomic import unfinished
 from xtalgen.structure.space_group import space_group
 
 COLUMNS = (
@@ -18,7 +17,6 @@ COLUMNS = (
     "e_above_hull_uncertainty", "stable", "metastable", "energy", "converged", "nearest_id", "nearest_composition",
     "nearest_structure", "match_id", "source_name", "vasp_error", "file",
 )  # fmt: skip
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip archive can hold
 
 
 def write_candidates(
@@ -69,7 +67,7 @@ def write_candidates(
         files |= {f"vasp/{file.removesuffix('.cif')}/{name}": text for name, text in inputs.items()}
     if chosen:
         files["candidates.extxyz"] = _extxyz(chosen, rows)
-    _write_zip({"candidates.csv": _csv(rows), **files}, out)
+    write_zip({"candidates.csv": _csv(rows), **files}, out)
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -154,13 +152,3 @@ def _extxyz(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> s
     text = io.StringIO()
     write(text, found, format="extxyz")
     return text.getvalue()
-
-
-def _write_zip(files: dict[str, str], path: Path) -> None:
-    with unfinished(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in files.items():
-            member = zipfile.ZipInfo(name, EPOCH)
-            member.compress_type = zipfile.ZIP_DEFLATED
-            member.create_system = 3  # Unix on every platform, so that the bytes are equal
-            member.external_attr = 0o644 << 16
-            archive.writestr(member, text)

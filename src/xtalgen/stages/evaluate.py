@@ -31,6 +31,7 @@ from xtalgen.structure.crystal_list import CrystalList
 from xtalgen.structure.space_group import SYMPREC
 from xtalgen.thermodynamics.mp2020 import correction, warm_up
 
+NO_DATA_SET = "none"  # in the metrics file, as the data set that crystals are compared with
 CORRECTION_TIMEOUT = 20.0  # seconds per crystal
 CARRIED = ("energy", "e_initial", "max_force", "n_steps", "seconds", "rmsd", "volume_ratio", "relax_error")
 OF_RELAXATION = ("potential", "potential_version", "potential_sha256", "fmax", "max_steps")
@@ -39,11 +40,14 @@ OF_HULL = ("potential", "potential_sha256", "energies", "relax_steps", "missing_
 
 @dataclass(frozen=True)
 class Sources:
-    """The files that a set is scored with; None where there is none. Tables are Parquet, training is JSON."""
+    """The files that a set is scored with; None where there is none. Tables are Parquet, training is JSON.
+
+    train, test: without them, generated crystals are scored by what needs no data set.
+    """
 
     sample: Path
-    train: Path
-    test: Path
+    train: Path | None = None
+    test: Path | None = None
     val: Path | None = None
     relaxed: Path | None = None
     hull: Path | None = None
@@ -56,8 +60,8 @@ class Sources:
 class Tables:
     """The content of the crystal tables of `Sources`, each file read once.
 
-    table: the sample's, with all its columns; relaxed: in the order of the sample; facts: the metadata of each file, by
-    its name in `Sources`.
+    table: the sample's, with all its columns; train, test: empty without a data set; relaxed: in the order of the
+    sample; facts: the metadata of each file, by its name in `Sources`.
     """
 
     table: pa.Table
@@ -153,6 +157,7 @@ def read_sources(sources: Sources) -> Tables:
         _check_ids(sources.relaxed, list(rows), sources.sample, ids)
         crystals["relaxed"] = CrystalList(rows[identifier] for identifier in ids)
     named: dict[str, Any] = {name: crystals.get(name) for name in files}
+    named |= {name: CrystalList([]) for name in ("train", "test") if named[name] is None}
     return Tables(table=read["sample"], facts=facts, **named)
 
 
@@ -160,7 +165,10 @@ def _score(task: str, sources: Sources, tables: Tables, settings: MetricConfig, 
     if task == "infilling":
         return score_guesses(tables.sample)
     if task in GENERATION:
-        return score_generation(_inputs(sources, tables, _known(tables, settings.recipe)), settings)
+        known = None if sources.train is None else _known(tables, settings.recipe)
+        return score_generation(_inputs(sources, tables, known), settings)
+    if sources.test is None:
+        raise ContractError(f"{sources.sample}: predictions are scored against a test split. Give its table too.")
     try:
         rows, own = assign_targets(tables.sample, tables.test, str(sources.sample))
         if task == "conditional":
@@ -184,7 +192,7 @@ def _score(task: str, sources: Sources, tables: Tables, settings: MetricConfig, 
     return score_prediction(predictions, settings, work=work, key=key)
 
 
-def _inputs(sources: Sources, tables: Tables, known: CrystalList) -> Inputs:
+def _inputs(sources: Sources, tables: Tables, known: CrystalList | None) -> Inputs:
     return Inputs(
         sample=tables.sample,
         relaxed=tables.relaxed,
@@ -194,7 +202,7 @@ def _inputs(sources: Sources, tables: Tables, known: CrystalList) -> Inputs:
         known=known,
         fingerprints=_fingerprints(sources.fingerprints, tables.sample, sources.sample),
         references=_fingerprints(sources.reference_fingerprints, tables.test, sources.test),
-        limits=cutoffs(tables.facts["test"].get("dataset", "")),
+        limits=cutoffs(tables.facts.get("test", {}).get("dataset", "")),
     )
 
 
@@ -236,9 +244,9 @@ def _hull_has_corrections(facts: Mapping[str, Mapping[str, str]]) -> bool:
     return "relaxed" in facts and (found.get("energies"), found.get("energy_scale")) == ("mp2020", "raw")
 
 
-def _fingerprints(path: Path | None, crystals: Sequence[Crystal], table: Path) -> Fingerprints | None:
+def _fingerprints(path: Path | None, crystals: Sequence[Crystal], table: Path | None) -> Fingerprints | None:
     """Returns the fingerprints in the order of the crystals. Raises ContractError when they are of other crystals."""
-    if path is None:
+    if path is None or table is None:
         return None
     ids = [crystal.id for crystal in crystals]
     found, fingerprints = read_fingerprints(path)
@@ -287,7 +295,7 @@ def _describe_recipe(choices: Mapping[str, Any], task: str, facts: Mapping[str, 
     versions = {package: version(package) for package in ("smact", "pymatgen", "matminer", "moyopy", "scipy")}
     described = {**choices, "versions": versions}
     if task in GENERATION:
-        limits = cutoffs(facts["test"].get("dataset", ""))
+        limits = cutoffs(facts.get("test", {}).get("dataset", ""))
         cutoff = {"structure_cutoff": limits.structure, "composition_cutoff": limits.composition}
         described["coverage"] = choices["coverage"] | cutoff
     if task in (*GENERATION, "conditional"):
@@ -303,11 +311,11 @@ def _chosen(facts: Mapping[str, str] | None, keys: Sequence[str]) -> dict[str, s
 
 
 def _describe_data(tables: Tables, n_reference: int | None) -> dict[str, Any]:
-    described, own = [tables.facts["train"], tables.facts["test"]], tables.facts["sample"]
+    described, own = [tables.facts.get(name, {}) for name in ("train", "test")], tables.facts["sample"]
     caveats = [caveat for facts in (*described, own) for caveat in facts.get("caveat", "").split(SEPARATOR) if caveat]
     released = {"released": json.loads(own["released"])} if "released" in own else {}
     return {
-        "dataset": described[1].get("dataset", "unknown"),
+        "dataset": described[1].get("dataset", "unknown" if "test" in tables.facts else NO_DATA_SET),
         "published": _published([facts.get("published", "unknown") for facts in described]),
         "caveats": list(dict.fromkeys(caveats)),
         "n_train": len(tables.train),

@@ -19,10 +19,15 @@ import pyarrow as pa
 from xtalgen.crystals import Crystal, to_table
 from xtalgen.datasets.releases import Release, describe_release, fetch_release
 from xtalgen.io.entries import Entry
-from xtalgen.io.shards import split, write_batches
-from xtalgen.io.structure_files import COLUMN, FORMATS, check_suffix, iterate_entries, parse_entry, read_entries
+from xtalgen.io.folders import check_structure_file, iterate_folder
+from xtalgen.io.shards import Parts, split, write_batches
+from xtalgen.io.streams import Position
+from xtalgen.io.structure_files import FORMATS, check_suffix, iterate_entries, parse_entry, read_entries
 from xtalgen.runtime.atomic import file_sum
-from xtalgen.runtime.parallel import Failure, map_items
+from xtalgen.runtime.parallel import Failure, map_in_chunks, progress_bar
+from xtalgen.runtime.provenance import PACKAGE
+from xtalgen.runtime.provenance import fingerprint as code_fingerprint
+from xtalgen.runtime.resume import content_key
 
 log = logging.getLogger(__name__)
 COLUMNS = {
@@ -50,10 +55,10 @@ def import_structures(structures: Path, *, out: Sequence[Path], workers: int) ->
     if structures.exists():
         check_structure_file(structures)
     name = structures.name.split(".")[0]
-    found = find_structure_file(structures.parent, name)
-    if found != structures:
+    folder = structures.is_dir()
+    if not folder and (found := find_structure_file(structures.parent, name)) != structures:
         raise FileNotFoundError(f"{structures}: there is no such file; {found} is there.")
-    metadata = {"source": structures.name, "sha256": file_sum(structures)}
+    metadata = {"source": structures.name, "sha256": content_key(structures) if folder else file_sum(structures)}
     _write(Summary(structures), iterate_structures(structures, workers), out, name, metadata).require_crystals()
 
 
@@ -67,7 +72,7 @@ def import_release(
     """
     file = structures or fetch_release(name, release, downloads)
     check_structure_file(file)
-    entries = read_entries(file, release.column or COLUMN)
+    entries = read_entries(file, release.column)
     metadata, caveat = describe_release(release, file, len(entries))
     log.info("%s: licence %s; cite %s; relaxed before: %s", name, release.licence, release.citation, release.relaxed)
     if caveat:
@@ -99,46 +104,78 @@ def _write_table(summary: "Summary", crystals: Iterable[Crystal], out: Path, met
     return summary
 
 
-def write_structures(structures: Path, out: Path, workers: int) -> "Summary":
-    """Writes the crystals of a user's file to one table, `BATCH` rows in memory at a time; returns what was read.
+def write_structures(structures: Path, out: Path, workers: int, column: str | None = None) -> "Summary":
+    """Writes the crystals of a user's file or folder to one table, `BATCH` rows in memory at a time.
 
-    Logs a summary to stderr. Raises ValueError, naming the remedy, when the file as a whole is wrong.
+    Returns what was read, and logs a summary to stderr. column: of a table, the one that holds the crystals. What was
+    parsed is kept beside `out` until it is written, so that a killed run resumes. Raises ValueError, naming the remedy,
+    when the file as a whole is wrong.
     """
-    return _write_table(Summary(structures), iterate_structures(structures, workers), out, {})
+    parts = parts_of(structures, out.with_name(f".{out.name}.parts"), column)
+    summary = _write_table(Summary(structures), iterate_structures(structures, workers, column, parts=parts), out, {})
+    parts.clear()
+    return summary
 
 
-def read_structures(structures: Path, workers: int) -> list[Crystal]:
+def parts_of(structures: Path, folder: Path, column: str | None = None, files: str | None = None) -> Parts:
+    """Returns where parsed crystals of a file are kept until they are written; other content makes others."""
+    code = code_fingerprint(PACKAGE / "stages/import_structures.py")
+    facts = {"name": structures.name, "column": column, "files": files, "batch": BATCH, "code": code}
+    return Parts(folder, lambda: content_key(structures, **facts), COLUMNS)
+
+
+def read_structures(structures: Path, workers: int, column: str | None = None) -> list[Crystal]:
     """Returns the crystals of a user's file, in its order; ids and `info` as `import_structures` writes them.
 
     Logs a summary to stderr. Raises ValueError, naming the remedy, when the file as a whole is wrong; see
     `Summary.require_crystals` for a file whose rows are all broken.
     """
     summary = Summary(structures)
-    crystals = summary.of(list(iterate_structures(structures, workers)))
+    crystals = summary.of(list(iterate_structures(structures, workers, column)))
     summary.report()
     return crystals
 
 
-def iterate_structures(structures: Path, workers: int) -> Iterator[Crystal]:
-    """Yields the crystals of a user's file, in its order. Raises ValueError when the file as a whole is wrong."""
-    check_structure_file(structures)
-    name = structures.name.split(".")[0]
-    yield from _numbered(parse_entries(iterate_entries(structures), workers), name)
+def iterate_structures(
+    structures: Path,
+    workers: int,
+    column: str | None = None,
+    *,
+    files: str | None = None,
+    parts: Parts | None = None,
+) -> Iterator[Crystal]:
+    """Yields the crystals of a user's file or folder, in its order.
+
+    column: of a table, the one that holds the crystals; files: pattern of the names of a folder's files; parts: keeps
+    what was parsed. Raises ValueError when the file as a whole is wrong.
+    """
+    check_structure_file(structures, files)
+    name = structures.absolute().name.split(".")[0]
+    position = Position()
+    if structures.is_dir():
+        entries = iterate_folder(structures, column, files, position)
+    else:
+        entries = iterate_entries(structures, column, position)
+    yield from _numbered(_note_repeats(parse_entries(entries, workers, position, parts)), name)
 
 
 def _numbered(crystals: Iterable[Crystal], name: str) -> Iterator[Crystal]:
     return (replace(crystal, id=f"{name}-{index:06d}") for index, crystal in enumerate(crystals))
 
 
-def check_structure_file(structures: Path) -> None:
-    """Raises ValueError or OSError, saying what to do, unless a path is a file with a known suffix; reads nothing."""
-    if structures.is_dir():
-        raise IsADirectoryError(f"{structures}: is a folder. Give one file, such as a .zip of its CIFs.")
-    if not structures.exists():
-        raise FileNotFoundError(f"{structures}: there is no such file.")
-    if not structures.is_file():
-        raise OSError(f"{structures}: is a pipe or a device. Write its content to a file, and give that.")
-    check_suffix(structures)
+def _note_repeats(crystals: Iterable[Crystal]) -> Iterator[Crystal]:
+    """Yields the crystals; the warning of one whose name occurred before says so."""
+    seen: set[int] = set()
+    for crystal in crystals:
+        name = crystal.info.get("source_name")
+        known = len(seen)
+        seen.add(hash(name))
+        if len(seen) > known or name is None:
+            yield crystal
+            continue
+        repeated = f"an earlier entry is called {name!r}, too"
+        warning = "; ".join(filter(None, (crystal.info.get("warning"), repeated)))
+        yield replace(crystal, info={**crystal.info, "warning": warning})
 
 
 @dataclass
@@ -210,26 +247,39 @@ def find_structure_file(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def parse_entries(entries: Iterable[Entry], workers: int) -> Iterator[Crystal]:
+def parse_entries(
+    entries: Iterable[Entry], workers: int, position: Position | None = None, parts: Parts | None = None
+) -> Iterator[Crystal]:
     """Yields one crystal per entry, in order, without ids; entries that fail have a status and `info["error"]`.
 
-    A few entries are parsed in this process, many in worker processes with a wall limit each.
+    A few entries are parsed in this process, many in worker processes with a wall limit each, `BATCH` at a time. parts:
+    keeps the crystals of each batch, and gives those of a run before. position: how much of the file was read, from
+    which the number of entries, and with it the time left, is estimated.
     """
     remaining = iter(entries)
     first = list(islice(remaining, FEW_ENTRIES + 1))
     few = len(first) <= FEW_ENTRIES
     remaining = chain(first, remaining)
     del first
-    while batch := list(islice(remaining, BATCH)):
-        results = map_items(
-            parse_entry,
-            batch,
-            workers=1 if few else workers,
-            timeout=None if few else SECONDS_PER_ENTRY,
-            label="import structures",
-        )
-        for entry, result in zip(batch, results, strict=True):
-            yield _unparsable(entry, result.message) if isinstance(result, Failure) else result
+    done = 0
+    with progress_bar("import structures") as bar:
+        while batch := list(islice(remaining, BATCH)):
+            done += len(batch)
+            share = position.share() if position else 0.0
+            bar.total = round(done / share) if 0 < share < 1 else None if len(batch) == BATCH else done
+            kept = None if few or parts is None else parts.read(done - len(batch), len(batch))
+            if kept is not None:
+                bar.update(len(kept))
+                yield from kept
+                continue
+            crystals = []
+            timeout = None if few else SECONDS_PER_ENTRY
+            results = map_in_chunks(parse_entry, batch, workers=1 if few else workers, timeout=timeout, bar=bar)
+            for entry, result in zip(batch, results, strict=True):
+                crystals.append(_unparsable(entry, result.message) if isinstance(result, Failure) else result)
+            if parts is not None and not few:
+                parts.write(done - len(batch), crystals)
+            yield from crystals
 
 
 def _unparsable(entry: Entry, message: str) -> Crystal:

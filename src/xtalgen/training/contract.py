@@ -93,10 +93,13 @@ def check_training(model: str, task: str, out: Path) -> None:
 
 def check_sample(
     model: str,
-    made: Sequence[Crystal],
+    made: Sequence[Any],
     wanted: int | Sequence[np.ndarray] | Sequence[Crystal] | Sequence[Mapping[str, Any]],
 ) -> None:
-    """Raises ModelContractError when crystals break a rule. wanted: the argument of this call of `sample`."""
+    """Raises ModelContractError when crystals break a rule, or are none.
+
+    made: what `sample` gave; wanted: the argument of this call of `sample`.
+    """
     number = wanted if isinstance(wanted, int) else len(wanted)
     if len(made) != number:
         broken(model, "number", f"it was asked for {number} crystals and gave {len(made)}")

@@ -17,7 +17,7 @@ from pymatgen.core import Lattice, Structure
 
 from crystal_cases import caesium_chloride, one_atom, rock_salt
 from xtalgen.commands import score as command
-from xtalgen.commands import scoring
+from xtalgen.commands.functions import scoring
 from xtalgen.crystals import read_crystals, to_table, write_table
 from xtalgen.featurizers.fingerprints import N_OPS
 from xtalgen.featurizers.magpie import magpie_features
@@ -113,7 +113,7 @@ def test_structures_are_scored(run, sample, capsys, tmp_path):
 def test_what_took_long_is_kept_by_content(run, sample, monkeypatch, source):
     first, _ = run(sample)
     made = []
-    for name in ("prepare_data", "compute_fingerprints", "write_structures"):
+    for name in ("prepare_data", "compute_fingerprints", "write_given"):
         real = getattr(scoring, name)
         monkeypatch.setattr(
             scoring, name, lambda *a, _real=real, _name=name, **o: (made.append(_name), _real(*a, **o))[1]
@@ -227,7 +227,11 @@ def test_help_and_mistakes_are_answered_at_once(root, tmp_path):
     done = answer("--help")
     assert done.returncode == 0
     assert "--partial" in done.stdout
-    wrong = {"mine.foo": "unknown suffix; allowed are .extxyz", ".": "is a folder", "gone.cif": "there is no such file"}
+    wrong = {
+        "mine.foo": "unknown suffix; allowed are .extxyz",
+        ".": "no structure file in this folder",
+        "gone.cif": "there is no such file",
+    }
     for word, message in wrong.items():
         done = answer(word)
         assert done.returncode != 0

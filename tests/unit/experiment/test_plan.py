@@ -270,3 +270,41 @@ def test_a_sweep_tries_every_combination():
     assert json.loads(plan.at_point("flow", 3)) == {"steps": 50, "slope": 5, "batch_size": 20}
     with pytest.raises(ConfigError, match=r"runs\.flow\.sweep: a sweep needs a run"):
         Plan(config(runs={"flow": {**run, "tasks": ["dng"]}}))
+
+
+def test_copies_under_the_data_root_are_sources(tmp_path, monkeypatch):
+    monkeypatch.setenv("XTALGEN_DATA", str(tmp_path))
+    plan = Plan(config())
+    assert plan.data_root == tmp_path
+    assert plan.source("mp_20") is None
+    folder = tmp_path / "mp_20"
+    folder.mkdir()
+    for split in ("train", "val"):
+        (folder / f"{split}.csv.gz").touch()
+    assert plan.source("mp_20") is None, "a split is missing"
+    (folder / "test.csv").touch()
+    assert plan.source("mp_20") == str(folder)
+    assert [file.name for file in plan.source_files("mp_20", "test")] == ["test.csv"]
+    assert plan.reading("mp_20", "val")["source"] == str(folder)
+    grouped = Plan(config(datasets={"mp_20_grouped": {}, "mp_20": {}, "mine": {"source": "x"}}))
+    assert grouped.source("mp_20_grouped") == str(folder), "it is read from the files of mp_20"
+
+
+def test_what_was_fetched_is_no_copy_of_the_user(tmp_path, monkeypatch):
+    # Otherwise the first download would change the plan, and everything would run again.
+    monkeypatch.setenv("XTALGEN_DATA", str(tmp_path))
+    for split in ("train", "val", "test"):
+        file = tmp_path / f"downloads/mp_20/{split}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert Plan(config()).source("mp_20") is None
+
+
+def test_the_configured_data_root_goes_before_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("XTALGEN_DATA", str(tmp_path / "other"))
+    (tmp_path / "root/samples").mkdir(parents=True)
+    (tmp_path / "root/samples/theirs.npz").touch()
+    entry = {"source": "samples/theirs.npz", "licence": "MIT", "citation": "x"}
+    plan = Plan(config(data_root=str(tmp_path / "root"), released={"theirs": entry}))
+    assert plan.data_root == tmp_path / "root"
+    assert plan.structures("theirs/released") == [str(tmp_path / "root/samples/theirs.npz")]

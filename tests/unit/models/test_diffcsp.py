@@ -247,7 +247,7 @@ def test_a_diverged_crystal_is_a_row(monkeypatch):
     assert made.atomic_numbers.tolist() == [8, 8, 26]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_learns_crystals_by_heart(tmp_path):
     """Half a minute on 16 small AFLOW prototypes; docs/models/diffcsp.md tells of five minutes."""
     from pymatgen.analysis.structure_matcher import StructureMatcher

@@ -1,10 +1,12 @@
 import os
+import subprocess
+import sys
 import time
 from multiprocessing import active_children
 
 import pytest
 
-from xtalgen.runtime.parallel import Failure, _end_kept, available_cores, map_items
+from xtalgen.runtime.parallel import Failure, _end_kept, available_cores, map_in_chunks, map_items, progress_bar
 
 state = {"offset": 0}
 
@@ -124,3 +126,56 @@ def test_a_lack_of_memory_between_the_processes_is_an_error_and_no_wait_for_ever
     monkeypatch.setattr("pebble.pool.process.PoolManager.process_next_message", fail)
     with pytest.raises(MemoryError, match="no more"):
         list(map_items(abs, [-1, -2], workers=1, timeout=60.0, label="test"))
+
+
+def _die_at_seven(item):
+    if item == 7:
+        os._exit(3)
+    if item == 9:
+        raise ValueError("nine")
+    return item
+
+
+@pytest.mark.slow
+def test_an_item_of_a_chunk_costs_itself_only():
+    with progress_bar("x", 40) as bar:
+        found = list(map_in_chunks(_die_at_seven, range(40), workers=1, timeout=60.0, bar=bar))
+    assert [one for one in found if not isinstance(one, Failure)] == [*range(7), 8, *range(10, 40)]
+    assert [one.kind for one in found if isinstance(one, Failure)] == ["crash", "error"]
+
+
+KILLED = """
+import os, time
+from pathlib import Path
+from xtalgen.runtime.parallel import map_items
+
+def work(path):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(300)
+
+if __name__ == "__main__":
+    list(map_items(work, ["PATH"], workers=2, timeout=None, label="work"))
+"""
+
+
+def test_workers_end_with_the_process_that_started_them(root, tmp_path):
+    """A killed job would otherwise go on computing beside its successor."""
+    (tmp_path / "killed.py").write_text(KILLED.replace("PATH", str(tmp_path / "pid")))
+    parent = subprocess.Popen([sys.executable, tmp_path / "killed.py"], env={**os.environ, "PYTHONPATH": f"{root}/src"})
+    deadline = time.monotonic() + 60
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    worker = int((tmp_path / "pid").read_text())
+    parent.kill()
+    parent.wait()
+    while running(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not running(worker)
+
+
+def running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -39,7 +39,7 @@ def test_metadata_names_the_file(tmp_path):
         ("mine.xyz", "hello\nworld\n", "line 1 is not a number of atoms"),
         ("mine.zip", "no archive", "not a readable zip archive"),
         ("mine.zip", zipped(README="x"), "no crystal found"),
-        ("mine.csv", "structure,energy\nx,1\n", "no column `cif`; there are 'structure', 'energy'"),
+        ("mine.csv", "formula,energy\nx,1\n", "no column `cif`; there are 'formula', 'energy'"),
         ("mine.csv", "cif\n", "no crystal found"),
         ("mine.json", "{", "not readable JSON"),
         ("mine.json", "3", "neither a pymatgen Structure nor"),
@@ -158,7 +158,9 @@ def test_a_file_without_a_crystal_ends_with_an_error_and_keeps_its_rows(tmp_path
 
 def test_folders_and_pipes_are_called_so(tmp_path):
     (tmp_path / "mine.cif").mkdir()
-    with pytest.raises(OSError, match=r"mine\.cif: is a folder. Give one file, such as a \.zip"):
+    with pytest.raises(
+        ValueError, match=r"mine\.cif: no structure file in this folder \(it is empty\)\. Give a folder"
+    ):
         import_structures(tmp_path / "mine.cif", out=[tmp_path / "out.parquet"], workers=1)
     os.mkfifo(tmp_path / "pipe.cif")
     with pytest.raises(OSError, match=r"pipe\.cif: is a pipe or a device"):
@@ -241,7 +243,7 @@ def test_tables_are_written_while_the_file_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("xtalgen.stages.import_structures.FEW_ENTRIES", 5)
     monkeypatch.setattr("xtalgen.stages.import_structures.BATCH", 20)
     # In this process, so that what it holds is measured.
-    monkeypatch.setattr("xtalgen.stages.import_structures.map_items", lambda parse, batch, **_: map(parse, batch))
+    monkeypatch.setattr("xtalgen.stages.import_structures.map_in_chunks", lambda parse, batch, **_: map(parse, batch))
     peaks = []
     for count in (20, 200, 1000):  # the first imports what takes memory once
         path = tmp_path / "mine.extxyz"

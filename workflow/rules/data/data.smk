@@ -22,4 +22,4 @@ rule data:
         code=code("data"),
     shell:
         'python "$SCRIPTS/data.py" --dataset {wildcards.dataset:q} --split {wildcards.split} {params.reading:q} '
-        "--seed {params.seed} --workers {threads} --downloads results/data/{wildcards.dataset:q}/raw --out {output:q} 2> {log:q}"
+        "--seed {params.seed} --workers {threads} --out {output:q} 2> {log:q}"

@@ -13,6 +13,7 @@ PYTHON = Path(sys.executable).parent
 HERE = "" if workflow.deployment_settings.deployment_method else f"export PATH={shlex.quote(str(PYTHON))}:$PATH; "
 shell.prefix(
     f"set -euo pipefail; {HERE}export OMP_WAIT_POLICY=passive PYTHONUTF8=1 XTALGEN_JOB=1 "
+    f"XTALGEN_DATA={shlex.quote(str(plan.data_root.absolute()))} "
     f"PYTHONPATH={shlex.quote(str(ROOT / 'src'))} SCRIPTS={shlex.quote(str(ROOT / 'workflow/scripts'))}; "
 )
 

@@ -21,6 +21,10 @@ from xtalgen.thermodynamics.energy_above_hull import AboveHull, energies_above_h
 
 # Rates over the crystals that were to be relaxed; all others are over the whole set.
 OF_RELAXED = ("converged", "stable", "metastable", "sun", "msun")
+# Metrics that compare with a data set.
+OF_NOVELTY = ("novel", "unique_novel", "framework_novel", "sun", "msun")
+OF_TEST_SPLIT = ("cov_recall", "cov_precision", "wdist_density", "wdist_num_elems", "tvd_space_group")
+NO_DATA_SET = "no data set to compare with"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ def score_generation(inputs: Inputs, settings: MetricConfig) -> Scores:
     metrics |= recipe.distributions.distances(inputs.sample, inputs.test, found.validity)
     metrics |= symmetry_metrics(found.groups, space_groups(inputs.test, workers=settings.workers))
     metrics |= _averages(inputs, found.above)
+    if inputs.known is None:
+        metrics |= dict.fromkeys((*OF_NOVELTY, *OF_TEST_SPLIT), missing(NO_DATA_SET, len(inputs.sample)))
     prints = inputs.fingerprints
     return Scores(
         _columns(inputs, found),
@@ -74,7 +80,7 @@ def _judge(inputs: Inputs, settings: MetricConfig) -> Verdicts:
     final = final_crystals(sample, inputs.relaxed)
     compared = sample if recipe.likeness.geometry is Geometry.SAMPLED else final
     matching = Matching(recipe.likeness.tolerances, settings.workers, settings.match_timeout)
-    likeness = matching.compare(compared, inputs.known, asked)
+    likeness = matching.compare(compared, inputs.known or (), asked)
     flags = {"struct_valid": validity.structure, "comp_valid": validity.composition, "valid": validity.both}
     flags |= _new(inputs, compared, likeness, matching)
     flags |= _relaxed(inputs)
@@ -83,7 +89,8 @@ def _judge(inputs: Inputs, settings: MetricConfig) -> Verdicts:
         phases = recipe.stability.phases(sample, inputs.relaxed)
         above = energies_above_hull(phases, reference_phases(inputs.hull), workers=settings.workers)
         flags |= recipe.stability.judge(above, asked)
-        flags |= _sun(compared, flags, recipe.stability, matching)
+        if inputs.known is not None:
+            flags |= _sun(compared, flags, recipe.stability, matching)
     return Verdicts(validity, likeness, above, space_groups(final, workers=settings.workers), flags)
 
 
@@ -94,9 +101,13 @@ def _new(
     novel = np.array([verdict.novel for verdict in likeness], dtype=bool)
     as_sampled = compared is inputs.sample and all(verdict.status != NOT_VALID for verdict in likeness)
     everything = np.ones(len(likeness), dtype=bool)
-    return {
+    found = {
         "unique_sampled": unique if as_sampled else matching.unique_within(inputs.sample, everything),
         "unique": unique,
+    }
+    if inputs.known is None:
+        return found
+    return found | {
         "novel": novel,
         "unique_novel": unique & novel,
         "framework_novel": matching.framework_novel(compared, inputs.known, novel),
@@ -204,8 +215,8 @@ def _funnel(inputs: Inputs, found: Verdicts) -> list[tuple[str, int]]:
         steps |= {"relaxed": flags["relaxed"], "converged": flags["converged"]}
     if "metastable" in flags:
         steps["hull-evaluable"] = np.array([one.value is not None for one in found.above], dtype=bool)
-    steps |= {"unique": flags["unique"], "novel": flags["novel"]}
-    if "metastable" in flags:
+    steps |= {name: flags[name] for name in ("unique", "novel") if name in flags}
+    if "msun" in flags:
         steps["metastable S.U.N."] = flags["stable"] | flags["metastable"]
     return count_survivors(len(inputs.sample), steps)
 
