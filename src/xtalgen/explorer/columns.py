@@ -53,8 +53,8 @@ class Column:
 
     name: column of the evaluated table. label: name in menus and lists. unit, step, digits: for numbers, which are
     stored as multiples of `step` and shown with `digits` decimals. yes, no: text of a flag when true and when false; ""
-    for none. implied_by: a flag that makes this verdict redundant when true. needs: a property without which the table's
-    false means that the flag was not evaluated. filter: whether there is a button that
+    for none. implied_by: a flag that makes this verdict redundant when true. needs: a property without which the
+    table's false means that the flag was not evaluated. filter: whether there is a button that
     keeps only crystals with the flag true. colour, ends, reverse: how to colour the map; ends of the scale (None: 2nd
     and 98th percentile), low values bright. shown: where the value is listed. value: returns the value of a crystal;
     None takes the table's column called `name`.
