@@ -9,6 +9,7 @@ import { combined, inverted } from "./symmetry.js";
 const EDGE = 0.02; // atoms within this fraction of a face of the cell are shown on the opposite face too
 const MOST_ATOMS = 1500; // beyond, one cell is drawn instead of 2×2×2
 const CAMERA = 150; // Å; 3Dmol.js's distance of the camera from the middle at zero zoom
+const FRONT = [0.153016, -0.205352, -0.032525, 0.966105]; // quaternion: turned by -24° about y, then 18° about x
 const AXES = { light: ["#b3261e", "#1b7a33", "#0b57d0"], dark: ["#ff8a80", "#6fdc8c", "#8ab4f8"] }; // a, b, c
 const EDGES = { light: "#5d6875", dark: "#dfe6ee" };
 
@@ -81,9 +82,9 @@ export class CrystalView {
     const { vectors, atoms } = this._cell(i, stage);
     const repeat = this.options.supercell && atoms.length * 8 <= MOST_ATOMS ? 2 : 1;
     const placed = placedAtoms(atoms, vectors, repeat);
-    viewer.removeAllLabels();
     viewer.clear();
-    viewer.setBackgroundColor(isDark() ? "#0e1319" : "#f6f7f9", 1);
+    const ground = isDark() ? "#0e1319" : "#f6f7f9";
+    if (ground !== this.ground) viewer.setBackgroundColor((this.ground = ground), 1); // draws, which takes time
     const reach = bondReach(
       this.crystals.header.elements,
       this.crystals.parts[i].map(([z]) => z),
@@ -94,7 +95,7 @@ export class CrystalView {
     // What must fit: corners of the cell, and atoms with their radius.
     this.extent = [...corners.map((at) => [at, 0.3]), ...drawn.map(([, ...at]) => [at, 0.6])];
     if (keep === "view") viewer.setView(view);
-    else this._fit(keep ? view.slice(4) : null);
+    else this._fit(keep ? view.slice(4, 8) : FRONT);
     viewer.spin(this.options.spin ? "y" : false, 0.6);
     viewer.render();
   }
@@ -153,7 +154,7 @@ export class CrystalView {
       const past = [0, 0, 0].with(axis, repeat + 0.9 / Math.hypot(...vectors[axis]));
       const look = { fontSize: 18, bold: true, fontColor: AXES[theme][axis], showBackground: false, inFront: true };
       const position = pointOf(cartesian(past, vectors));
-      this.viewer.addLabel("abc"[axis], { ...look, position, alignment: "center" });
+      this.viewer.addLabel("abc"[axis], { ...look, position, alignment: "center" }, null, true); // drawn with the rest
     }
     const ends = [0, repeat];
     const tips = [0, 1, 2].map((axis) => [0, 0, 0].with(axis, repeat + 1.3 / Math.hypot(...vectors[axis])));
@@ -161,22 +162,15 @@ export class CrystalView {
     return [...corners, ...tips].map((at) => cartesian(at, vectors));
   }
 
-  // Moves the cell so that it just fits its frame, seen from a direction, by default from the side and above.
+  // Moves the cell so that it just fits its frame, seen from a direction.
   _fit(direction) {
-    const { viewer } = this;
-    viewer.setView([0, 0, 0, 0, ...(direction ?? [0, 0, 0, 1])]);
-    if (!direction) {
-      viewer.rotate(18, "x");
-      viewer.rotate(-24, "y");
-    }
-    this.fitted = this._fittingView();
-    viewer.setView(this.fitted);
+    this.fitted = this._fittingView(direction);
+    this.viewer.setView(this.fitted);
   }
 
-  // The view with the same direction whose middle and distance let everything fit; while the cell spins, in all turns.
-  _fittingView() {
+  // The view from a direction whose middle and distance let everything fit; while the cell spins, in all turns.
+  _fittingView(direction) {
     const { viewer, scene, extent } = this;
-    const direction = viewer.getView().slice(4);
     const turns = this.options.spin ? [0, 1, 2, 3, 4, 5, 6, 7].map((k) => (k * Math.PI) / 4) : [0];
     // As seen: x to the right, y up, z towards the camera; a spinning cell turns about y.
     const seen = extent.map(([at, margin]) => [rotated(at, direction), margin]);
@@ -205,8 +199,7 @@ export class CrystalView {
     const untouched = this.fitted && String(this.viewer.getView().slice(0, 4)) === String(this.fitted.slice(0, 4));
     this.viewer.resize();
     if (this.shown >= 0 && untouched) {
-      this.fitted = this._fittingView();
-      this.viewer.setView(this.fitted);
+      this._fit(this.viewer.getView().slice(4, 8));
       this.viewer.render();
     }
   }
