@@ -81,31 +81,38 @@ def markdown(rows: Sequence[Evaluation], others: Sequence[Published] = ()) -> st
 
 
 def compact(rows: Sequence[Evaluation]) -> str:
-    """Returns the seed's two tables and that of stability without intervals, for a terminal, with their legends."""
-    parts = []
-    for title, tasks, every in TABLES[:IN_TERMINAL]:
-        for name, group in _groups(rows, tasks):
-            if not _has(group, every):
-                continue
-            columns = shown(group, every)
-            cells = scores(group, columns, plain=True)
-            first, last = origins(group), FACTS.get(title, ())
-            names = [text.replace("Property Distribution: ", "") for text in heads(group, columns)]
-            head = ["", *(fact.head for fact in first), *names, "n", *(fact.head for fact in last)]
-            body = [
-                [row.run, *padded(told(row, first)), *line, *padded([f"{row.n:,}", *told(row, last)])]
-                for row, line in zip(group, cells, strict=True)
-            ]
-            # With many columns one line per metric is easier to read than one line per set.
-            turned = [list(line) for line in zip(head, *body, strict=True)]
-            widths = [max(map(len, column)) for column in zip(*turned, strict=True)]
-            lines = [
-                "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in turned
-            ]
-            legend = explain_marks(group, columns)
-            caption = f"{title.capitalize()} on {name.replace('`', '')}"
-            parts.append("\n".join([caption, *lines, *([legend] if legend else [])]))
+    """Returns the seed's two tables and that of stability without intervals, for a terminal, with their legends.
+
+    Where there is nothing to show in them, it returns the others.
+    """
+    parts = [part for table in TABLES[:IN_TERMINAL] for part in _compact_parts(rows, *table)]
+    parts = parts or [part for table in TABLES for part in _compact_parts(rows, *table)]
     return "\n\n".join([*parts, *released_lines(rows)]) + "\n"
+
+
+def _compact_parts(
+    rows: Sequence[Evaluation], title: str, tasks: Sequence[str], every: Sequence[Column]
+) -> Iterator[str]:
+    for name, group in _groups(rows, tasks):
+        if not _has(group, every):
+            continue
+        columns = shown(group, every)
+        cells = scores(group, columns, plain=True)
+        first, last = origins(group), FACTS.get(title, ())
+        names = [text.replace("Property Distribution: ", "") for text in heads(group, columns)]
+        head = ["", *(fact.head for fact in first), *names, "n", *(fact.head for fact in last)]
+        body = [
+            [row.run, *padded(told(row, first)), *line, *padded([f"{row.n:,}", *told(row, last)])]
+            for row, line in zip(group, cells, strict=True)
+        ]
+        # With many columns one line per metric is easier to read than one line per set.
+        turned = [list(line) for line in zip(head, *body, strict=True)]
+        widths = [max(map(len, column)) for column in zip(*turned, strict=True)]
+        lines = [
+            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in turned
+        ]
+        legend = explain_marks(group, columns)
+        yield "\n".join([f"{title.capitalize()} on {name.replace('`', '')}", *lines, *([legend] if legend else [])])
 
 
 def padded(cells: Sequence[str]) -> list[str]:
