@@ -26,7 +26,7 @@ rule import_structures:
         held=lambda wildcards: contents(plan.structures(wildcards.own)),
         code=code("import_structures"),
     shell:
-        'python "$SCRIPTS/import_structures.py" {params.file:q} --workers {threads} ' "--out {output:q} 2> {log:q}"
+        'python "$SCRIPTS/import_structures.py" {params.file:q} --workers {threads} --out {output:q} 2> {log:q}'
 
 
 onstart:

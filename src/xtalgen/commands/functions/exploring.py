@@ -40,10 +40,13 @@ def explore(
 
 def _is_table(path: Path) -> bool:
     """Whether a file is a crystal table of this package."""
+    if path.suffix != ".parquet":
+        return False
     try:
-        return path.suffix == ".parquet" and bool(read_facts(path) is not None)
+        read_facts(path)
     except ValueError:
         return False
+    return True
 
 
 def _write(sets: list[Files], out: Path, title: str, seed: int) -> Path:

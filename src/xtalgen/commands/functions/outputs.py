@@ -75,15 +75,12 @@ def _write_parquet(crystals: Sequence[Crystal], out: Path, facts: Facts) -> None
 def _write_page(crystals: Sequence[Crystal], out: Path, facts: Facts) -> None:
     import tempfile
 
-    from xtalgen.explorer.crystal_sets import Files
-    from xtalgen.explorer.projection import UmapConfig
-    from xtalgen.stages.explorer import Options, write_explorer
+    from xtalgen.commands.functions.exploring import write_page
 
     with tempfile.TemporaryDirectory(prefix="xtalgen-") as folder:
         table = Path(folder) / "crystals.parquet"
         _write_parquet(crystals, table, facts)
-        sets = [Files(out.stem, table)]
-        write_explorer(sets, [], options=Options(out.stem), umap=UmapConfig(), cache=None, out=out)
+        write_page(table, out)
 
 
 def _suffix(out: Path) -> str | None:
